@@ -1,0 +1,67 @@
+package lsm
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Sentinels of the engine. Each is wrapped with the name it is about; test with errors.Is.
+var (
+	// ErrClosed is returned by every call on a DB that is closed or closing.
+	ErrClosed = errors.New("the database is closed")
+
+	// ErrTableExists is returned by CreateTable when the name, whatever its case, is taken.
+	ErrTableExists = errors.New("table already exists")
+
+	// ErrTableNotFound is returned when no table has the name, and by writes to a table that was dropped meanwhile.
+	ErrTableNotFound = errors.New("table does not exist")
+
+	// ErrKeyExists is returned by Insert when a row with one of the keys is already stored, or a key comes twice.
+	ErrKeyExists = errors.New("duplicate key")
+
+	// ErrInvalid is returned for a definition or a request that no state of the database could satisfy.
+	ErrInvalid = errors.New("invalid")
+
+	// ErrPoisoned is returned after a write or sync of the log failed: what is durable is then unknown, so nothing
+	// more is accepted. The remedy is to restart on a healthy disk; replay decides what was stored.
+	ErrPoisoned = errors.New("the log failed; restart flightd to replay it")
+)
+
+// ColumnError says that a column of a stream cannot become a column of the table.
+type ColumnError struct {
+	// Table and Column name the place.
+	Table, Column string
+	// Came is what the stream brought, Want what the table has; either may be empty.
+	Came, Want string
+	// Hint is the remedy.
+	Hint string
+}
+
+// Error implements error.
+func (e *ColumnError) Error() string {
+	s := fmt.Sprintf("table %q, column %q", e.Table, e.Column)
+	if e.Came != "" {
+		s += ": got " + e.Came
+	}
+	if e.Want != "" {
+		s += ", want " + e.Want
+	}
+	if e.Hint != "" {
+		s += ": " + e.Hint
+	}
+	return s
+}
+
+// KeyError says that a row has no usable key.
+type KeyError struct {
+	// Table and Column name the place, Row is the row's number in its batch, from 0.
+	Table, Column string
+	Row           int64
+	// Problem says what is wrong with it.
+	Problem string
+}
+
+// Error implements error.
+func (e *KeyError) Error() string {
+	return fmt.Sprintf("table %q, key column %q, row %d: %s", e.Table, e.Column, e.Row, e.Problem)
+}
