@@ -1,0 +1,2 @@
+// Package query runs SQL over snapshots of the engine.
+package query
