@@ -1,0 +1,94 @@
+# Everything that is made lands in build/. See README.md for the two commands that most people need.
+
+GO      ?= go
+PYTHON  ?= python3
+# TAGS are the build tags of every Go command below.
+TAGS    ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# DuckDB comes as a static C++ library: query needs cgo, everything below it does not.
+export CGO_ENABLED = 1
+
+BUILD       := build
+BIN         := $(BUILD)/flightd
+VENV        := $(BUILD)/venv
+PY          := $(VENV)/bin/python
+LOGS        := $(BUILD)/log
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+GOFLAGS_ALL := $(if $(TAGS),-tags '$(TAGS)')
+# The go command does not look into folders named testdata by itself.
+PACKAGES    := ./... ./testdata
+# RACE are the packages whose tests also run under the race detector.
+RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap
+
+.PHONY: all build demo test test-go test-e2e check fmt-check vet staticcheck race house bench torture venv clean
+
+all: build
+
+build:
+	@mkdir -p $(BUILD)
+	$(GO) build $(GOFLAGS_ALL) -ldflags '-X main.version=$(VERSION)' -o $(BIN) ./cmd/flightd
+
+demo: build
+	$(BIN) demo
+
+# test runs the Go tests and then the real binary under its real clients.
+test: test-go test-e2e
+
+test-go:
+	@mkdir -p $(LOGS)
+	.ci/quiet $(LOGS)/go-test.log $(GO) test $(GOFLAGS_ALL) -v $(PACKAGES)
+
+test-e2e: build venv
+	@mkdir -p $(LOGS)
+	$(PY) -m pytest e2e -q -rs --junitxml=$(LOGS)/e2e.xml $(E2E)
+
+# check is what a change must pass beside the tests: under three minutes once the caches are warm.
+check: fmt-check vet staticcheck house race
+
+fmt-check:
+	@out=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	if [ -n "$$out" ]; then echo "run gofmt -w on:"; echo "$$out"; exit 1; fi
+
+vet:
+	$(GO) vet $(GOFLAGS_ALL) $(PACKAGES)
+
+staticcheck: $(BUILD)/bin/staticcheck
+	$(BUILD)/bin/staticcheck $(GOFLAGS_ALL) $(PACKAGES)
+
+$(BUILD)/bin/staticcheck: Makefile
+	GOBIN=$(CURDIR)/$(BUILD)/bin $(GO) install $(STATICCHECK)
+	@touch $@
+
+# house holds the rules of the house; sizes only warn.
+house:
+	@mkdir -p $(LOGS)
+	.ci/quiet $(LOGS)/house.log $(GO) test -count=1 -v ./internal/lint
+	@grep -h 'warning:' $(LOGS)/house.log || true
+
+race:
+	@mkdir -p $(LOGS)
+	.ci/quiet $(LOGS)/race.log $(GO) test $(GOFLAGS_ALL) -race -v $(RACE)
+
+bench:
+	$(GO) test $(GOFLAGS_ALL) -run '^$$' -bench . -benchmem $(PACKAGES)
+
+# torture is the long one: FUZZTIME for each fuzz target, many kills, the race detector again and again.
+FUZZTIME ?= 60s
+ROUNDS   ?= 200
+torture: build venv
+	.ci/fuzz $(FUZZTIME)
+	$(GO) test $(GOFLAGS_ALL) -race -count=5 $(RACE)
+	FLIGHTD_TEST_ROUNDS=$(ROUNDS) $(PY) -m pytest e2e -q -rs -k kill
+
+# venv holds the real clients, at the versions that e2e/requirements.txt pins.
+venv: $(VENV)/.ready
+
+$(VENV)/.ready: e2e/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q -r e2e/requirements.txt
+	@touch $@
+
+clean:
+	rm -rf $(BUILD)
