@@ -1,0 +1,2 @@
+// Package lance reads and writes Lance 2.0 files.
+package lance
