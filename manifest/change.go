@@ -1,0 +1,59 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/google/uuid"
+
+	"github.com/flightd/flightd/lance"
+)
+
+// Change is what one commit does to a table. All of it happens or nothing.
+type Change struct {
+	// Append adds fragments at the end of the table. Their files lie in the table's folder data, complete and closed.
+	// Commit gives the ids.
+	Append []Fragment
+	// AppendDeleted are rows of Append that are deleted from the start, by place in Append.
+	AppendDeleted map[int]*roaring.Bitmap
+	// Delete marks rows as deleted, by fragment, as offsets in it. Rows that were deleted before may be among them.
+	Delete map[uint64]*roaring.Bitmap
+	// Indexes adds index segments. It is called with the version that the commit stands on and the ids that the
+	// appended fragments get, for each attempt anew, because a rival may have taken ids; what it names must be
+	// written and closed when it returns.
+	Indexes func(base *Version, appended []uint64) ([]Index, error)
+	// RemoveIndexes drops index segments. Their files stay for readers of older versions.
+	RemoveIndexes []uuid.UUID
+	// Compacted records, by shard, the last generation that this commit brings into the table.
+	Compacted map[uuid.UUID]uint64
+	// Overwrite replaces all fragments and user indexes by those of the change. What is known of compacted
+	// generations stays, since these must not be merged twice.
+	Overwrite bool
+	// Schema is the schema from now on. It may only be set together with Overwrite.
+	Schema *lance.Schema
+	// Properties are written to the transaction for people and programs that look into the history.
+	Properties map[string]string
+}
+
+// validate refuses changes that no version could take.
+func (c *Change) validate() error {
+	if c.Schema != nil && !c.Overwrite {
+		return errors.New("a schema can only be replaced by an overwrite")
+	}
+	for i, rows := range c.AppendDeleted {
+		if i < 0 || i >= len(c.Append) || rows.IsEmpty() || int64(rows.Maximum()) >= c.Append[i].Rows {
+			return fmt.Errorf("rows deleted from appended fragment %d are not in it", i)
+		}
+		if int64(rows.GetCardinality()) == c.Append[i].Rows {
+			return fmt.Errorf("all rows of appended fragment %d are deleted; leave it out", i)
+		}
+	}
+	if c.Overwrite && len(c.Delete)+len(c.RemoveIndexes) > 0 {
+		return errors.New("an overwrite removes everything and cannot name rows or indexes to delete")
+	}
+	if !c.Overwrite && len(c.Append)+len(c.Delete)+len(c.RemoveIndexes)+len(c.Compacted) == 0 && c.Indexes == nil {
+		return errors.New("the change is empty")
+	}
+	return nil
+}

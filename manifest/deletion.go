@@ -1,0 +1,119 @@
+package manifest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"path"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/flightd/flightd/object"
+)
+
+// maxDeletionArray bounds an Arrow deletion file. Lance changes to bitmaps at 5,000 rows; a file of any fragment's
+// offsets as plain integers stays far below.
+const maxDeletionArray = 64 << 20
+
+// Deletions returns the offsets of the deleted rows of a fragment of v, nil when there are none. The bitmap belongs
+// to the caller.
+func (v *Version) Deletions(ctx context.Context, st object.Store, root string, f *Fragment) (*roaring.Bitmap, error) {
+	if f.Deletion == nil {
+		return nil, nil
+	}
+	name := path.Join(root, f.Deletion.path(f.ID))
+	b, err := st.Get(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("read deletions of fragment %d: %w", f.ID, err)
+	}
+	var m *roaring.Bitmap
+	if f.Deletion.Kind == Array {
+		m, err = parseDeletionArray(b)
+	} else {
+		m, err = parseBitmap(b)
+	}
+	if err != nil {
+		return nil, corrupt(name, 0, "%w", err)
+	}
+	if n := int64(m.GetCardinality()); f.Deletion.Rows > 0 && n != f.Deletion.Rows {
+		return nil, corrupt(name, 0, "%d rows are deleted, the manifest says %d", n, f.Deletion.Rows)
+	}
+	if !m.IsEmpty() && int64(m.Maximum()) >= f.Rows {
+		return nil, corrupt(name, 0, "row %d is deleted in a fragment of %d rows", m.Maximum(), f.Rows)
+	}
+	return m, nil
+}
+
+// writeDeletion writes all deleted offsets of f to a new file. A later attempt of the same commit uses the file again
+// as long as f has not got other deletions.
+func (b *build) writeDeletion(ctx context.Context, f *Fragment, all *roaring.Bitmap) (*Deletion, error) {
+	if d, ok := b.deletions[f.ID]; ok {
+		if sameDeletion(d.on, f.Deletion) {
+			return d.file, nil
+		}
+		b.remove(ctx, d.file.path(f.ID))
+		delete(b.deletions, f.ID)
+	}
+	d := &Deletion{Kind: Bitmap, ReadVersion: b.base.Number, ID: rand.Uint64(), Rows: int64(all.GetCardinality())}
+	data, err := all.ToBytes()
+	if err != nil {
+		return nil, fmt.Errorf("write deletions of fragment %d: %w", f.ID, err)
+	}
+	name := d.path(f.ID)
+	w, err := b.st.Create(ctx, path.Join(b.root, name))
+	if err != nil {
+		return nil, fmt.Errorf("write deletions of fragment %d: %w", f.ID, err)
+	}
+	defer w.Abort()
+	if _, err := w.Write(data); err != nil {
+		return nil, fmt.Errorf("write deletions of fragment %d: %w", f.ID, err)
+	}
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("write deletions of fragment %d: %w", f.ID, err)
+	}
+	b.wrote(name)
+	b.deletions[f.ID] = writtenDeletion{on: f.Deletion, file: d}
+	return d, nil
+}
+
+func sameDeletion(a, b *Deletion) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+// parseDeletionArray decodes an Arrow IPC file with one column of offsets, as Lance writes it for few rows. The Arrow
+// library trusts lengths and offsets in places and panics on damage there, which must not leave this package; the
+// allocator refuses lengths that no such file can have.
+func parseDeletionArray(b []byte) (m *roaring.Bitmap, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			m, err = nil, fmt.Errorf("Arrow file of %d bytes: %v", len(b), r)
+		}
+	}()
+	r, err := ipc.NewFileReader(bytes.NewReader(b), ipc.WithAllocator(newLimited(maxDeletionArray)))
+	if err != nil {
+		return nil, fmt.Errorf("Arrow file of %d bytes: %w", len(b), err)
+	}
+	defer r.Close()
+	s := r.Schema()
+	if s.NumFields() != 1 || s.Field(0).Name != "row_id" || s.Field(0).Type.ID() != arrow.UINT32 {
+		return nil, fmt.Errorf("Arrow file has the schema %s, expected one column row_id of uint32", s)
+	}
+	m = roaring.New()
+	for i := range r.NumRecords() {
+		rec, err := r.RecordBatchAt(i)
+		if err != nil {
+			return nil, fmt.Errorf("Arrow file of %d bytes: %w", len(b), err)
+		}
+		col, ok := rec.Column(0).(*array.Uint32)
+		if !ok || col.NullN() > 0 {
+			return nil, fmt.Errorf("Arrow file has offsets of type %s with %d nulls", rec.Column(0).DataType(), rec.Column(0).NullN())
+		}
+		m.AddMany(col.Uint32Values())
+		rec.Release()
+	}
+	return m, nil
+}

@@ -1,0 +1,70 @@
+package manifest
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/flightd/flightd/internal/lancepb"
+)
+
+// memWALIndex is the name of the system index that tells other programs of the shards in front of a table.
+const memWALIndex = "__lance_mem_wal"
+
+// newMemWAL returns the details of a table whose rows all go to one of a few shards that flightd chooses. The
+// sharding field is spelled as Lance spells it for a table that is not sharded.
+func newMemWAL(shards int) *lancepb.MemWalIndexDetails {
+	transform, all := "unsharded", true
+	return &lancepb.MemWalIndexDetails{
+		NumShards: uint32(shards),
+		ShardingSpecs: []*lancepb.ShardingSpec{{
+			SpecId: 1,
+			Fields: []*lancepb.ShardingField{{FieldId: "bucket", Transform: &transform, ResultType: "int32"}},
+		}},
+		MaintainAllIndexes: &all,
+	}
+}
+
+// memWALFromProto reads what the system index says about generations that are in the table already.
+func memWALFromProto(p *lancepb.IndexMetadata) (*lancepb.MemWalIndexDetails, map[uuid.UUID]uint64, error) {
+	var d lancepb.MemWalIndexDetails
+	if err := lancepb.Unwrap(p.GetIndexDetails(), &d); err != nil {
+		return nil, nil, fmt.Errorf("index %q: %w", memWALIndex, err)
+	}
+	compacted := make(map[uuid.UUID]uint64, len(d.GetCompactedSstables()))
+	for _, c := range d.GetCompactedSstables() {
+		id, err := uuid.FromBytes(c.GetShardId().GetUuid())
+		if err != nil {
+			return nil, nil, fmt.Errorf("index %q: shard id: %w", memWALIndex, err)
+		}
+		compacted[id] = max(compacted[id], c.GetGeneration())
+	}
+	return &d, compacted, nil
+}
+
+// memWALProto returns a new entry for the system index, since Lance gives it a new id with each change.
+func memWALProto(d *lancepb.MemWalIndexDetails, version uint64) (*lancepb.IndexMetadata, error) {
+	details, err := lancepb.NewAny(d)
+	if err != nil {
+		return nil, fmt.Errorf("index %q: %w", memWALIndex, err)
+	}
+	zero, now := int32(0), uint64(time.Now().UnixMilli())
+	return &lancepb.IndexMetadata{
+		Uuid: uuidProto(uuid.New()), Name: memWALIndex, DatasetVersion: version,
+		IndexDetails: details, IndexVersion: &zero, CreatedAt: &now,
+	}, nil
+}
+
+// compactedProto lists generations in a fixed order, so that equal states have equal bytes.
+func compactedProto(m map[uuid.UUID]uint64) []*lancepb.CompactedSsTable {
+	ids := slices.SortedFunc(maps.Keys(m), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	list := make([]*lancepb.CompactedSsTable, len(ids))
+	for i, id := range ids {
+		list[i] = &lancepb.CompactedSsTable{ShardId: uuidProto(id), Generation: m[id]}
+	}
+	return list
+}

@@ -1,0 +1,30 @@
+package manifest
+
+// Options tune how versions are found. The zero value is the default.
+type Options struct {
+	// ScanBatch is the number of versions asked for in parallel when looking for the newest; default 2. More helps
+	// in a bucket with many writers, and costs that many requests each time.
+	ScanBatch int
+	// Warn is told what went wrong without harm, such as a hint that could not be written; default silence.
+	Warn func(msg string, err error)
+}
+
+// defaultScanBatch suits a chain that has mostly not grown since the hint: one request for the next version, and
+// one spare to notice a rival in the same round trip.
+const defaultScanBatch = 2
+
+// maxScanBatch bounds the goroutines of one step.
+const maxScanBatch = 64
+
+func (o Options) scanBatch() int {
+	if o.ScanBatch <= 0 {
+		return defaultScanBatch
+	}
+	return min(o.ScanBatch, maxScanBatch)
+}
+
+func (o Options) warn(msg string, err error) {
+	if o.Warn != nil {
+		o.Warn(msg, err)
+	}
+}

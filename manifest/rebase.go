@@ -1,0 +1,94 @@
+package manifest
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flightd/flightd/internal/lancepb"
+	"github.com/flightd/flightd/object"
+)
+
+// transaction returns what the commit of v changed: from the manifest, else from the file that the manifest names.
+// A commit that does not say has an empty transaction, which commutes with nothing.
+func (v *Version) transaction(ctx context.Context, st object.Store, root string) (*lancepb.Transaction, error) {
+	if v.tx != nil {
+		return v.tx, nil
+	}
+	var tx lancepb.Transaction
+	file := v.raw.GetTransactionFile()
+	if file == "" || !fs.ValidPath(file) {
+		return &tx, nil
+	}
+	name := path.Join(root, "_transactions", file)
+	b, err := st.Get(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("read the transaction of version %d: %w", v.Number, err)
+	}
+	if err := proto.Unmarshal(b, &tx); err != nil {
+		return nil, corrupt(name, 0, "transaction: %w", err)
+	}
+	return &tx, nil
+}
+
+// commutes returns nil when c means the same whether it is applied before or after tx, else a reason that wraps
+// ErrConflict. It errs on the side of a conflict: then the caller works c out again, which is always right.
+func (c *Change) commutes(tx *lancepb.Transaction) error {
+	if c.Overwrite {
+		return fmt.Errorf("%w: an overwrite stands on exactly the version it read", ErrConflict)
+	}
+	switch op := tx.GetOperation().(type) {
+	case *lancepb.Transaction_Append, *lancepb.Transaction_ReserveFragments, *lancepb.Transaction_UpdateConfig:
+		return nil
+	case *lancepb.Transaction_Delete:
+		return c.commutesWithDelete(op.Delete)
+	case *lancepb.Transaction_CreateIndex:
+		return c.commutesWithIndexes(op.CreateIndex)
+	case *lancepb.Transaction_UpdateMemWalState:
+		return c.commutesWithCompaction(op.UpdateMemWalState.GetCompactedSstables())
+	default:
+		return fmt.Errorf("%w: it replaced rows, or did something unknown", ErrConflict)
+	}
+}
+
+func (c *Change) commutesWithDelete(op *lancepb.DeleteOperation) error {
+	touched := append([]uint64(nil), op.GetDeletedFragmentIds()...)
+	for _, f := range op.GetUpdatedFragments() {
+		touched = append(touched, f.GetId())
+	}
+	for _, id := range touched {
+		if _, both := c.Delete[id]; both {
+			return fmt.Errorf("%w: it deleted rows of fragment %d, too", ErrConflict, id)
+		}
+	}
+	return nil
+}
+
+func (c *Change) commutesWithIndexes(op *lancepb.CreateIndexOperation) error {
+	if c.Indexes == nil && len(c.RemoveIndexes) == 0 {
+		return nil
+	}
+	for _, x := range append(op.GetNewIndices(), op.GetRemovedIndices()...) {
+		if x.GetName() != memWALIndex {
+			return fmt.Errorf("%w: it changed index %q", ErrConflict, x.GetName())
+		}
+	}
+	return nil
+}
+
+func (c *Change) commutesWithCompaction(list []*lancepb.CompactedSsTable) error {
+	for _, g := range list {
+		id, err := uuid.FromBytes(g.GetShardId().GetUuid())
+		if err != nil {
+			return fmt.Errorf("%w: it compacted a shard without an id", ErrConflict)
+		}
+		if _, both := c.Compacted[id]; both {
+			return fmt.Errorf("%w: it compacted shard %s, too", ErrConflict, id)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+package manifest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"slices"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flightd/flightd/internal/lancepb"
+	"github.com/flightd/flightd/object"
+)
+
+// Shard is one version of a shard's state. It is immutable; Commit makes the next.
+type Shard struct {
+	// ID names the shard's folder.
+	ID uuid.UUID
+	// Version counts the versions of the shard from 1.
+	Version uint64
+	// SpecID is the sharding spec that the shard belongs to, 0 for one that was chosen by hand.
+	SpecID uint64
+	// Epoch is the fencing token of the shard's writer; each claim raises it.
+	Epoch uint64
+	// ReplayAfter is the log position up to which everything is in a generation.
+	ReplayAfter uint64
+	// LastSeen is a log position that existed when the version was written. It is a hint.
+	LastSeen uint64
+	// CurrentGeneration is the number of the next generation to be flushed; the first is 1.
+	CurrentGeneration uint64
+	// Generations are those flushed and not yet retired, oldest first.
+	Generations []Generation
+	// Sealed shards refuse the claims of writers that do not know them to be ours.
+	Sealed bool
+
+	raw *lancepb.ShardManifest
+	o   Options
+}
+
+// Generation is a flushed memtable.
+type Generation struct {
+	// Number orders generations; a row in a higher one is newer.
+	Number uint64
+	// Path is the folder inside that of the shard.
+	Path string
+	// Rows counts its rows, superseded ones included.
+	Rows int64
+	// Bytes and KeyBytes are the size in memory of all columns and of those of the key; 0 when unknown.
+	Bytes, KeyBytes int64
+}
+
+// maxClaims bounds how often a claim looks again after a rival's commit took its version.
+const maxClaims = 16
+
+// LoadShard loads the newest version of the shard in dir, or returns an error that is object.ErrNotExist.
+func LoadShard(ctx context.Context, st object.Store, dir string, o Options) (*Shard, error) {
+	s, err := newestShard(ctx, st, dir, o)
+	if err == nil && s == nil {
+		err = object.ErrNotExist
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load shard %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// newestShard returns nil when the shard has no versions.
+func newestShard(ctx context.Context, st object.Store, dir string, o Options) (*Shard, error) {
+	chain := shardChain(st, dir, o)
+	n, err := chain.newest(ctx)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	name := chain.path(n)
+	b, err := st.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := decodeShard(name, b)
+	if err != nil {
+		return nil, err
+	}
+	if s.Version != n {
+		return nil, corrupt(name, 0, "the manifest says that it is version %d, expected %d", s.Version, n)
+	}
+	s.o = o
+	return s, nil
+}
+
+// ClaimShard makes the caller the writer of the shard in dir: it publishes a version with the next epoch, which
+// fences all writers before. A shard that does not exist is created with the id. A shard is left sealed or active as
+// the caller asks; one that is sealed is only given to a caller who asks for a sealed one, else ErrSealed. A caller
+// that loses against another claim gets ErrFenced and must not try again by itself, or two processes would take the
+// shard from each other for ever.
+func ClaimShard(ctx context.Context, st object.Store, dir string, id uuid.UUID, sealed bool, o Options) (*Shard, error) {
+	var target uint64
+	for range maxClaims {
+		cur, err := newestShard(ctx, st, dir, o)
+		if err != nil {
+			return nil, fmt.Errorf("claim shard %s: %w", dir, err)
+		}
+		if cur == nil {
+			cur = &Shard{ID: id, SpecID: 1, CurrentGeneration: 1, o: o}
+		}
+		switch {
+		case cur.ID != id:
+			return nil, fmt.Errorf("claim shard %s: the folder belongs to shard %s, not %s", dir, cur.ID, id)
+		case cur.Sealed && !sealed:
+			return nil, fmt.Errorf("claim shard %s: %w", dir, ErrSealed)
+		case target > 0 && cur.Epoch >= target:
+			return nil, fmt.Errorf("claim shard %s: epoch %d is taken: %w", dir, target, ErrFenced)
+		}
+		target = cur.Epoch + 1
+		next, err := cur.publish(ctx, st, dir, func(s *Shard) { s.Epoch, s.Sealed = target, sealed })
+		if !errors.Is(err, object.ErrExists) {
+			if err != nil {
+				return nil, fmt.Errorf("claim shard %s: %w", dir, err)
+			}
+			return next, nil
+		}
+	}
+	return nil, fmt.Errorf("claim shard %s: %w: its writer commits faster than we can claim; stop it first", dir, ErrFenced)
+}
+
+// Commit publishes the version that follows the newest one, with edit applied, as long as the shard is still ours.
+// The edit may run several times, each time on a fresh copy. ErrFenced means that somebody has claimed the shard.
+func (s *Shard) Commit(ctx context.Context, st object.Store, dir string, edit func(*Shard)) (*Shard, error) {
+	cur := s
+	for range maxAttempts {
+		next, err := cur.publish(ctx, st, dir, func(n *Shard) {
+			edit(n)
+			n.Epoch = s.Epoch
+		})
+		if !errors.Is(err, object.ErrExists) {
+			if err != nil {
+				return nil, fmt.Errorf("commit to shard %s: %w", dir, err)
+			}
+			return next, nil
+		}
+		if cur, err = LoadShard(ctx, st, dir, s.o); err != nil {
+			return nil, err
+		}
+		if cur.Epoch != s.Epoch {
+			return nil, fmt.Errorf("commit to shard %s: epoch is %d, ours was %d: %w", dir, cur.Epoch, s.Epoch, ErrFenced)
+		}
+	}
+	return nil, fmt.Errorf("commit to shard %s: lost %d races in a row", dir, maxAttempts)
+}
+
+// publish stores the version after s, or returns object.ErrExists.
+func (s *Shard) publish(ctx context.Context, st object.Store, dir string, edit func(*Shard)) (*Shard, error) {
+	next := *s
+	next.Generations = slices.Clone(s.Generations)
+	edit(&next)
+	next.ID, next.Version = s.ID, s.Version+1
+	if err := next.validate(); err != nil {
+		return nil, err
+	}
+	data, err := next.encode()
+	if err != nil {
+		return nil, err
+	}
+	chain := shardChain(st, dir, s.o)
+	if err := chain.put(ctx, next.Version, data); err != nil {
+		return nil, err
+	}
+	return &next, nil
+}
+
+// validate holds what every version of a shard promises to its readers.
+func (s *Shard) validate() error {
+	if s.ID == uuid.Nil || s.Epoch == 0 || s.CurrentGeneration == 0 {
+		return fmt.Errorf("shard %s: epoch %d and current generation %d begin at 1", s.ID, s.Epoch, s.CurrentGeneration)
+	}
+	last := uint64(0)
+	for _, g := range s.Generations {
+		if g.Number <= last || g.Number >= s.CurrentGeneration {
+			return fmt.Errorf("shard %s: generation %d follows %d, and the next to be flushed is %d", s.ID, g.Number, last, s.CurrentGeneration)
+		}
+		if !fs.ValidPath(g.Path) || g.Path == "." || g.Rows < 0 || g.Bytes < 0 || g.KeyBytes < 0 {
+			return fmt.Errorf("shard %s: generation %d in %q has %d rows", s.ID, g.Number, g.Path, g.Rows)
+		}
+		last = g.Number
+	}
+	return nil
+}
+
+// checksumField is the number of the field that ends our shard manifests.
+const checksumField = 2047
+
+// checksumBytes is the size of that field: two bytes of tag, four of value.
+const checksumBytes = 6
+
+// encode returns the bytes of the version.
+func (s *Shard) encode() ([]byte, error) {
+	p := &lancepb.ShardManifest{}
+	if s.raw != nil {
+		p = proto.CloneOf(s.raw)
+	}
+	p.ShardId, p.Version, p.ShardSpecId = uuidProto(s.ID), s.Version, uint32(s.SpecID)
+	p.WriterEpoch, p.ReplayAfterWalEntryPosition, p.WalEntryPositionLastSeen = s.Epoch, s.ReplayAfter, s.LastSeen
+	p.CurrentGeneration = s.CurrentGeneration
+	p.Status = lancepb.ShardStatus_ACTIVE
+	if s.Sealed {
+		p.Status = lancepb.ShardStatus_SEALED
+	}
+	p.Sstables = nil
+	for _, g := range s.Generations {
+		p.Sstables = append(p.Sstables, &lancepb.SsTable{
+			Generation: g.Number, Path: g.Path, PhysicalRows: known(g.Rows), InMemoryBytes: known(g.Bytes), PrimaryKeyBytes: known(g.KeyBytes),
+		})
+	}
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	sum := crc32.Checksum(b, castagnoli)
+	return protowire.AppendFixed32(protowire.AppendTag(b, checksumField, protowire.Fixed32Type), sum), nil
+}
+
+// known returns nil for 0: absent means not measured.
+func known(n int64) *uint64 {
+	if n == 0 {
+		return nil
+	}
+	u := uint64(n)
+	return &u
+}
+
+// decodeShard parses and checks the bytes of a shard manifest.
+func decodeShard(name string, b []byte) (*Shard, error) {
+	tag := protowire.AppendTag(nil, checksumField, protowire.Fixed32Type)
+	if at := len(b) - checksumBytes; at >= 0 && string(b[at:at+len(tag)]) == string(tag) {
+		want := binary.LittleEndian.Uint32(b[at+len(tag):])
+		if got := crc32.Checksum(b[:at], castagnoli); got != want {
+			return nil, corrupt(name, 0, "checksum is %08x, expected %08x", got, want)
+		}
+		b = b[:at]
+	}
+	p := new(lancepb.ShardManifest)
+	if err := proto.Unmarshal(b, p); err != nil {
+		return nil, corrupt(name, 0, "%w", err)
+	}
+	id, err := uuid.FromBytes(p.GetShardId().GetUuid())
+	if err != nil {
+		return nil, corrupt(name, 0, "shard id: %w", err)
+	}
+	s := &Shard{
+		ID: id, Version: p.GetVersion(), SpecID: uint64(p.GetShardSpecId()), Epoch: p.GetWriterEpoch(),
+		ReplayAfter: p.GetReplayAfterWalEntryPosition(), LastSeen: p.GetWalEntryPositionLastSeen(),
+		CurrentGeneration: p.GetCurrentGeneration(), Sealed: p.GetStatus() == lancepb.ShardStatus_SEALED, raw: p,
+	}
+	for _, g := range p.GetSstables() {
+		s.Generations = append(s.Generations, Generation{
+			Number: g.GetGeneration(), Path: g.GetPath(), Rows: int64(g.GetPhysicalRows()),
+			Bytes: int64(g.GetInMemoryBytes()), KeyBytes: int64(g.GetPrimaryKeyBytes()),
+		})
+	}
+	if err := s.validate(); err != nil {
+		return nil, corrupt(name, 0, "%w", err)
+	}
+	return s, nil
+}
