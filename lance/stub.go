@@ -13,32 +13,6 @@ import (
 
 var errSoon = errors.New("not built yet")
 
-// WriterOptions tune a Writer. The zero value is ready to use.
-type WriterOptions struct {
-	// PageBytes is the size at which a column's page is cut; 8 MiB when 0.
-	PageBytes int64
-	// Metadata is added to the schema's metadata in the file.
-	Metadata map[string]string
-}
-
-// FileInfo describes a finished file.
-type FileInfo struct {
-	Name        string
-	Rows, Bytes int64
-}
-
-// Writer writes a file.
-type Writer struct{}
-
-func Create(ctx context.Context, st object.Store, name string, s *Schema, o WriterOptions) (*Writer, error) {
-	return nil, errSoon
-}
-func (w *Writer) Write(ctx context.Context, rec arrow.RecordBatch) error     { return errSoon }
-func (w *Writer) AddGlobalBuffer(ctx context.Context, b []byte) (int, error) { return 0, errSoon }
-func (w *Writer) SetMetadata(k, v string)                                    {}
-func (w *Writer) Finish(ctx context.Context) (FileInfo, error)               { return FileInfo{}, errSoon }
-func (w *Writer) Abort()                                                     {}
-
 // ReaderOptions tune a Reader.
 type ReaderOptions struct {
 	Alloc memory.Allocator

@@ -1,0 +1,279 @@
+package lance
+
+import (
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/flightd/flightd/internal/lancepb"
+)
+
+// chunk is a part of an array that waits for its page. It holds a reference to the array.
+type chunk struct {
+	data    arrow.ArrayData
+	from, n int // rows of data
+}
+
+// offset is the first row of the chunk in the buffers of its array.
+func (c chunk) offset() int { return c.data.Offset() + c.from }
+
+// nulls counts the null rows. Arrow's own count is not used: it is computed on demand without a lock, and other
+// goroutines may share the array.
+func (c chunk) nulls() int {
+	if c.data.DataType().ID() == arrow.NULL {
+		return c.n
+	}
+	validity := c.validity()
+	if validity == nil {
+		return 0
+	}
+	return c.n - bitutil.CountSetBits(validity, c.offset(), c.n)
+}
+
+// validity is the bitmap of the array, or nil when all rows are valid.
+func (c chunk) validity() []byte {
+	if b := c.data.Buffers()[0]; b != nil && b.Len() > 0 {
+		return b.Bytes()
+	}
+	return nil
+}
+
+// encoder knows how one type is laid out in pages.
+type encoder interface {
+	// check refuses an array whose buffers do not hold its rows.
+	check(d arrow.ArrayData) error
+	// bytes is about what the rows take in a page.
+	bytes(c chunk) int64
+	// rowsWithin returns how many rows of the chunk take at most limit bytes.
+	rowsWithin(c chunk, limit int64) int
+	// encode writes the buffers of a page and says how they are laid out.
+	encode(p *pageWriter, chunks []chunk, rows int) (*lancepb.ArrayEncoding, error)
+}
+
+func newEncoder(dt arrow.DataType) encoder {
+	switch t := dt.(type) {
+	case *arrow.FixedSizeListType:
+		return fixedEncoder{bits: bitWidth(dt), items: int64(t.Len())}
+	case *arrow.StringType, *arrow.BinaryType:
+		return binaryEncoder[int32]{}
+	case *arrow.LargeStringType, *arrow.LargeBinaryType:
+		return binaryEncoder[int64]{}
+	}
+	return fixedEncoder{bits: bitWidth(dt)}
+}
+
+// columnWriter gathers the rows of one column and cuts them into pages.
+type columnWriter struct {
+	field     Field
+	enc       encoder
+	pageBytes int64
+
+	pending      []chunk // rows behind the last page
+	pendingRows  int
+	pendingBytes int64
+
+	first int64 // the row that the next page begins with
+	pages []*lancepb.Page
+	sums  []uint32 // of all page buffers
+}
+
+func newColumnWriter(f Field, pageBytes int64) *columnWriter {
+	return &columnWriter{field: f, enc: newEncoder(f.Type), pageBytes: pageBytes}
+}
+
+// check refuses an array that is not a column of rows rows of this type.
+func (c *columnWriter) check(d arrow.ArrayData, rows int64) error {
+	if int64(d.Len()) != rows {
+		return fmt.Errorf("it has %d rows, the batch %d", d.Len(), rows)
+	}
+	if !sameType(d.DataType(), c.field.Type) {
+		return fmt.Errorf("it is %s, the file has %s", d.DataType(), c.field.Type)
+	}
+	if d.Len() == 0 {
+		return nil
+	}
+	whole := chunk{d, 0, d.Len()}
+	if v := whole.validity(); v != nil && len(v) < bitBytes(whole.offset()+whole.n) {
+		return fmt.Errorf("the validity bitmap has %d bytes, too few for %d rows", len(v), whole.n)
+	}
+	if !c.field.Nullable && c.field.Type.ID() != arrow.NULL && whole.nulls() > 0 {
+		return fmt.Errorf("the column is declared without nulls, but %d rows are null", whole.nulls())
+	}
+	return c.enc.check(d)
+}
+
+// sameType reports whether two types are stored alike: the names and nullability of list items are not stored.
+func sameType(a, b arrow.DataType) bool {
+	if arrow.TypeEqual(a, b) {
+		return true
+	}
+	la, lb := a.ID() == arrow.FIXED_SIZE_LIST, b.ID() == arrow.FIXED_SIZE_LIST
+	if !la || !lb {
+		return false
+	}
+	ta, tb := a.(*arrow.FixedSizeListType), b.(*arrow.FixedSizeListType)
+	return ta.Len() == tb.Len() && arrow.TypeEqual(ta.Elem(), tb.Elem())
+}
+
+// add takes rows that check has passed and writes the pages that they complete.
+func (c *columnWriter) add(out *output, d arrow.ArrayData) error {
+	if d.Len() == 0 {
+		return nil
+	}
+	d.Retain()
+	last := chunk{d, 0, d.Len()}
+	c.pending = append(c.pending, last)
+	c.pendingRows += last.n
+	c.pendingBytes += c.enc.bytes(last)
+	for c.pendingBytes >= c.pageBytes && c.pendingRows > 0 {
+		if err := c.cut(out, c.pageRows()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush writes the rows that do not fill a page.
+func (c *columnWriter) flush(out *output) error {
+	if c.pendingRows == 0 {
+		return nil
+	}
+	return c.cut(out, c.pendingRows)
+}
+
+// pageRows decides how many of the pending rows make the next page: as many as fit, at least one.
+func (c *columnWriter) pageRows() int {
+	rows, left := 0, c.pageBytes
+	for _, ch := range c.pending {
+		n := c.enc.rowsWithin(ch, left)
+		rows += n
+		left -= c.enc.bytes(ch)
+		if n < ch.n {
+			break
+		}
+	}
+	return int(roundestEnd(c.first, c.first+int64(max(rows, 1))) - c.first)
+}
+
+// roundestEnd returns that number of the upper half of (first, limit] which ends in the most zero bits. Pages that end
+// there mostly end together with those of other columns, however wide their rows are, so that a scan is not cut into
+// slivers. The price is half a page at most.
+func roundestEnd(first, limit int64) int64 {
+	least := limit - (limit-first)/2
+	for limit&(limit-1) >= least {
+		limit &= limit - 1
+	}
+	return limit
+}
+
+// cut writes the next rows as a page and releases them.
+func (c *columnWriter) cut(out *output, rows int) error {
+	taken, rest := split(c.pending, rows)
+	defer func() {
+		for _, ch := range taken {
+			ch.data.Release()
+		}
+	}()
+	c.pending, c.pendingRows, c.pendingBytes = rest, c.pendingRows-rows, 0
+	for _, ch := range rest {
+		c.pendingBytes += c.enc.bytes(ch)
+	}
+	p := &pageWriter{out: out, page: &lancepb.Page{Length: uint64(rows), Priority: uint64(c.first)}}
+	enc, err := c.enc.encode(p, taken, rows)
+	if err != nil {
+		return err
+	}
+	if p.page.Encoding, err = directEncoding(enc); err != nil {
+		return err
+	}
+	c.pages = append(c.pages, p.page)
+	c.sums = append(c.sums, p.sums...)
+	c.first += int64(rows)
+	return nil
+}
+
+// split divides chunks behind the given number of rows. A chunk that is divided is retained once more.
+func split(chunks []chunk, rows int) (taken, rest []chunk) {
+	for i, ch := range chunks {
+		if rows < ch.n {
+			taken = append([]chunk{}, chunks[:i]...)
+			rest = append([]chunk{}, chunks[i:]...)
+			if rows > 0 {
+				ch.data.Retain()
+				taken = append(taken, chunk{ch.data, ch.from, rows})
+				rest[0] = chunk{ch.data, ch.from + rows, ch.n - rows}
+			}
+			return taken, rest
+		}
+		rows -= ch.n
+	}
+	return chunks, nil
+}
+
+// release drops the pending rows.
+func (c *columnWriter) release() {
+	for _, ch := range c.pending {
+		ch.data.Release()
+	}
+	c.pending = nil
+}
+
+// metadata returns the encoded description of the column.
+func (c *columnWriter) metadata() ([]byte, error) {
+	enc, err := directEncoding(&lancepb.ColumnEncoding{
+		ColumnEncoding: &lancepb.ColumnEncoding_Values{Values: &emptypb.Empty{}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return deterministic.Marshal(&lancepb.ColumnMetadata{Encoding: enc, Pages: c.pages})
+}
+
+// directEncoding wraps a description as pages and columns hold it.
+func directEncoding(m proto.Message) (*lancepb.Encoding, error) {
+	a, err := lancepb.NewAny(m)
+	if err != nil {
+		return nil, err
+	}
+	b, err := deterministic.Marshal(a)
+	if err != nil {
+		return nil, err
+	}
+	return &lancepb.Encoding{Location: &lancepb.Encoding_Direct{Direct: &lancepb.DirectEncoding{Encoding: b}}}, nil
+}
+
+// pageWriter writes the buffers of one page.
+type pageWriter struct {
+	out  *output
+	page *lancepb.Page
+	sums []uint32
+}
+
+// begin starts the next buffer and returns its number in the page.
+func (p *pageWriter) begin() (uint32, error) {
+	return uint32(len(p.sums)), p.out.begin()
+}
+
+// end completes the buffer.
+func (p *pageWriter) end() {
+	at, sum := p.out.end()
+	p.page.BufferOffsets = append(p.page.BufferOffsets, uint64(at.off))
+	p.page.BufferSizes = append(p.page.BufferSizes, uint64(at.size))
+	p.sums = append(p.sums, sum)
+}
+
+// append writes a whole buffer and returns its number in the page.
+func (p *pageWriter) append(b []byte) (uint32, error) {
+	n, err := p.begin()
+	if err != nil {
+		return 0, err
+	}
+	if err := p.out.Write(b); err != nil {
+		return 0, err
+	}
+	p.end()
+	return n, nil
+}

@@ -1,0 +1,237 @@
+package lance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flightd/flightd/internal/lancepb"
+	"github.com/flightd/flightd/object"
+)
+
+// defaultPageBytes is Lance's own page size: a page costs about 130 bytes of metadata, and readers fetch parts of it.
+const defaultPageBytes = 8 << 20
+
+// deterministic makes equal files of equal input, metadata maps included.
+var deterministic = proto.MarshalOptions{Deterministic: true}
+
+// WriterOptions tune a Writer. The zero value is ready to use.
+type WriterOptions struct {
+	// PageBytes is the size in bytes at which a page of a column is cut; 8 MiB when 0. One row is never divided.
+	PageBytes int64
+	// Metadata is added to the schema's metadata in the file.
+	Metadata map[string]string
+}
+
+func (o WriterOptions) validate() (WriterOptions, error) {
+	if o.PageBytes == 0 {
+		o.PageBytes = defaultPageBytes
+	}
+	if o.PageBytes < 0 {
+		return o, fmt.Errorf("lance.WriterOptions.PageBytes is %d, want a positive size", o.PageBytes)
+	}
+	return o, nil
+}
+
+// FileInfo describes a finished file.
+type FileInfo struct {
+	// Name is the name of the object.
+	Name string
+	// Rows and Bytes are its length.
+	Rows, Bytes int64
+}
+
+// Writer writes one file. It belongs to one goroutine and ends with Finish or Abort.
+type Writer struct {
+	name    string
+	schema  *Schema
+	out     *output
+	columns []*columnWriter
+	globals []extent // user global buffers
+	sums    []uint32 // of the user global buffers
+	meta    map[string]string
+	rows    int64
+	err     error // the first failure, or that the writer has ended
+}
+
+var errEnded = errors.New("the writer has ended")
+
+// Create begins a file. The folders above it are made; their entries are durable after st.SyncDirs.
+func Create(ctx context.Context, st object.Store, name string, s *Schema, o WriterOptions) (*Writer, error) {
+	o, err := o.validate()
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", name, err)
+	}
+	w := &Writer{name: name, schema: s, meta: maps.Clone(s.Metadata)}
+	if w.meta == nil {
+		w.meta = map[string]string{}
+	}
+	maps.Copy(w.meta, o.Metadata)
+	for _, f := range s.Fields {
+		if _, err := logicalType(f.Type); err != nil {
+			return nil, fmt.Errorf("create %s: column %q: %w", name, f.Name, err)
+		}
+		w.columns = append(w.columns, newColumnWriter(f, o.PageBytes))
+	}
+	obj, err := st.Create(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	w.out = newOutput(obj)
+	return w, nil
+}
+
+// Write appends a batch. Its columns are those of the schema, in order, and are matched by type, not by name. The
+// Writer retains the parts that do not fill a page yet.
+func (w *Writer) Write(ctx context.Context, rec arrow.RecordBatch) error {
+	if err := w.ready(ctx); err != nil {
+		return fmt.Errorf("write %s: %w", w.name, err)
+	}
+	if err := w.check(rec); err != nil {
+		return fmt.Errorf("write %s: %w", w.name, err)
+	}
+	w.rows += rec.NumRows()
+	for i, c := range w.columns {
+		if err := c.add(w.out, rec.Column(i).Data()); err != nil {
+			w.err = err
+			return fmt.Errorf("write %s: column %q: %w", w.name, c.field.Name, err)
+		}
+	}
+	return nil
+}
+
+// check refuses a batch that the file cannot hold before any of it is taken.
+func (w *Writer) check(rec arrow.RecordBatch) error {
+	if int(rec.NumCols()) != len(w.columns) {
+		return fmt.Errorf("the batch has %d columns, the file %d", rec.NumCols(), len(w.columns))
+	}
+	for i, c := range w.columns {
+		if err := c.check(rec.Column(i).Data(), rec.NumRows()); err != nil {
+			return fmt.Errorf("column %q: %w", c.field.Name, err)
+		}
+	}
+	return nil
+}
+
+// AddGlobalBuffer stores b in the file and returns the number under which Reader.GlobalBuffer finds it, from 1.
+func (w *Writer) AddGlobalBuffer(ctx context.Context, b []byte) (int, error) {
+	if err := w.ready(ctx); err != nil {
+		return 0, fmt.Errorf("add a global buffer to %s: %w", w.name, err)
+	}
+	if err := w.addGlobal(b); err != nil {
+		return 0, fmt.Errorf("add a global buffer to %s: %w", w.name, err)
+	}
+	return len(w.globals), nil
+}
+
+func (w *Writer) addGlobal(b []byte) error {
+	at, sum, err := w.out.append(b)
+	if err != nil {
+		w.err = err
+		return err
+	}
+	w.globals, w.sums = append(w.globals, at), append(w.sums, sum)
+	return nil
+}
+
+// SetMetadata sets an entry of the schema's metadata in the file.
+func (w *Writer) SetMetadata(k, v string) { w.meta[k] = v }
+
+// Finish writes the last pages and the tail and makes the file durable. On an error the file is removed.
+func (w *Writer) Finish(ctx context.Context) (FileInfo, error) {
+	err := w.ready(ctx)
+	if err == nil {
+		err = w.finish()
+	}
+	if err != nil {
+		w.Abort()
+		return FileInfo{}, fmt.Errorf("finish %s: %w", w.name, err)
+	}
+	w.err = errEnded
+	return FileInfo{Name: w.name, Rows: w.rows, Bytes: w.out.pos}, nil
+}
+
+// Abort removes the file. After Finish or Abort it does nothing.
+func (w *Writer) Abort() {
+	if errors.Is(w.err, errEnded) {
+		return
+	}
+	w.err = errEnded
+	for _, c := range w.columns {
+		c.release()
+	}
+	w.out.obj.Abort()
+}
+
+// ready reports why the writer cannot go on, if so.
+func (w *Writer) ready(ctx context.Context) error {
+	if w.err != nil {
+		return w.err
+	}
+	return ctx.Err()
+}
+
+// finish writes everything behind the pages. The checksums come before what they cover, but nothing that they cover
+// depends on where they are.
+func (w *Writer) finish() error {
+	sums := &checksums{globals: w.sums}
+	w.meta[metaChecksums] = strconv.Itoa(len(w.globals) + 1)
+	metadata := make([][]byte, len(w.columns))
+	for i, c := range w.columns {
+		err := c.flush(w.out)
+		if err == nil {
+			metadata[i], err = c.metadata()
+		}
+		if err != nil {
+			return fmt.Errorf("column %q: %w", c.field.Name, err)
+		}
+		sums.columns = append(sums.columns, columnSums{crc32.Checksum(metadata[i], castagnoli), c.sums})
+	}
+	desc := &lancepb.FileDescriptor{
+		Schema: &lancepb.FileSchema{Fields: w.schema.Proto(), Metadata: bytesMap(w.meta)},
+		Length: uint64(w.rows),
+	}
+	schema, err := deterministic.Marshal(desc)
+	if err != nil {
+		return fmt.Errorf("encode the schema: %w", err)
+	}
+	sums.schema = crc32.Checksum(schema, castagnoli)
+	if err := w.addGlobal(sums.encode()); err != nil {
+		return err
+	}
+	return w.writeTail(schema, metadata)
+}
+
+// writeTail writes the schema, the metadata of the columns, the tables and the footer.
+func (w *Writer) writeTail(schema []byte, metadata [][]byte) error {
+	at, _, err := w.out.append(schema)
+	if err != nil {
+		return err
+	}
+	f := footer{
+		columnStart: w.out.pos, globals: uint32(1 + len(w.globals)), columns: uint32(len(w.columns)),
+		major: 0, minor: 3, // This is how the file format writes 2.0; manifests write it as 2 and 0.
+	}
+	table := make([]extent, len(metadata))
+	for i, b := range metadata {
+		table[i] = extent{w.out.pos, int64(len(b))}
+		if err := w.out.Write(b); err != nil {
+			return err
+		}
+	}
+	f.columnTable = w.out.pos
+	tail := appendExtents(nil, table)
+	f.globalTable = f.columnTable + int64(len(tail))
+	tail = appendExtents(tail, []extent{at})
+	tail = appendExtents(tail, w.globals)
+	if err := w.out.Write(f.append(tail)); err != nil {
+		return err
+	}
+	return w.out.close()
+}
