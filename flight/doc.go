@@ -1,0 +1,51 @@
+// Package flight is the wire: Arrow Flight and Flight SQL over gRPC, and gRPC's health service, on one listener.
+//
+// It turns calls into calls of lsm (rows into tables) and query (SQL), and their errors into gRPC codes. It stores
+// nothing and knows no SQL.
+//
+// # Ingest
+//
+// A DoPut whose descriptor is the path [table] or [schema, table] streams rows into a table:
+//
+//	client                                   server
+//	  | FlightData: descriptor, schema  ---->  |  finds the table, plans the casts
+//	  | FlightData: batch 1             ---->  |  validates, puts into the log
+//	  | FlightData: batch 2             ---->  |
+//	  | <----  PutResult {"batches":2,"rows":200,"seq":1099511627778}
+//	  | FlightData: batch 3             ---->  |
+//	  | half close                      ---->  |
+//	  | <----  PutResult {"batches":3,"rows":300,"seq":1099511627779}
+//	  | <----  status OK
+//
+// INVARIANT: an ack (a PutResult's app_metadata, JSON) counts a prefix of the stream, and all of it is durable and
+// visible. Its numbers never fall. A stream that fails still gets the ack of what it stored before its status, which
+// names the batch that failed, counted from 1; what was acknowledged stays.
+//
+// # Trust
+//
+// No byte from a client is believed. FlightData is taken apart by our own codec, the flatbuffer in its header by
+// fbTable, the schema by schemaWalk before arrow-go builds types from it, and record batches by decoder, which holds
+// every buffer, offset and text against the body before anything reads through it: arrow-go's reader panics on
+// hostile offsets, or reads beyond the buffer, and DuckDB's C code would follow.
+//
+// # Memory
+//
+// The body of a message is joined from gRPC's frames once, into memory outside the Go heap (internal/offheap), and
+// from then on shared: the decoded arrays are slices of it, the log writes it as it came when the table takes the
+// stream's columns as they are, and the last release of the batch frees it. Results are copied once into recycled
+// blocks, because gRPC loses what is queued on a broken connection without a word.
+//
+// # Goroutines
+//
+// gRPC runs a goroutine per call. An ingest has one more, which receives and stores, while the call's own sends acks
+// and returns the status (see ingest). Every goroutine recovers: a panic is logged with its stack, and the client
+// gets INTERNAL. Server.Shutdown awaits them all.
+//
+// Locks: preparedStatements.mu, prepared.mu, session.mu, runningQueries.mu and acks.mu each guard one struct and are
+// never held together.
+//
+// # Errors
+//
+// Functions return plain errors, wrapped with the act and the place. errors.go alone knows gRPC codes: corruption is
+// DATA_LOSS whatever wraps it, what the client sent wrong is INVALID_ARGUMENT, and a server that ends is UNAVAILABLE.
+package flight

@@ -1,0 +1,283 @@
+package flight
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+)
+
+// Numbers of Arrow's Message.fbs and Schema.fbs that the wire needs.
+const (
+	headerSchema     = 1
+	headerDictionary = 2
+	headerRecord     = 3
+
+	metadataV4 = 3 // the oldest layout with the buffers that are read here
+
+	typeTimestamp = 10
+	typeUnion     = 14
+)
+
+// Bounds on a schema message. A schema that people use is far below them; above them a few bytes can ask for a
+// recursion or an expansion that no stack and no memory can hold, because flatbuffers may point to one table often.
+const (
+	maxSchemaDepth  = 32
+	maxSchemaFields = 1 << 16
+)
+
+// header is the outer table of an Arrow IPC message.
+type header struct {
+	kind byte
+	body int64 // the length that the message says its body has
+	fb   fbTable
+}
+
+// parseHeader reads the outer table of an IPC message.
+func parseHeader(b []byte) (header, error) {
+	root, err := fbRoot(b)
+	if err != nil {
+		return header{}, err
+	}
+	version, err := root.int16(0)
+	if err != nil {
+		return header{}, err
+	}
+	if version < metadataV4 {
+		return header{}, fmt.Errorf("Arrow metadata version V%d is too old: V4 and V5 are read", version+1)
+	}
+	kind, err := root.byte(1)
+	if err != nil {
+		return header{}, err
+	}
+	body, err := root.int64(3)
+	if err != nil {
+		return header{}, err
+	}
+	sub, ok, err := root.table(2)
+	if err != nil {
+		return header{}, err
+	}
+	if !ok {
+		return header{}, errFlatbuffer
+	}
+	return header{kind: kind, body: body, fb: sub}, nil
+}
+
+// streamSchema is what the schema message of a stream says.
+type streamSchema struct {
+	// wire has the types that travel, plain the types that leave the decoder: dictionaries and views of strings
+	// are plain columns there.
+	wire, plain *arrow.Schema
+	// dictionaries holds the dictionary id of each column, -1 for plain ones.
+	dictionaries []int64
+}
+
+// parseSchema reads a schema message. It walks the flatbuffer with its own bounds first, so that arrow-go's
+// recursive reader, which then builds the types, cannot be led into a cycle or a bomb.
+func parseSchema(b []byte) (*streamSchema, error) {
+	head, err := parseHeader(b)
+	if err != nil {
+		return nil, err
+	}
+	if head.kind != headerSchema {
+		return nil, fmt.Errorf("the stream starts with message type %d, not with a schema", head.kind)
+	}
+	if head.body != 0 {
+		return nil, fmt.Errorf("the schema message says that %d bytes of body follow; it has none", head.body)
+	}
+	walk := schemaWalk{bytes: len(b)}
+	if err := walk.schema(head.fb); err != nil {
+		return nil, err
+	}
+	wire, err := readSchema(b)
+	if err != nil {
+		return nil, err
+	}
+	if wire.NumFields() != len(walk.dictionaries) {
+		return nil, errFlatbuffer
+	}
+	plain, err := plainSchema(wire)
+	if err != nil {
+		return nil, err
+	}
+	return &streamSchema{wire: wire, plain: plain, dictionaries: walk.dictionaries}, nil
+}
+
+// readSchema lets arrow-go build the types of a schema message that schemaWalk has checked.
+func readSchema(b []byte) (*arrow.Schema, error) {
+	framed := make([]byte, 8, 8+len(b))
+	binary.LittleEndian.PutUint32(framed, 0xFFFFFFFF)
+	binary.LittleEndian.PutUint32(framed[4:], uint32(len(b)))
+	reader, err := ipc.NewReader(bytes.NewReader(append(framed, b...)))
+	if err != nil {
+		return nil, fmt.Errorf("read the schema: %w", err)
+	}
+	defer reader.Release()
+	return reader.Schema(), nil
+}
+
+// schemaWalk checks a schema's tables and collects what arrow-go keeps to itself.
+type schemaWalk struct {
+	bytes        int // what names, metadata and time zones may still take together
+	fields       int
+	dictionaries []int64
+}
+
+// schema walks the Schema table.
+func (w *schemaWalk) schema(t fbTable) error {
+	endian, err := t.int16(0)
+	if err != nil {
+		return err
+	}
+	if endian != 0 {
+		return fmt.Errorf("the stream is big-endian; only little-endian streams are read")
+	}
+	if err := w.metadata(t, 2); err != nil {
+		return err
+	}
+	return t.tables(1, func(_ int, field fbTable) error {
+		id, err := w.field(field, 1)
+		w.dictionaries = append(w.dictionaries, id)
+		return err
+	})
+}
+
+// field walks one Field table and returns its dictionary id, -1 when it has none.
+func (w *schemaWalk) field(t fbTable, depth int) (int64, error) {
+	if w.fields++; w.fields > maxSchemaFields || depth > maxSchemaDepth {
+		return -1, fmt.Errorf("the schema has more than %d fields or %d levels", maxSchemaFields, maxSchemaDepth)
+	}
+	if err := w.text(t, 0); err != nil {
+		return -1, err
+	}
+	if err := w.metadata(t, 6); err != nil {
+		return -1, err
+	}
+	if err := w.fieldType(t); err != nil {
+		return -1, err
+	}
+	id := int64(-1)
+	encoding, ok, err := t.table(4)
+	if err != nil {
+		return -1, err
+	}
+	if ok {
+		if id, err = encoding.int64(0); err != nil {
+			return -1, err
+		}
+		if depth > 1 || id < 0 {
+			return -1, fmt.Errorf("a dictionary inside a nested column is not read; send plain values")
+		}
+	}
+	return id, t.tables(5, func(_ int, child fbTable) error {
+		_, err := w.field(child, depth+1)
+		return err
+	})
+}
+
+// fieldType walks the type of a Field, as far as its size is the client's choice.
+func (w *schemaWalk) fieldType(t fbTable) error {
+	kind, err := t.byte(2)
+	if err != nil {
+		return err
+	}
+	sub, ok, err := t.table(3)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return errFlatbuffer
+	case kind == typeUnion:
+		return fmt.Errorf("union columns are not read")
+	case kind == typeTimestamp:
+		return w.text(sub, 1)
+	}
+	return nil
+}
+
+// metadata walks a vector of KeyValue tables.
+func (w *schemaWalk) metadata(t fbTable, slot int) error {
+	return t.tables(slot, func(_ int, pair fbTable) error {
+		if err := w.text(pair, 0); err != nil {
+			return err
+		}
+		return w.text(pair, 1)
+	})
+}
+
+// text takes a string's bytes, and those of its table, from what is left.
+func (w *schemaWalk) text(t fbTable, slot int) error {
+	_, n, err := t.vector(slot, 1)
+	if err != nil {
+		return err
+	}
+	if w.bytes -= n; w.bytes < 0 {
+		return fmt.Errorf("%w: its strings overlap", errFlatbuffer)
+	}
+	return nil
+}
+
+// plainSchema returns the schema of decoded batches, or which column cannot be decoded.
+func plainSchema(wire *arrow.Schema) (*arrow.Schema, error) {
+	fields := make([]arrow.Field, wire.NumFields())
+	for i, field := range wire.Fields() {
+		plain, err := plainType(field.Type)
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", field.Name, err)
+		}
+		fields[i] = field
+		fields[i].Type = plain
+	}
+	meta := wire.Metadata()
+	return arrow.NewSchema(fields, &meta), nil
+}
+
+// plainType returns the type that a top-level column of type t has after decoding.
+func plainType(t arrow.DataType) (arrow.DataType, error) {
+	switch t := t.(type) {
+	case *arrow.DictionaryType:
+		value, err := plainType(t.ValueType)
+		if err != nil {
+			return nil, err
+		}
+		if !copyable(value) {
+			return nil, fmt.Errorf("a dictionary of %s is not read; send plain values", t.ValueType)
+		}
+		return value, nil
+	case *arrow.StringViewType:
+		return arrow.BinaryTypes.String, nil
+	case *arrow.BinaryViewType:
+		return arrow.BinaryTypes.Binary, nil
+	}
+	return t, readable(t)
+}
+
+// readable reports types whose layout the decoder does not know.
+func readable(t arrow.DataType) error {
+	switch t := t.(type) {
+	case arrow.ExtensionType:
+		return readable(t.StorageType())
+	case *arrow.DictionaryType, arrow.BinaryViewDataType, arrow.UnionType, *arrow.RunEndEncodedType,
+		*arrow.ListViewType, *arrow.LargeListViewType, *arrow.MapType:
+		return fmt.Errorf("type %s is not read", t)
+	case *arrow.FixedSizeListType:
+		if t.Len() < 0 {
+			return fmt.Errorf("a list of %d elements cannot be", t.Len())
+		}
+		return readable(t.Elem())
+	case *arrow.FixedSizeBinaryType:
+		if t.ByteWidth < 0 {
+			return fmt.Errorf("a value of %d bytes cannot be", t.ByteWidth)
+		}
+	case arrow.NestedType:
+		for _, field := range t.Fields() {
+			if err := readable(field.Type); err != nil {
+				return fmt.Errorf("%s: %w", field.Name, err)
+			}
+		}
+	}
+	return nil
+}

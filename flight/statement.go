@@ -1,0 +1,185 @@
+package flight
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/flightd/flightd/query"
+)
+
+// queryTicket is what a statement's ticket says. It is self-contained: any connection may redeem it, at any time,
+// as often as it likes, and the server remembers nothing.
+//
+//	+-------+---------+-------------------+-----------+-----+
+//	| kind  | nonce   | schema length: u8 | schema    | sql |   kind 'q', a query
+//	| 1     | 8 bytes |                   |           |     |
+//	+-------+---------+-------------------+-----------+-----+
+//	| kind  | nonce   | rows: i64, little-endian            |   kind 'u', an update that has run
+//	+-------+---------+-------------------------------------+
+//
+// An update runs when its FlightInfo is asked for, once; its ticket only repeats the count, so that reading it twice
+// changes nothing. The nonce keeps two runs of one text apart for CancelFlightInfo.
+type queryTicket struct {
+	schema string
+	sql    string
+	update bool
+	rows   int64
+}
+
+const (
+	ticketQuery  = 'q'
+	ticketUpdate = 'u'
+	nonceBytes   = 8
+)
+
+// countSchema is what an update answers when it is read as a query, as DuckDB has it.
+var countSchema = arrow.NewSchema([]arrow.Field{{Name: "Count", Type: arrow.PrimitiveTypes.Int64}}, nil)
+
+// packTicket encodes a ticket.
+func packTicket(t queryTicket) ([]byte, error) {
+	handle := make([]byte, 1+nonceBytes, 1+nonceBytes+1+len(t.schema)+len(t.sql))
+	handle[0] = ticketQuery
+	if _, err := rand.Read(handle[1:]); err != nil {
+		return nil, internal("make a ticket: %w", err)
+	}
+	if t.update {
+		handle[0] = ticketUpdate
+		handle = binary.LittleEndian.AppendUint64(handle, uint64(t.rows))
+	} else {
+		handle = append(handle, byte(len(t.schema)))
+		handle = append(append(handle, t.schema...), t.sql...)
+	}
+	return packCommand(&pb.TicketStatementQuery{StatementHandle: handle})
+}
+
+// parseTicket decodes what packTicket encoded.
+func parseTicket(handle []byte) (queryTicket, error) {
+	bad := invalid("the ticket is not one of this server's")
+	if len(handle) < 1+nonceBytes+1 {
+		return queryTicket{}, bad
+	}
+	rest := handle[1+nonceBytes:]
+	switch handle[0] {
+	case ticketUpdate:
+		if len(rest) != 8 {
+			return queryTicket{}, bad
+		}
+		return queryTicket{update: true, rows: int64(binary.LittleEndian.Uint64(rest))}, nil
+	case ticketQuery:
+		n := int(rest[0])
+		if rest = rest[1:]; len(rest) < n {
+			return queryTicket{}, bad
+		}
+		return queryTicket{schema: string(rest[:n]), sql: string(rest[n:])}, nil
+	}
+	return queryTicket{}, bad
+}
+
+// quoteName writes an identifier so that SQL reads it as it is.
+func quoteName(name string) string {
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+}
+
+// statementInfo describes the result of a statement, and runs it when it is an update.
+func (s *service) statementInfo(ctx context.Context, sql string, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+	statement, err := s.query.Prepare(ctx, s.querySession(ctx), sql)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close(statement)
+	if statement.IsUpdate() {
+		rows, err := statement.Update(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		return countInfo(rows, d)
+	}
+	ticket, err := packTicket(queryTicket{schema: sessionOf(ctx).currentSchema(), sql: sql})
+	if err != nil {
+		return nil, err
+	}
+	schema, err := resultSchema(statement)
+	if err != nil {
+		return nil, err
+	}
+	return newInfo(schema, d, ticket), nil
+}
+
+// countInfo describes the answer of an update that has run.
+func countInfo(rows int64, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+	ticket, err := packTicket(queryTicket{update: true, rows: rows})
+	if err != nil {
+		return nil, err
+	}
+	return newInfo(countSchema, d, ticket), nil
+}
+
+// statementSchema returns the schema of a statement's result without running it.
+func (s *service) statementSchema(ctx context.Context, sql string) (*arrow.Schema, error) {
+	statement, err := s.query.Prepare(ctx, s.querySession(ctx), sql)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close(statement)
+	return resultSchema(statement)
+}
+
+// resultSchema returns the schema of what reading a statement gives.
+func resultSchema(statement *query.Statement) (*arrow.Schema, error) {
+	if statement.IsUpdate() {
+		return countSchema, nil
+	}
+	if schema := statement.DatasetSchema(); schema != nil {
+		return schema, nil
+	}
+	return nil, invalid("the result's columns are not known before the parameters are bound; prepare the statement and bind them")
+}
+
+// close ends a statement; what fails then changes nothing for the client.
+func (s *Server) close(statement *query.Statement) {
+	if err := statement.Close(); err != nil {
+		s.log.Warn("close a statement", "err", err)
+	}
+}
+
+// getStatement streams what a statement's ticket stands for.
+func (s *service) getStatement(stream pb.FlightService_DoGetServer, ticket, handle []byte) error {
+	t, err := parseTicket(handle)
+	if err != nil {
+		return err
+	}
+	if t.update {
+		return s.getCount(stream, t.rows)
+	}
+	ctx, done := s.running.begin(stream.Context(), ticket)
+	defer done()
+	session := s.query.NewSession()
+	session.Catalog, session.Schema = catalogName, t.schema
+	statement, err := s.query.Prepare(ctx, session, t.sql)
+	if err != nil {
+		return err
+	}
+	defer s.close(statement)
+	if statement.IsUpdate() {
+		return invalid("the ticket is not one of this server's: reading never changes anything")
+	}
+	return s.sendResults(ctx, stream, statement, nil)
+}
+
+// getCount streams the row count of an update.
+func (s *service) getCount(stream pb.FlightService_DoGetServer, rows int64) error {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, countSchema)
+	defer b.Release()
+	b.Field(0).(*array.Int64Builder).Append(rows)
+	record := b.NewRecordBatch()
+	defer record.Release()
+	return sendRecord(stream, record)
+}
