@@ -1,0 +1,258 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+)
+
+// keeper owns the files that are not in the log, or not yet or no longer: it prepares the next segment while the present
+// one is written, and takes trimmed ones back.
+type keeper struct {
+	log *Local
+	// spares are trimmed segments to be used again, by file name. They belong to the goroutine, and to Open before it
+	// runs.
+	spares []string
+	// prepare asks for the segment with an id; the answer comes through ready. There is at most one at a time.
+	prepare    chan uint64
+	ready      chan prepared
+	trims      chan trim
+	stop, done chan struct{}
+}
+
+// prepared is a segment to go on in.
+type prepared struct {
+	segment
+	err error
+}
+
+// trim is one call of Trim.
+type trim struct {
+	upTo LSN
+	done chan error
+}
+
+const zerosBytes = 1 << 20
+
+// zeros is what a new segment is filled with.
+var zeros [zerosBytes]byte
+
+// errStopped ends a preparation that Close has overtaken.
+var errStopped = errors.New("stopped")
+
+func (k *keeper) init(l *Local) {
+	k.log = l
+	k.prepare, k.ready = make(chan uint64, 1), make(chan prepared, 1)
+	k.trims = make(chan trim)
+	k.stop, k.done = make(chan struct{}), make(chan struct{})
+}
+
+// run is the keeper goroutine.
+func (k *keeper) run() {
+	defer close(k.done)
+	for {
+		select {
+		case <-k.stop:
+			return
+		case id := <-k.prepare:
+			s, err := k.newSegment(id, k.log.opts.SegmentBytes)
+			if err != nil {
+				err = fmt.Errorf("prepare log segment %d: %w", id, err)
+			}
+			k.ready <- prepared{s, err}
+		case t := <-k.trims:
+			t.done <- k.trim(t.upTo)
+		}
+	}
+}
+
+// close ends the goroutine. A segment that it has prepared stays in the folder: the next Open uses it.
+func (k *keeper) close() {
+	close(k.stop)
+	<-k.done
+	select {
+	case p := <-k.ready:
+		if p.err == nil {
+			_ = p.file.Close() // it has been synced, and holds nothing
+		}
+	default:
+	}
+}
+
+// sweep removes what an interrupted preparation has left, and finds the spares.
+func (k *keeper) sweep() error {
+	names, err := k.log.env.disk.List()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		_, temp := parseName(name, tempSuffix)
+		_, spare := parseName(name, spareSuffix)
+		switch {
+		case spare && len(k.spares) < k.log.opts.Spares:
+			k.spares = append(k.spares, name)
+		case spare || temp:
+			if err := k.log.env.disk.Remove(name); err != nil {
+				return fmt.Errorf("remove left-over log file: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// newSegment prepares the segment with an id, from a spare when there is one, else with size bytes of zeros.
+func (k *keeper) newSegment(id uint64, size int64) (segment, error) {
+	s, name, err := k.openSpare()
+	if err == nil && s.file == nil {
+		name = tempName(id)
+		s, err = k.createZeroed(name, size)
+	}
+	if err != nil {
+		return segment{}, err
+	}
+	s.segmentHeader = segmentHeader{id: id, salt: k.log.env.salt()}
+	if err := k.install(&s, name); err != nil {
+		return segment{}, errors.Join(err, s.file.Close())
+	}
+	return s, nil
+}
+
+// openSpare opens a spare, if there is one that is large enough. One that an oversized group has made larger is cut.
+func (k *keeper) openSpare() (s segment, name string, err error) {
+	want := k.log.opts.SegmentBytes
+	for len(k.spares) > 0 {
+		name, k.spares = k.spares[0], k.spares[1:]
+		if s.file, err = k.log.env.disk.Open(name, true); err != nil {
+			return segment{}, "", fmt.Errorf("open spare log segment: %w", err)
+		}
+		if s.size, err = s.file.Size(); err == nil && s.size > want {
+			s.size, err = want, s.file.Truncate(want)
+		}
+		if err != nil {
+			return segment{}, "", errors.Join(fmt.Errorf("cut spare log segment %s: %w", name, err), s.file.Close())
+		}
+		if s.size == want {
+			return s, name, nil
+		}
+		if err := errors.Join(s.file.Close(), k.log.env.disk.Remove(name)); err != nil {
+			return segment{}, "", fmt.Errorf("remove spare log segment: %w", err)
+		}
+	}
+	return segment{}, "", nil
+}
+
+// createZeroed makes a file of zeros. It syncs as it goes, so that the log's own syncs never queue behind more than one
+// chunk.
+func (k *keeper) createZeroed(name string, size int64) (s segment, err error) {
+	f, err := k.log.env.disk.Create(name)
+	if err != nil {
+		return segment{}, err
+	}
+	for off := int64(0); off < size && err == nil; off += zerosBytes {
+		select {
+		case <-k.stop:
+			err = errStopped
+		default:
+			if _, err = f.WriteAt(zeros[:min(zerosBytes, size-off)], off); err == nil {
+				err = f.Sync()
+			}
+		}
+	}
+	if err != nil {
+		// It may be the disk that is full: what was taken is given back.
+		return segment{}, errors.Join(err, f.Close(), k.log.env.disk.Remove(name))
+	}
+	return segment{file: f, size: size}, nil
+}
+
+// install gives a file its header and then its final name.
+//
+// INVARIANT: a file has a segment's name only after its header is synced, and the log uses it only after the name is.
+func (k *keeper) install(s *segment, name string) error {
+	var b [segmentHeaderBytes]byte
+	s.encode(b[:])
+	if _, err := s.file.WriteAt(b[:], 0); err != nil {
+		return err
+	}
+	if err := s.file.Sync(); err != nil {
+		return err
+	}
+	if err := k.log.env.disk.Rename(name, segmentName(s.id)); err != nil {
+		return err
+	}
+	return k.log.env.disk.Sync()
+}
+
+// reopen opens a segment that an earlier run has prepared.
+func (k *keeper) reopen(id uint64) (segment, error) {
+	name := segmentName(id)
+	f, err := k.log.env.disk.Open(name, true)
+	if err != nil {
+		return segment{}, fmt.Errorf("open log segment: %w", err)
+	}
+	s := segment{file: f}
+	if s.size, err = f.Size(); err == nil {
+		s.segmentHeader, err = readSegmentHeader(f, id, k.log.env.disk.Path(name))
+	}
+	if err != nil {
+		return segment{}, errors.Join(fmt.Errorf("open log segment: %w", err), f.Close())
+	}
+	return s, nil
+}
+
+// askTrim has the goroutine trim.
+func (k *keeper) askTrim(upTo LSN) error {
+	t := trim{upTo, make(chan error, 1)}
+	select {
+	case k.trims <- t:
+		return <-t.done
+	case <-k.done:
+		return ErrClosed
+	}
+}
+
+// trim takes the oldest segments out of the log as long as they hold no record above an LSN.
+//
+// INVARIANT: segments leave one after the other, each durably before the next: a crash leaves no gap.
+func (k *keeper) trim(upTo LSN) error {
+	for {
+		s, ok := k.oldestIdle(upTo)
+		if !ok {
+			return nil
+		}
+		if err := k.retire(s.id); err != nil {
+			return fmt.Errorf("trim log segment %d: %w", s.id, err)
+		}
+		k.log.mu.Lock()
+		k.log.mu.sealed = k.log.mu.sealed[1:]
+		k.log.mu.Unlock()
+	}
+}
+
+// oldestIdle returns the oldest segment if no replay needs it. One whose successor has no synced group yet stays, so
+// that the log never forgets its last LSN.
+func (k *keeper) oldestIdle(upTo LSN) (sealedSegment, bool) {
+	k.log.mu.Lock()
+	defer k.log.mu.Unlock()
+	if len(k.log.mu.sealed) == 0 {
+		return sealedSegment{}, false
+	}
+	s := k.log.mu.sealed[0]
+	return s, s.last <= upTo && (position{s.id + 1, firstGroup}).less(k.log.mu.synced)
+}
+
+// retire takes a segment out of the log, as a spare when one is wanted.
+func (k *keeper) retire(id uint64) error {
+	name := segmentName(id)
+	if len(k.spares) >= k.log.opts.Spares {
+		if err := k.log.env.disk.Remove(name); err != nil {
+			return err
+		}
+		return k.log.env.disk.Sync()
+	}
+	spare := spareName(id)
+	if err := k.log.env.disk.Rename(name, spare); err != nil {
+		return err
+	}
+	k.spares = append(k.spares, spare)
+	return k.log.env.disk.Sync()
+}

@@ -1,0 +1,115 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+)
+
+var (
+	// ErrPoisoned is returned by every Append, and by WaitDurable above the durable position, after a write or a sync
+	// has failed. It comes with the cause. Replaying the log and opening it again is the way out.
+	ErrPoisoned = errors.New("log is poisoned: restart to replay it")
+
+	// ErrClosed is returned when the log is used after Close.
+	ErrClosed = errors.New("log is closed")
+
+	// ErrTooLarge is returned when the records of one Append are larger than a group may be.
+	ErrTooLarge = errors.New("records are too large for one log group")
+
+	// ErrNotReplayed is returned by Open when Options.End is not where the log in the folder ends.
+	ErrNotReplayed = errors.New("log must be replayed before it is opened")
+)
+
+// Log is a write-ahead log. Local is the one on a local disk.
+//
+// A log that loses its place to another owner (a fenced one) is poisoned with that cause: whoever learns that its writes
+// may not count cannot acknowledge anything any more, whatever the reason.
+type Log interface {
+	// Append gives the records consecutive LSNs and hands them to the storage, together: after a crash all of them are
+	// there or none. It returns the last LSN. The records are not durable yet (see WaitDurable), but once Append has
+	// returned, all that was appended later comes after them. Many goroutines may call it at once.
+	//
+	// When ctx ends before the log has taken up the records, nothing of them is appended.
+	Append(ctx context.Context, recs ...*Record) (LSN, error)
+	// AppendedLSN returns the LSN of the last record that was handed to the storage.
+	AppendedLSN() LSN
+	// DurableLSN returns the LSN up to which everything survives a power loss.
+	DurableLSN() LSN
+	// WaitDurable blocks until the LSN, which Append or Replay gave, is durable.
+	WaitDurable(ctx context.Context, lsn LSN) error
+	// Err returns why the log is poisoned, nil when it is not.
+	Err() error
+	// Trim tells that no replay will ask for records at or below an LSN. Segments without others are used again.
+	Trim(upTo LSN) error
+	// Close writes and syncs what was appended, and ends the log. It returns the poison, if there is any.
+	Close() error
+}
+
+const (
+	// maxGroupBytes bounds a group: offsets in a segment have 32 bits, and a reader holds a group in memory.
+	maxGroupBytes = 1 << 30
+	// defaultSegmentBytes makes a change of segments, which waits for a sync, rare: once in 64 ms at 1 GB/s.
+	defaultSegmentBytes = 64 << 20
+	minSegmentBytes     = 16 << 10
+	maxSegmentBytes     = 1 << 30
+	// defaultSpares is enough to take up all segments that the flush of a memtable of 256 MiB gives back.
+	defaultSpares = 4
+)
+
+// Options configure a Local. The zero value of each field is its default, except for Dir.
+type Options struct {
+	// Dir is the folder of the log. It is created when it is missing. Whoever opens a log must be the only one.
+	Dir string
+	// End is what Replay of Dir returned. Open continues there.
+	End State
+	// After is an LSN that was given in the past, whether or not the log still has it. All new ones are above it.
+	After LSN
+	// SegmentBytes is the size of a segment, 16 KiB to 1 GiB. Default 64 MiB.
+	SegmentBytes int64
+	// Spares is how many trimmed segments are kept for use. Default 4; less than zero keeps none.
+	Spares int
+	// Appended is called by the log goroutine with each written group, in the order of the LSNs, before Append returns
+	// and before Durable is called for them. The slice is valid only during the call. It must not call the log.
+	Appended func(recs []*Record)
+	// Durable is called by the sync goroutine when the durable position has risen. It must not wait for the log.
+	Durable func(LSN)
+	// Poisoned is called once, when the log is poisoned. It must not call the log.
+	Poisoned func(error)
+	// Logger takes what an operator may want to know. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// validate fills in defaults and refuses what cannot be.
+func (o *Options) validate() error {
+	if o.Dir == "" {
+		return errors.New("wal: Options.Dir is empty: name the log's folder")
+	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = defaultSegmentBytes
+	}
+	if o.SegmentBytes < minSegmentBytes || o.SegmentBytes > maxSegmentBytes || o.SegmentBytes%groupAlign != 0 {
+		return fmt.Errorf("wal: Options.SegmentBytes is %d: it must be a multiple of %d from %d to %d",
+			o.SegmentBytes, groupAlign, minSegmentBytes, maxSegmentBytes)
+	}
+	switch {
+	case o.Spares == 0:
+		o.Spares = defaultSpares
+	case o.Spares < 0:
+		o.Spares = 0
+	}
+	if o.Appended == nil {
+		o.Appended = func([]*Record) {}
+	}
+	if o.Durable == nil {
+		o.Durable = func(LSN) {}
+	}
+	if o.Poisoned == nil {
+		o.Poisoned = func(error) {}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}

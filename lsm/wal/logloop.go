@@ -1,0 +1,264 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+)
+
+// groupTarget is the size at which a group takes no more calls: what is lost with one torn group, and what the log
+// goroutine writes before it releases the first caller.
+const groupTarget = 4 << 20
+
+// logLoop is the log goroutine.
+func (l *Local) logLoop() {
+	defer close(l.logDone)
+	for {
+		queued, mark, more := l.takeUp()
+		switch {
+		case len(queued) > 0:
+			l.appendCalls(queued)
+		case mark:
+			_ = l.writeMark(syncMark) // nobody waits for it; a failure poisons the log
+		case !more:
+			l.finish()
+			return
+		}
+	}
+}
+
+// takeUp waits for something to write: queued calls, or a sync mark that is due. It tells when nothing will come.
+func (l *Local) takeUp() (queued []*call, mark, more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		switch {
+		case len(l.mu.pending) > 0:
+			queued = l.mu.pending
+			l.mu.pending, l.mu.spare = l.mu.spare[:0], queued
+			return queued, false, true
+		case l.mu.closed:
+			return nil, false, false
+		case l.mu.unmarked && l.mu.synced == l.mu.written && l.mu.err == nil:
+			return nil, true, true
+		}
+		l.logWork.Wait()
+	}
+}
+
+// appendCalls writes what callers have queued, in one group or in as many as it takes.
+func (l *Local) appendCalls(queued []*call) {
+	for len(queued) > 0 {
+		err := l.Err()
+		n := 1
+		if err == nil {
+			n, err = l.makeRoom(queued)
+		}
+		if err == nil {
+			err = l.writeCalls(queued[:n])
+		}
+		for i, c := range queued[:n] {
+			c.err = err
+			queued[i] = nil
+			c.done <- struct{}{}
+		}
+		queued = queued[n:]
+	}
+}
+
+// makeRoom returns how many calls the next group takes, at least one, and changes segments when the first does not fit.
+func (l *Local) makeRoom(queued []*call) (int, error) {
+	records := 0
+	for _, c := range queued {
+		records += len(c.recs)
+	}
+	if l.next.N()+uint64(records) > l.env.maxCount {
+		if err := l.startEpoch(l.next.Epoch() + 1); err != nil {
+			return 1, err
+		}
+	}
+	n := l.fitting(queued)
+	if n == 0 && l.end.offset > firstGroup {
+		if err := l.changeSegment(); err != nil {
+			return 1, err
+		}
+		n = l.fitting(queued)
+	}
+	return max(n, 1), nil
+}
+
+// marksBytes is the room for what may follow the last records of a segment: a sync mark, an epoch mark, the seal.
+const marksBytes = 3 * groupHeaderBytes
+
+// fitting returns how many calls fit the segment, with room for marks behind them, and a group.
+func (l *Local) fitting(queued []*call) int {
+	room := l.seg.size - l.end.offset - marksBytes
+	size := int64(groupHeaderBytes)
+	for i, c := range queued {
+		size += c.bytes
+		if align(size, groupAlign) > room || i > 0 && size > groupTarget {
+			return i
+		}
+	}
+	return len(queued)
+}
+
+// writeCalls writes a group, publishes it and leaves each call its last LSN.
+func (l *Local) writeCalls(group []*call) error {
+	recs := l.recs[:0]
+	first := l.next
+	kinds := uint32(0)
+	for _, c := range group {
+		for _, r := range c.recs {
+			r.LSN = first + LSN(len(recs))
+			kinds |= 1 << r.Kind
+			recs = append(recs, r)
+		}
+		c.last = recs[len(recs)-1].LSN
+	}
+	h := groupHeader{typ: recordGroup, lsn: first, prev: l.last, count: uint32(len(recs)), kinds: kinds}
+	if err := l.writeGroup(&h, recs); err != nil {
+		return err
+	}
+	l.opts.Appended(recs)
+	l.publish()
+	clear(recs)
+	l.recs = recs
+	return nil
+}
+
+// writeGroup writes a group at the end of the log and tells the sync goroutine.
+func (l *Local) writeGroup(h *groupHeader, recs []*Record) error {
+	h.at = l.end
+	l.mu.Lock()
+	h.synced = l.mu.synced
+	l.mu.Unlock()
+	if err := l.layGroup(h, recs); err != nil {
+		err = fmt.Errorf("write log segment %s at %d: %w", l.env.disk.Path(segmentName(l.seg.id)), l.end.offset, err)
+		l.poison(err)
+		return l.Err()
+	}
+	if h.typ == recordGroup {
+		l.lastInSegment = h.last()
+	}
+	l.end = h.end()
+	l.last, l.next = h.last(), h.lsn+LSN(h.count)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.written, l.mu.writtenLSN = l.end, l.last
+	l.mu.unmarked = h.typ == recordGroup
+	if l.mu.unmarked {
+		l.mu.wanted = l.end
+		l.appended.Store(uint64(l.last))
+		l.syncWork.Signal()
+	}
+	return nil
+}
+
+// layGroup writes the bytes of a group.
+func (l *Local) layGroup(h *groupHeader, recs []*Record) error {
+	l.group.start(l.seg.file, l.end.offset)
+	for _, r := range recs {
+		if err := l.group.record(r); err != nil {
+			return err
+		}
+	}
+	return l.group.finish(h, l.seg.sum)
+}
+
+// publish lets the sync goroutine tell that what was written is durable, once it is.
+func (l *Local) publish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.published = l.last
+	l.syncWork.Signal()
+}
+
+// writeMark writes a group without records.
+func (l *Local) writeMark(typ groupType) error {
+	return l.writeGroup(&groupHeader{typ: typ, lsn: l.next, prev: l.last}, nil)
+}
+
+// syncAll waits until everything that was written is synced.
+func (l *Local) syncAll() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.wanted = l.mu.written
+	l.syncWork.Signal()
+	for l.mu.synced != l.mu.written && l.mu.err == nil {
+		l.logWork.Wait()
+	}
+	return l.mu.err
+}
+
+// changeSegment seals the segment and goes on in the next one. It fails without poison when there is none.
+func (l *Local) changeSegment() error {
+	next, err := l.nextSegment()
+	if err != nil {
+		return err
+	}
+	if err := l.writeMark(seal); err != nil {
+		return errors.Join(err, next.file.Close())
+	}
+	if err := l.syncAll(); err != nil {
+		return errors.Join(err, next.file.Close())
+	}
+	old := l.seg
+	l.seg = next
+	l.mu.Lock()
+	l.mu.sealed = append(l.mu.sealed, sealedSegment{old.id, l.lastInSegment})
+	l.enterSegmentLocked()
+	l.mu.Unlock()
+	if err := old.file.Close(); err != nil {
+		l.opts.Logger.Warn("closing a synced log segment", "segment", old.id, "err", err)
+	}
+	l.askSegment()
+	return nil
+}
+
+// askSegment has the keeper prepare the next segment.
+func (l *Local) askSegment() {
+	l.asked = true
+	l.keeper.prepare <- l.seg.id + 1
+}
+
+// nextSegment waits for the next segment. When preparing it ahead has failed, it is tried again: the disk may have been
+// full then, and a trim may have made room.
+func (l *Local) nextSegment() (segment, error) {
+	if l.asked {
+		if p := <-l.keeper.ready; p.err == nil {
+			l.asked = false
+			return p.segment, nil
+		}
+	}
+	l.askSegment()
+	p := <-l.keeper.ready
+	l.asked = false
+	return p.segment, p.err
+}
+
+// startEpoch makes the LSNs continue in another epoch and waits until the disk knows.
+func (l *Local) startEpoch(epoch uint64) error {
+	if epoch > maxEpoch {
+		return fmt.Errorf("log %s: all %d epochs are used up", l.opts.Dir, uint64(maxEpoch))
+	}
+	l.next = newLSN(epoch, 0)
+	if err := l.writeMark(epochMark); err != nil {
+		return err
+	}
+	l.next++
+	return l.syncAll()
+}
+
+// finish leaves a log of which every byte is synced and everything but the last mark is covered by a mark.
+func (l *Local) finish() {
+	if l.syncAll() != nil {
+		return
+	}
+	l.mu.Lock()
+	unmarked := l.mu.unmarked
+	l.mu.Unlock()
+	// A failure is in Err, which Close returns.
+	if unmarked && l.writeMark(syncMark) == nil {
+		_ = l.syncAll()
+	}
+}

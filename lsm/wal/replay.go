@@ -1,0 +1,102 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/flightd/flightd/object"
+)
+
+// State is where a log ends, as Replay found it. Open goes on from there. The zero State is that of a log that does not
+// exist yet.
+type State struct {
+	// LSN is that of the last record, 0 when the log has seen none.
+	LSN LSN
+	// Dropped is the number of groups of which parts were in a torn tail. They were never acknowledged as durable.
+	Dropped int
+
+	// next is the LSN after the last one in its epoch.
+	next LSN
+	// tail is the end of the last group, tailSum the header checksum of its segment.
+	tail    position
+	tailSum uint32
+	// proved is up to where the log says itself that it was synced.
+	proved position
+	// segments are those up to the one of tail.
+	segments []sealedSegment
+	// prepared tells that an empty segment follows.
+	prepared bool
+}
+
+// Replay verifies the log in a folder and calls fn with each record above an LSN, in order. The record and its body are
+// valid only during fn; an error of fn ends the replay. A folder that does not exist has no records.
+//
+// A torn tail is dropped. Damage is an object.CorruptError, and so is a log that begins later than behind after, unless
+// after is 0 and whatever the log holds will do; by then fn has seen only records before the damage. What fn has seen may still be lost in a power cut until Open has returned.
+func Replay(dir string, after LSN, fn func(*Record) error) (State, error) {
+	return replay(folder(dir), after, fn)
+}
+
+func replay(d disk, after LSN, fn func(*Record) error) (State, error) {
+	var recs []Record
+	return walk(d, func(r *reader, g *group) error {
+		if first := r.ids[0]; g.at == (position{first, firstGroup}) && g.prev > after && after > 0 {
+			return &object.CorruptError{Name: r.win.path, Offset: g.at.offset,
+				Err: fmt.Errorf("the log begins behind LSN %s, but what follows %s is needed: segments are missing", g.prev, after)}
+		}
+		if g.last() <= after || g.typ != recordGroup {
+			return nil
+		}
+		var err error
+		if recs, err = g.decodeRecords(g.body, recs); err != nil {
+			return &object.CorruptError{Name: r.win.path, Offset: g.at.offset, Err: err}
+		}
+		for i := range recs {
+			if recs[i].LSN <= after {
+				continue
+			}
+			if err := fn(&recs[i]); err != nil {
+				return fmt.Errorf("replay log record %s: %w", recs[i].LSN, err)
+			}
+		}
+		return nil
+	})
+}
+
+// walk calls visit with each group of a log and returns where it ends.
+func walk(d disk, visit func(*reader, *group) error) (end State, err error) {
+	r, err := newReader(d)
+	if err != nil {
+		return State{}, err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	for {
+		g, err := r.read()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return State{}, err
+		}
+		if n := len(end.segments); n == 0 || end.segments[n-1].id != g.at.segment {
+			end.segments = append(end.segments, sealedSegment{id: g.at.segment})
+		}
+		if g.typ == recordGroup {
+			end.segments[len(end.segments)-1].last = g.last()
+		}
+		if err := visit(r, &g); err != nil {
+			return State{}, err
+		}
+	}
+	if len(r.ids) == 0 {
+		return State{}, nil
+	}
+	if n := len(end.segments); n == 0 || end.segments[n-1].id != r.at.segment {
+		end.segments = append(end.segments, sealedSegment{id: r.at.segment})
+	}
+	end.LSN, end.next, end.Dropped = r.last, r.next, r.dropped
+	end.tail, end.tailSum, end.proved = r.at, r.sum, r.proved
+	end.prepared = r.i+1 < len(r.ids)
+	return end, nil
+}

@@ -1,0 +1,70 @@
+package wal
+
+import "fmt"
+
+// syncLoop is the sync goroutine.
+func (l *Local) syncLoop() {
+	defer close(l.syncDone)
+	for {
+		f, upTo, lsn, more := l.unsynced()
+		if !more {
+			return
+		}
+		if err := f.Sync(); err != nil {
+			l.poison(fmt.Errorf("sync log segment %s: %w", l.env.disk.Path(segmentName(upTo.segment)), err))
+			continue
+		}
+		l.settle(upTo, lsn)
+	}
+}
+
+// unsynced waits until something must be synced and returns the file, the end of what a sync will cover, and the last
+// record in it. After poison it only waits for the end.
+func (l *Local) unsynced() (f file, upTo position, lsn LSN, more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		switch {
+		case l.mu.stopped:
+			return nil, position{}, 0, false
+		case l.mu.err == nil && l.mu.synced.less(l.mu.wanted):
+			return l.mu.file, l.mu.written, l.mu.writtenLSN, true
+		}
+		l.syncWork.Wait()
+	}
+}
+
+// settle makes what was synced durable for all to know.
+func (l *Local) settle(upTo position, lsn LSN) {
+	l.mu.Lock()
+	l.mu.synced = upTo
+	l.logWork.Signal()
+	for l.mu.published < lsn {
+		l.syncWork.Wait()
+	}
+	if l.DurableLSN() >= lsn {
+		l.mu.Unlock()
+		return
+	}
+	l.durable.Store(uint64(lsn))
+	done := l.takeWaitersLocked(lsn)
+	l.mu.Unlock()
+	answer(done, nil)
+	l.opts.Durable(lsn)
+}
+
+// takeWaitersLocked removes the waiters that wait for no more than lsn. REQUIRES: l.mu is held.
+func (l *Local) takeWaitersLocked(lsn LSN) []*waiter {
+	done := l.doneWaiters[:0]
+	rest := l.mu.waiters[:0]
+	for _, w := range l.mu.waiters {
+		if w.lsn <= lsn {
+			done = append(done, w)
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	clear(l.mu.waiters[len(rest):])
+	l.mu.waiters, l.doneWaiters = rest, done
+	return done
+}
