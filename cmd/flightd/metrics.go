@@ -1,0 +1,62 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flightd/flightd/lsm"
+	"github.com/flightd/flightd/query"
+)
+
+// collector gives the server's and the engine's numbers to Prometheus.
+type collector struct {
+	server *server
+}
+
+// Describe implements prometheus.Collector. It describes nothing, which makes the collector an unchecked one:
+// what there is to report is listed in Collect only.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	build := prometheus.NewDesc("flightd_build_info", "What this binary is made of; always 1.", nil,
+		prometheus.Labels{"version": programVersion(), "duckdb": query.DuckDBVersion()})
+	out <- prometheus.MustNewConstMetric(build, prometheus.GaugeValue, 1)
+	ready := int64(0)
+	if c.server.notReady() == "" {
+		ready = 1
+	}
+	gauge(out, "flightd_ready", "1 when the server can serve, as /readyz says.", ready)
+	gauge(out, "flightd_memory_budget_bytes", "What --memory came to.", c.server.config.memory)
+	if c.server.phase.Load() != phaseStarting {
+		collectEngine(out, c.server.db.Metrics())
+	}
+}
+
+// collectEngine reports what the engine counts.
+func collectEngine(out chan<- prometheus.Metric, m lsm.Metrics) {
+	gauge(out, "flightd_tables", "Tables.", m.Tables)
+	counter(out, "flightd_batches_total", "Batches accepted since the start.", m.Batches)
+	counter(out, "flightd_rows_total", "Rows accepted since the start, deletes included.", m.Rows)
+	counter(out, "flightd_bytes_total", "Bytes of the batches accepted since the start.", m.Bytes)
+	gauge(out, "flightd_memtable_bytes", "Memory of memtables and their indexes.", m.MemtableBytes)
+	gauge(out, "flightd_memtable_limit_bytes", "What memtables may take before writers wait.", m.MemoryLimit)
+	counter(out, "flightd_stalls_total", "Times a writer had to wait for memory.", m.Stalls)
+	gauge(out, "flightd_frozen_memtables", "Memtables that wait for their flush.", m.FrozenMemtables)
+	gauge(out, "flightd_generations", "Flushed memtables in front of the base tables.", m.Generations)
+	counter(out, "flightd_flushes_total", "Memtables flushed since the start.", m.Flushes)
+	counter(out, "flightd_flush_errors_total", "Flushes that failed and are tried again.", m.FlushErrors)
+	counter(out, "flightd_compactions_total", "Merges into a base table since the start.", m.Compactions)
+	// Positions themselves are 64-bit numbers that a float cannot hold; what matters is how far they are apart.
+	gauge(out, "flightd_log_unsynced_records", "Records that are written and not yet synced.", int64(m.Appended-m.Durable))
+	gauge(out, "flightd_log_invisible_records", "Records that are written and not yet seen by queries.", int64(m.Appended-m.Visible))
+}
+
+// gauge reports a value that goes up and down.
+func gauge(out chan<- prometheus.Metric, name, help string, v int64) {
+	out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, float64(v))
+}
+
+// counter reports a value that only rises.
+func counter(out chan<- prometheus.Metric, name, help string, v int64) {
+	out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, nil), prometheus.CounterValue, float64(v))
+}
