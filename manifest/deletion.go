@@ -1,23 +1,15 @@
 package manifest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"path"
 
 	"github.com/RoaringBitmap/roaring/v2"
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/flightd/flightd/object"
 )
-
-// maxDeletionArray bounds an Arrow deletion file. Lance changes to bitmaps at 5,000 rows; a file of any fragment's
-// offsets as plain integers stays far below.
-const maxDeletionArray = 64 << 20
 
 // Deletions returns the offsets of the deleted rows of a fragment of v, nil when there are none. The bitmap belongs
 // to the caller.
@@ -32,7 +24,7 @@ func (v *Version) Deletions(ctx context.Context, st object.Store, root string, f
 	}
 	var m *roaring.Bitmap
 	if f.Deletion.Kind == Array {
-		m, err = parseDeletionArray(b)
+		m, err = parseOffsets(b, f.Deletion.Rows)
 	} else {
 		m, err = parseBitmap(b)
 	}
@@ -82,38 +74,4 @@ func (b *build) writeDeletion(ctx context.Context, f *Fragment, all *roaring.Bit
 
 func sameDeletion(a, b *Deletion) bool {
 	return a == b || a != nil && b != nil && *a == *b
-}
-
-// parseDeletionArray decodes an Arrow IPC file with one column of offsets, as Lance writes it for few rows. The Arrow
-// library trusts lengths and offsets in places and panics on damage there, which must not leave this package; the
-// allocator refuses lengths that no such file can have.
-func parseDeletionArray(b []byte) (m *roaring.Bitmap, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			m, err = nil, fmt.Errorf("Arrow file of %d bytes: %v", len(b), r)
-		}
-	}()
-	r, err := ipc.NewFileReader(bytes.NewReader(b), ipc.WithAllocator(newLimited(maxDeletionArray)))
-	if err != nil {
-		return nil, fmt.Errorf("Arrow file of %d bytes: %w", len(b), err)
-	}
-	defer r.Close()
-	s := r.Schema()
-	if s.NumFields() != 1 || s.Field(0).Name != "row_id" || s.Field(0).Type.ID() != arrow.UINT32 {
-		return nil, fmt.Errorf("Arrow file has the schema %s, expected one column row_id of uint32", s)
-	}
-	m = roaring.New()
-	for i := range r.NumRecords() {
-		rec, err := r.RecordBatchAt(i)
-		if err != nil {
-			return nil, fmt.Errorf("Arrow file of %d bytes: %w", len(b), err)
-		}
-		col, ok := rec.Column(0).(*array.Uint32)
-		if !ok || col.NullN() > 0 {
-			return nil, fmt.Errorf("Arrow file has offsets of type %s with %d nulls", rec.Column(0).DataType(), rec.Column(0).NullN())
-		}
-		m.AddMany(col.Uint32Values())
-		rec.Release()
-	}
-	return m, nil
 }

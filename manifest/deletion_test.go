@@ -38,7 +38,7 @@ func TestDeletionsOfBothKindsAreRead(t *testing.T) {
 		rows[i] = uint32(len(rows)-i) * 7
 	}
 	want := roaring.BitmapOf(rows...)
-	got, err := parseDeletionArray(deletionArray(t, "row_id", rows...))
+	got, err := parseOffsets(deletionArray(t, "row_id", rows...), int64(len(rows)))
 	require.NoError(t, err)
 	require.True(t, want.Equals(got))
 	b, err := want.ToBytes()
@@ -46,8 +46,8 @@ func TestDeletionsOfBothKindsAreRead(t *testing.T) {
 	got, err = parseBitmap(b)
 	require.NoError(t, err)
 	require.True(t, want.Equals(got))
-	_, err = parseDeletionArray(deletionArray(t, "rowid", 1))
-	require.ErrorContains(t, err, "expected one column row_id")
+	_, err = parseOffsets(deletionArray(t, "rowid", 1), 1)
+	require.ErrorContains(t, err, "it has other columns")
 }
 
 func TestDeletionFilesAreHeldAgainstTheManifest(t *testing.T) {
@@ -85,7 +85,7 @@ func FuzzDeletions(f *testing.F) {
 		if m, err := parseBitmap(b); err == nil {
 			m.GetCardinality()
 		}
-		if m, err := parseDeletionArray(b); err == nil {
+		if m, err := parseOffsets(b, 0); err == nil {
 			m.GetCardinality()
 		}
 	})

@@ -71,7 +71,10 @@ func TestShardCommitRefusesGenerationsOutOfOrder(t *testing.T) {
 	require.NoError(t, err)
 	for _, edit := range []func(*Shard){
 		func(s *Shard) { s.Generations = []Generation{{Number: 1, Path: "a"}} },
-		func(s *Shard) { s.CurrentGeneration = 5; s.Generations = []Generation{{Number: 2, Path: "a"}, {Number: 2, Path: "b"}} },
+		func(s *Shard) {
+			s.CurrentGeneration = 5
+			s.Generations = []Generation{{Number: 2, Path: "a"}, {Number: 2, Path: "b"}}
+		},
 		func(s *Shard) { s.CurrentGeneration = 5; s.Generations = []Generation{{Number: 1, Path: "../a"}} },
 		func(s *Shard) { s.CurrentGeneration = 0 },
 	} {
