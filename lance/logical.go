@@ -72,6 +72,9 @@ func logicalType(dt arrow.DataType) (string, error) {
 	case *arrow.Decimal256Type:
 		return fmt.Sprintf("decimal:256:%d:%d", t.Precision, t.Scale), nil
 	case *arrow.FixedSizeBinaryType:
+		if t.ByteWidth <= 0 || t.ByteWidth > maxRowBits/8 {
+			return "", fmt.Errorf("type %s: want a width from 1 to %d: %w", dt, maxRowBits/8, ErrUnsupported)
+		}
 		return fmt.Sprintf("fixed_size_binary:%d", t.ByteWidth), nil
 	case *arrow.FixedSizeListType:
 		elem, err := logicalType(t.Elem())
@@ -102,8 +105,8 @@ func parseLogicalType(name string) (arrow.DataType, error) {
 		return parseDecimal(name, rest)
 	case "fixed_size_binary":
 		width, err := strconv.ParseInt(rest, 10, 32)
-		if err != nil || width <= 0 {
-			return nil, fmt.Errorf("type %q: want a positive width", name)
+		if err != nil || width <= 0 || width > maxRowBits/8 {
+			return nil, fmt.Errorf("type %q: want a width from 1 to %d", name, maxRowBits/8)
 		}
 		return &arrow.FixedSizeBinaryType{ByteWidth: int(width)}, nil
 	case "fixed_size_list":
@@ -181,9 +184,9 @@ func checkItem(elem arrow.DataType, n int64) error {
 	return nil
 }
 
-// maxRowBits bounds a fixed-width row, so that eight rows always fit an int32 of bytes: what is cut at multiples of
-// eight rows then never overflows.
-const maxRowBits = 1<<31 - 1
+// maxRowBits bounds a fixed-width row to 16 MiB. Null rows take no room in a file, so without a bound a few bytes of it
+// could make a reader ask for any amount of memory.
+const maxRowBits = 16 << 20 * 8
 
 // bitWidth returns the bits of one value of a fixed-width type, and 0 for types whose values vary or have no bytes.
 func bitWidth(dt arrow.DataType) int64 {

@@ -1,0 +1,164 @@
+package lance
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+// Scanner reads a range of rows batch by batch. It belongs to one goroutine; a Reader can have many.
+type Scanner struct {
+	r       *Reader
+	columns []int
+	schema  *arrow.Schema
+	parts   []part // the decoded rows of each column
+	pos     int64  // the next row
+	end     int64
+	maxRows int64
+	err     error
+}
+
+// part is a run of decoded rows of a column.
+type part struct {
+	array      arrow.Array
+	first, end int64
+}
+
+// Scan returns the rows [off, off+n) of the given columns, which are numbers in the schema; rows beyond the file are not
+// missed. Batches end where a page of any of the columns ends, so that fixed-width data is never copied, and have at most
+// maxRows rows, if it is not 0. Without columns the batches have rows and nothing else.
+func (r *Reader) Scan(columns []int, off, n int64, maxRows int64) *Scanner {
+	s := &Scanner{r: r, columns: columns, parts: make([]part, len(columns)), maxRows: maxRows}
+	if maxRows <= 0 {
+		s.maxRows = math.MaxInt64
+	}
+	s.pos = min(max(off, 0), r.rows)
+	s.end = s.pos + min(max(n, 0), r.rows-s.pos)
+	s.schema, s.err = r.project(columns)
+	return s
+}
+
+// project returns the schema of some columns.
+func (r *Reader) project(columns []int) (*arrow.Schema, error) {
+	whole := r.schema.Arrow()
+	fields := make([]arrow.Field, len(columns))
+	for i, c := range columns {
+		if c < 0 || c >= whole.NumFields() {
+			return nil, fmt.Errorf("read %s: there is no column %d, the file has %d", r.name, c, whole.NumFields())
+		}
+		fields[i] = whole.Field(c)
+	}
+	md := whole.Metadata()
+	return arrow.NewSchema(fields, &md), nil
+}
+
+// Next returns the next batch, which the caller releases, or io.EOF. After an error it returns the same again.
+func (s *Scanner) Next(ctx context.Context) (arrow.RecordBatch, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	rec, err := s.next(ctx)
+	if err != nil {
+		s.Close()
+		s.err = err
+	}
+	return rec, err
+}
+
+func (s *Scanner) next(ctx context.Context) (arrow.RecordBatch, error) {
+	if s.pos >= s.end {
+		return nil, io.EOF
+	}
+	if err := s.r.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.r.leave()
+	end := s.pos + min(s.maxRows, s.end-s.pos)
+	for i := range s.parts {
+		if err := s.fill(i); err != nil {
+			return nil, err
+		}
+		end = min(end, s.parts[i].end)
+	}
+	arrays := make([]arrow.Array, len(s.parts))
+	for i, p := range s.parts {
+		arrays[i] = slice(p.array, s.pos-p.first, end-p.first)
+		defer arrays[i].Release()
+	}
+	rec := array.NewRecordBatch(s.schema, arrays, end-s.pos)
+	s.pos = end
+	return rec, nil
+}
+
+// slice returns rows of an array with the number of nulls in them, which Arrow would count on demand and without a lock.
+func slice(a arrow.Array, from, to int64) arrow.Array {
+	data := array.NewSliceData(a.Data(), from, to)
+	defer data.Release()
+	if data.NullN() < 0 {
+		nulls := chunk{data, 0, data.Len()}.nulls()
+		data.(*array.Data).SetNullN(nulls)
+	}
+	return array.MakeFromData(data)
+}
+
+// fill makes sure that the rows from pos on of a column are decoded.
+func (s *Scanner) fill(i int) error {
+	p := &s.parts[i]
+	if p.array != nil && s.pos < p.end {
+		return nil
+	}
+	p.release()
+	col := s.columns[i]
+	pages, err := s.r.column(col)
+	if err != nil {
+		return err
+	}
+	k := pageAt(pages, s.pos)
+	page := pages[k]
+	p.array, err = s.r.slice(col, k, int(s.pos-page.first), int(min(page.end(), s.end)-page.first))
+	if err != nil {
+		return err
+	}
+	p.first, p.end = s.pos, s.pos+int64(p.array.Len())
+	return nil
+}
+
+func (p *part) release() {
+	if p.array != nil {
+		p.array.Release()
+		p.array = nil
+	}
+}
+
+// Close releases what the scanner holds. After io.EOF or an error there is nothing left to release.
+func (s *Scanner) Close() {
+	for i := range s.parts {
+		s.parts[i].release()
+	}
+	if s.err == nil {
+		s.err = io.EOF
+	}
+}
+
+// slice decodes rows of page k of a column, or the first of them.
+func (r *Reader) slice(col, k, from, to int) (arrow.Array, error) {
+	pages, err := r.column(col)
+	if err != nil {
+		return nil, err
+	}
+	v, err := r.view(col, pages, k)
+	if err != nil {
+		return nil, err
+	}
+	defer v.release()
+	data, err := v.page.codec.slice(v, r.schema.Fields[col].Type, from, to, r.alloc)
+	if err != nil {
+		return nil, r.pageError(col, k, r.columns[col].at.off, err)
+	}
+	defer data.Release()
+	return array.MakeFromData(data), nil
+}

@@ -1,0 +1,293 @@
+package lance
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// Take returns the given rows of the given columns, in the order in which they are asked for; a row may be asked for more
+// than once. The caller releases the batch.
+func (r *Reader) Take(ctx context.Context, columns []int, rows []int64) (arrow.RecordBatch, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer r.leave()
+	schema, err := r.project(columns)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		if row < 0 || row >= r.rows {
+			return nil, fmt.Errorf("read %s: there is no row %d, the file has %d", r.name, row, r.rows)
+		}
+	}
+	arrays := make([]arrow.Array, len(columns))
+	defer func() {
+		for _, a := range arrays {
+			if a != nil {
+				a.Release()
+			}
+		}
+	}()
+	for i, c := range columns {
+		if arrays[i], err = r.takeColumn(ctx, c, rows); err != nil {
+			return nil, err
+		}
+	}
+	return array.NewRecordBatch(schema, arrays, int64(len(rows))), nil
+}
+
+// takeColumn gathers rows of one column.
+func (r *Reader) takeColumn(ctx context.Context, col int, rows []int64) (arrow.Array, error) {
+	dt := r.schema.Fields[col].Type
+	var s sink
+	switch t := dt.(type) {
+	case *arrow.NullType:
+		return array.NewNull(len(rows)), nil
+	case arrow.BinaryDataType:
+		s = &binarySink{spans: make([][]byte, len(rows)), large: t.Layout().Buffers[1].ByteWidth == 8}
+	default:
+		fixed, err := newFixedSink(r.alloc, dt, len(rows))
+		if err != nil {
+			return nil, err
+		}
+		s = fixed
+	}
+	defer s.release()
+	// The pages stay open until the end: a sink may hold slices of their bytes.
+	open := map[int]*pageView{}
+	defer func() {
+		for _, v := range open {
+			v.release()
+		}
+	}()
+	pages, err := r.column(col)
+	if err != nil {
+		return nil, err
+	}
+	for at := 0; at < len(rows); {
+		k := pageAt(pages, rows[at])
+		v := open[k]
+		if v == nil {
+			if err := ctx.Err(); err != nil {
+				return nil, fmt.Errorf("read %s: %w", r.name, err)
+			}
+			if v, err = r.view(col, pages, k); err != nil {
+				return nil, err
+			}
+			open[k] = v
+		}
+		n := rowsIn(v.page, rows[at:])
+		if err := s.gather(v, rows[at:at+n], at); err != nil {
+			return nil, r.pageError(col, k, r.columns[col].at.off, err)
+		}
+		at += n
+	}
+	data, err := s.finish(dt, r.alloc)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: column %q: %w", r.name, r.schema.Fields[col].Name, err)
+	}
+	defer data.Release()
+	return array.MakeFromData(data), nil
+}
+
+// rowsIn returns how many of the first rows lie in a page.
+func rowsIn(p *page, rows []int64) int {
+	for i, row := range rows {
+		if row < p.first || row >= p.end() {
+			return i
+		}
+	}
+	return len(rows)
+}
+
+// sink gathers rows of a column from its pages.
+type sink interface {
+	// gather puts rows of a page, given by their numbers in the file, at the places from at on.
+	gather(v *pageView, rows []int64, at int) error
+	// finish returns the array.
+	finish(dt arrow.DataType, alloc memory.Allocator) (arrow.ArrayData, error)
+	// release drops what the sink holds; an array that was returned is not affected.
+	release()
+}
+
+// fixedSink gathers values of one width. Null rows stay zero.
+type fixedSink struct {
+	bits, items            int
+	rows                   int
+	values                 *memory.Buffer
+	validity, itemValidity *memory.Buffer
+}
+
+func newFixedSink(alloc memory.Allocator, dt arrow.DataType, rows int) (*fixedSink, error) {
+	s := &fixedSink{bits: int(bitWidth(dt)), rows: rows}
+	if t, ok := dt.(*arrow.FixedSizeListType); ok {
+		s.items = int(t.Len())
+	}
+	if rows > math.MaxInt/s.bits {
+		return nil, fmt.Errorf("take %d rows of %d bits at once: too many", rows, s.bits)
+	}
+	s.values = sizedBuffer(alloc, bitBytes(rows*s.bits))
+	s.validity = sizedBuffer(alloc, bitBytes(rows))
+	memory.Set(s.validity.Bytes(), 0xFF)
+	if s.items > 0 {
+		s.itemValidity = sizedBuffer(alloc, bitBytes(rows*s.items))
+		memory.Set(s.itemValidity.Bytes(), 0xFF)
+	}
+	return s, nil
+}
+
+func (s *fixedSink) gather(v *pageView, rows []int64, at int) error {
+	c, ok := v.page.codec.(fixedCodec)
+	if !ok {
+		// A page of nulls is the only other layout that a fixed-width column has.
+		bitutil.SetBitsTo(s.validity.Bytes(), int64(at), int64(len(rows)), false)
+		return nil
+	}
+	first := v.page.first
+	s.gatherValues(v.bytes(c.values), first, rows, at)
+	if c.validity != noBuffer {
+		validity := v.bytes(c.validity)
+		for i, row := range rows {
+			if !bitutil.BitIsSet(validity, int(row-first)) {
+				bitutil.ClearBit(s.validity.Bytes(), at+i)
+			}
+		}
+	}
+	if c.itemValidity != noBuffer {
+		items := v.bytes(c.itemValidity)
+		for i, row := range rows {
+			bitutil.CopyBitmap(items, int(row-first)*s.items, s.items, s.itemValidity.Bytes(), (at+i)*s.items)
+		}
+	}
+	return nil
+}
+
+// gatherValues copies the values of rows. The common widths have a loop of their own, which is the difference between
+// one load and store and a call of memmove for each row.
+func (s *fixedSink) gatherValues(from []byte, first int64, rows []int64, at int) {
+	to := s.values.Bytes()
+	switch s.bits {
+	case 32:
+		src, dst := arrow.GetData[uint32](from), arrow.GetData[uint32](to)[at:]
+		for i, row := range rows {
+			dst[i] = src[row-first]
+		}
+		return
+	case 64:
+		src, dst := arrow.GetData[uint64](from), arrow.GetData[uint64](to)[at:]
+		for i, row := range rows {
+			dst[i] = src[row-first]
+		}
+		return
+	}
+	if s.bits%8 != 0 {
+		for i, row := range rows {
+			bitutil.CopyBitmap(from, int(row-first)*s.bits, s.bits, to, (at+i)*s.bits)
+		}
+		return
+	}
+	width := s.bits / 8
+	for i, row := range rows {
+		copy(to[(at+i)*width:][:width], from[int(row-first)*width:])
+	}
+}
+
+func (s *fixedSink) finish(dt arrow.DataType, _ memory.Allocator) (arrow.ArrayData, error) {
+	validity, nulls := countNulls(s.validity, s.rows)
+	if s.items == 0 {
+		return array.NewData(dt, s.rows, []*memory.Buffer{validity, s.values}, nil, nulls, 0), nil
+	}
+	itemValidity, itemNulls := countNulls(s.itemValidity, s.rows*s.items)
+	elem := dt.(*arrow.FixedSizeListType).Elem()
+	child := array.NewData(elem, s.rows*s.items, []*memory.Buffer{itemValidity, s.values}, nil, itemNulls, 0)
+	defer child.Release()
+	return array.NewData(dt, s.rows, []*memory.Buffer{validity}, []arrow.ArrayData{child}, nulls, 0), nil
+}
+
+// countNulls returns the bitmap, or nil if it says nothing, and the nulls in it.
+func countNulls(bitmap *memory.Buffer, rows int) (*memory.Buffer, int) {
+	nulls := rows - bitutil.CountSetBits(bitmap.Bytes(), 0, rows)
+	if nulls == 0 {
+		return nil, 0
+	}
+	return bitmap, nulls
+}
+
+func (s *fixedSink) release() {
+	s.values.Release()
+	s.validity.Release()
+	releaseBuffer(s.itemValidity)
+}
+
+// binarySink gathers strings: first where they are, then, when their size is known, the strings.
+type binarySink struct {
+	spans [][]byte // nil for a null row
+	size  uint64
+	large bool
+}
+
+func (s *binarySink) gather(v *pageView, rows []int64, at int) error {
+	for i, row := range rows {
+		b, err := stringAt(v, int(row-v.page.first))
+		if err != nil {
+			return err
+		}
+		s.spans[at+i] = b
+		s.size += uint64(len(b))
+	}
+	return nil
+}
+
+// stringAt returns the bytes of a row of a page of strings, nil if and only if it is null.
+func stringAt(v *pageView, row int) ([]byte, error) {
+	switch c := v.page.codec.(type) {
+	case binaryCodec:
+		s, valid, err := c.row(v, row)
+		if err != nil || !valid {
+			return nil, err
+		}
+		return s.of(v.bytes(c.data)), nil
+	case dictionaryCodec:
+		items, err := c.spans(v)
+		if err != nil {
+			return nil, err
+		}
+		index := int(v.bytes(c.indices)[row])
+		if index >= len(items) {
+			return nil, fmt.Errorf("row %d of the page is item %d of a dictionary of %d", row, index, c.count)
+		}
+		if index == 0 {
+			return nil, nil
+		}
+		return items[index].of(v.bytes(c.items.data)), nil
+	}
+	return nil, nil // A page of nulls.
+}
+
+func (s *binarySink) finish(dt arrow.DataType, alloc memory.Allocator) (arrow.ArrayData, error) {
+	if s.large {
+		return finishBinary[int64](s, dt, alloc), nil
+	}
+	if s.size > math.MaxInt32 {
+		return nil, fmt.Errorf("%d rows have %d bytes, too many for one array of %s: take fewer at once", len(s.spans), s.size, dt)
+	}
+	return finishBinary[int32](s, dt, alloc), nil
+}
+
+func finishBinary[O int32 | int64](s *binarySink, dt arrow.DataType, alloc memory.Allocator) arrow.ArrayData {
+	b := newBinaryBuilder[O](alloc, len(s.spans), s.size)
+	defer b.release()
+	for i, value := range s.spans {
+		b.put(i, value, value != nil)
+	}
+	return b.array(dt)
+}
+
+func (s *binarySink) release() {}
