@@ -37,9 +37,7 @@ func requireScan(t *testing.T, r *Reader, want []arrow.Array, columns []int, off
 		require.EqualValues(t, len(columns), rec.NumCols())
 		for i, c := range columns {
 			a := rec.Column(i)
-			if !array.SliceEqual(want[c], pos, pos+rec.NumRows(), a, 0, rec.NumRows()) {
-				require.FailNow(t, "rows differ", "column %s, rows %d to %d:\n%s", rec.ColumnName(i), pos, pos+rec.NumRows(), a)
-			}
+			requireSameRows(t, want[c], a, pos)
 			requireExactNulls(t, a)
 		}
 		pos += rec.NumRows()
@@ -197,4 +195,10 @@ func TestBatchesEndTogetherWhereRowsDiffer(t *testing.T) {
 		rec.Release()
 	}
 	require.LessOrEqual(t, slivers, 1)
+}
+
+// requireSameRows compares an array with rows of what was written.
+func requireSameRows(t *testing.T, want, got arrow.Array, from int64) {
+	t.Helper()
+	require.True(t, array.SliceEqual(want, from, from+int64(got.Len()), got, 0, int64(got.Len())), "%s", got)
 }
