@@ -98,7 +98,7 @@ func parseFixedSizeListEncoding(e *lancepb.ArrayEncoding, validity uint32, t *ar
 		return nil, fmt.Errorf("items: %w", err)
 	}
 	if all {
-		return nil, fmt.Errorf("lists of nothing but null items: %w", ErrUnsupported)
+		return nullItemsCodec{bits: bitWidth(t), items: int(t.Len()), validity: validity}, nil
 	}
 	buffer, err := flatBuffer(values, bitWidth(t.Elem()))
 	if err != nil {
@@ -183,13 +183,17 @@ func (nullCodec) check(int64, []extent) error { return nil }
 func (c nullCodec) slice(_ *pageView, dt arrow.DataType, from, to int, alloc memory.Allocator) (arrow.ArrayData, error) {
 	rows := to - from
 	if dt.ID() != arrow.NULL {
-		// Strings take no bits, but an offset each.
-		rows = int(min(int64(rows), max(1, nullBytes*8/max(c.bits, 64))))
+		rows = boundNulls(rows, c.bits)
 	}
 	a := array.MakeArrayOfNull(alloc, dt, rows)
 	defer a.Release()
 	a.Data().Retain()
 	return a.Data(), nil
+}
+
+// boundNulls returns how many of so many null rows are made at once. Strings have no bits, but an offset each.
+func boundNulls(rows int, bits int64) int {
+	return int(min(int64(rows), max(1, nullBytes*8/max(bits, 64))))
 }
 
 func (nullCodec) describe() string { return "all null" }

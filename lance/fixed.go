@@ -39,7 +39,7 @@ func (c fixedCodec) check(rows int64, bufs []extent) error {
 func (c fixedCodec) slice(v *pageView, dt arrow.DataType, from, to int, alloc memory.Allocator) (arrow.ArrayData, error) {
 	base := from &^ 7
 	rows, lead := to-base, from-base
-	validity, nulls := c.bitmap(v, c.validity, base, lead, rows, 1)
+	validity, nulls := bitmap(v, c.validity, base, lead, rows, 1)
 	defer releaseBuffer(validity)
 	values := memory.SliceBuffer(v.bufs[c.values], base/8*int(c.bits), bitBytes(rows*int(c.bits)))
 	values = aligned(values, c.valueBytes(), alloc)
@@ -47,7 +47,7 @@ func (c fixedCodec) slice(v *pageView, dt arrow.DataType, from, to int, alloc me
 	if c.items == 0 {
 		return array.NewData(dt, to-from, []*memory.Buffer{validity, values}, nil, nulls, lead), nil
 	}
-	itemValidity, itemNulls := c.bitmap(v, c.itemValidity, base, 0, rows, c.items)
+	itemValidity, itemNulls := bitmap(v, c.itemValidity, base, 0, rows, c.items)
 	defer releaseBuffer(itemValidity)
 	elem := dt.(*arrow.FixedSizeListType).Elem()
 	child := array.NewData(elem, rows*c.items, []*memory.Buffer{itemValidity, values}, nil, itemNulls, 0)
@@ -57,7 +57,7 @@ func (c fixedCodec) slice(v *pageView, dt arrow.DataType, from, to int, alloc me
 
 // bitmap returns the part of a validity bitmap that begins at row base, and the nulls in it without those of the lead.
 // The nulls are counted here because Arrow would count them on demand and without a lock.
-func (c fixedCodec) bitmap(v *pageView, buffer uint32, base, lead, rows, perRow int) (*memory.Buffer, int) {
+func bitmap(v *pageView, buffer uint32, base, lead, rows, perRow int) (*memory.Buffer, int) {
 	if buffer == noBuffer {
 		return nil, 0
 	}
@@ -79,6 +79,38 @@ func (c fixedCodec) describe() string {
 	}
 	if c.itemValidity != noBuffer {
 		s += ", null items"
+	}
+	return s
+}
+
+// nullItemsCodec is a page of fixed-size lists in which every item is null. It has no values.
+type nullItemsCodec struct {
+	bits     int64 // of a row
+	items    int   // of a row
+	validity uint32
+}
+
+func (c nullItemsCodec) check(rows int64, bufs []extent) error {
+	if c.validity == noBuffer {
+		return nil
+	}
+	return checkBuffer(bufs, c.validity, rows, 1, "validity")
+}
+
+func (c nullItemsCodec) slice(v *pageView, dt arrow.DataType, from, to int, alloc memory.Allocator) (arrow.ArrayData, error) {
+	to = from + boundNulls(to-from, c.bits)
+	base := from &^ 7
+	validity, nulls := bitmap(v, c.validity, base, from-base, to-base, 1)
+	defer releaseBuffer(validity)
+	items := array.MakeArrayOfNull(alloc, dt.(*arrow.FixedSizeListType).Elem(), (to-base)*c.items)
+	defer items.Release()
+	return array.NewData(dt, to-from, []*memory.Buffer{validity}, []arrow.ArrayData{items.Data()}, nulls, from-base), nil
+}
+
+func (c nullItemsCodec) describe() string {
+	s := fmt.Sprintf("lists of %d null items", c.items)
+	if c.validity != noBuffer {
+		s += ", nulls"
 	}
 	return s
 }

@@ -144,29 +144,38 @@ func newFixedSink(alloc memory.Allocator, dt arrow.DataType, rows int) (*fixedSi
 }
 
 func (s *fixedSink) gather(v *pageView, rows []int64, at int) error {
-	c, ok := v.page.codec.(fixedCodec)
-	if !ok {
-		// A page of nulls is the only other layout that a fixed-width column has.
-		bitutil.SetBitsTo(s.validity.Bytes(), int64(at), int64(len(rows)), false)
-		return nil
-	}
-	first := v.page.first
-	s.gatherValues(v.bytes(c.values), first, rows, at)
-	if c.validity != noBuffer {
-		validity := v.bytes(c.validity)
-		for i, row := range rows {
-			if !bitutil.BitIsSet(validity, int(row-first)) {
-				bitutil.ClearBit(s.validity.Bytes(), at+i)
+	switch c := v.page.codec.(type) {
+	case fixedCodec:
+		s.gatherValues(v.bytes(c.values), v.page.first, rows, at)
+		s.gatherValidity(v, c.validity, rows, at)
+		if c.itemValidity != noBuffer {
+			items := v.bytes(c.itemValidity)
+			for i, row := range rows {
+				bitutil.CopyBitmap(items, int(row-v.page.first)*s.items, s.items, s.itemValidity.Bytes(), (at+i)*s.items)
 			}
 		}
-	}
-	if c.itemValidity != noBuffer {
-		items := v.bytes(c.itemValidity)
-		for i, row := range rows {
-			bitutil.CopyBitmap(items, int(row-first)*s.items, s.items, s.itemValidity.Bytes(), (at+i)*s.items)
-		}
+	case nullItemsCodec:
+		s.gatherValidity(v, c.validity, rows, at)
+		bitutil.SetBitsTo(s.itemValidity.Bytes(), int64(at*s.items), int64(len(rows)*s.items), false)
+	case nullCodec:
+		bitutil.SetBitsTo(s.validity.Bytes(), int64(at), int64(len(rows)), false)
+	default:
+		return fmt.Errorf("take from %s: %w", c.describe(), ErrUnsupported)
 	}
 	return nil
+}
+
+// gatherValidity clears the bits of null rows.
+func (s *fixedSink) gatherValidity(v *pageView, buffer uint32, rows []int64, at int) {
+	if buffer == noBuffer {
+		return
+	}
+	validity := v.bytes(buffer)
+	for i, row := range rows {
+		if !bitutil.BitIsSet(validity, int(row-v.page.first)) {
+			bitutil.ClearBit(s.validity.Bytes(), at+i)
+		}
+	}
 }
 
 // gatherValues copies the values of rows. The common widths have a loop of their own, which is the difference between

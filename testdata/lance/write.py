@@ -1,0 +1,122 @@
+"""Writes the fixtures of this folder with pylance: files of format 2.0, and beside each what is in it as Arrow IPC.
+
+Run it with pylance 14.0.2 and pyarrow, in this folder: python write.py
+"""
+
+import decimal
+
+import pyarrow as pa
+from lance.file import LanceFileWriter
+
+VALUES = [1, None, -3, 4, None, 120, 7]
+
+
+def of(type_):
+    """VALUES as a type that integers cast to."""
+    return pa.array(VALUES, pa.int64()).cast(type_)
+
+
+def unsigned(type_):
+    return pa.array([abs(v) if v is not None else None for v in VALUES], pa.int64()).cast(type_)
+
+
+def types():
+    """A column of each type, with nulls, in one small page each."""
+    decimals = [None if v is None else decimal.Decimal(v) / 8 for v in VALUES]
+    texts = ["a", None, "", "grüße", None, "x" * 40, "z"]
+    blobs = [None if t is None else t.encode() for t in texts]
+    columns = {str(t): of(t) for t in [pa.int8(), pa.int16(), pa.int32(), pa.int64()]}
+    columns |= {str(t): unsigned(t) for t in [pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]}
+    columns |= {str(t): of(pa.float32()).cast(t) for t in [pa.float16(), pa.float32(), pa.float64()]}
+    columns |= {
+        "bool": pa.array([True, None, False, True, None, False, True]),
+        "null": pa.nulls(len(VALUES)),
+        "date32": of(pa.int32()).cast(pa.date32()),
+        "date64": pa.array([None if v is None else v * 86_400_000 for v in VALUES], pa.date64()),
+        "time32 s": unsigned(pa.int32()).cast(pa.time32("s")),
+        "time32 ms": unsigned(pa.int32()).cast(pa.time32("ms")),
+        "time64 us": unsigned(pa.int64()).cast(pa.time64("us")),
+        "time64 ns": unsigned(pa.int64()).cast(pa.time64("ns")),
+        "timestamp berlin": of(pa.timestamp("us", "Europe/Berlin")),
+        "timestamp offset": of(pa.timestamp("ms", "+01:30")),
+        "decimal128": pa.array(decimals, pa.decimal128(20, 3)),
+        "decimal256": pa.array(decimals, pa.decimal256(50, 3)),
+        "string": pa.array(texts),
+        "large_string": pa.array(texts, pa.large_string()),
+        "binary": pa.array(blobs, pa.binary()),
+        "large_binary": pa.array(blobs, pa.large_binary()),
+        "fixed_size_binary": pa.array([b"abc", None, b"def", b"ghi", None, b"jkl", b"mno"], pa.binary(3)),
+    }
+    for unit in ["s", "ms", "us", "ns"]:
+        columns["timestamp " + unit] = of(pa.timestamp(unit))
+        columns["duration " + unit] = of(pa.duration(unit))
+    columns |= lists() | {
+        "all null int64": pa.nulls(7, pa.int64()),
+        "all null string": pa.nulls(7, pa.string()),
+        "all null list": pa.nulls(7, pa.list_(pa.uint8(), 2)),
+    }
+    return pa.table(columns)
+
+
+def lists():
+    """Fixed-size lists with every mixture of null rows and null items."""
+    plain = [[i, i + 1] for i in range(7)]
+    rows = [None if i in (1, 4) else v for i, v in enumerate(plain)]
+    items = [[None if i == 2 else v for v in row] for i, row in enumerate(plain)]
+    both = [None if i in (1, 6) else v for i, v in enumerate(items)]
+    bits = [None if i == 3 else [bool(i & 1), None if i == 5 else True, False] for i in range(7)]
+    return {
+        "list": pa.array(plain, pa.list_(pa.float32(), 2)),
+        "list, null rows": pa.array(rows, pa.list_(pa.float32(), 2)),
+        "list, null items": pa.array(items, pa.list_(pa.int16(), 2)),
+        "list, both": pa.array(both, pa.list_(pa.float64(), 2)),
+        "list of bits": pa.array(bits, pa.list_(pa.bool_(), 3)),
+        "list of nothing": pa.array([[None, None]] * 7, pa.list_(pa.uint8(), 2)),
+    }
+
+
+def pages():
+    """Many pages that end in different rows, and metadata."""
+    n = 600
+    fields = [
+        pa.field("id", pa.int64(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"}),
+        pa.field("text", pa.string()),
+        pa.field("vec", pa.list_(pa.float32(), 4)),
+        pa.field("flag", pa.bool_(), metadata={"note": "of the field"}),
+    ]
+    return pa.table(
+        {
+            "id": range(n),
+            "text": [None if i % 11 == 0 else "t" * (i % 7) + str(i) for i in range(n)],
+            "vec": [None if i % 13 == 0 else [float(i), 0.5, -1.0, 2.0] for i in range(n)],
+            "flag": [None if i % 5 == 0 else i % 3 == 0 for i in range(n)],
+        },
+        schema=pa.schema(fields, metadata={"note": "of the schema"}),
+    )
+
+
+def dictionary():
+    """Pages that the writer makes dictionaries of, because there are few distinct strings in many rows."""
+    n = 250
+    return pa.table(
+        {
+            "words": [None if i % 10 == 9 else ["", "a", "bc", "grüße", "w" * 20][i % 5] for i in range(n)],
+            "one": ["same"] * n,
+            "none": pa.nulls(n, pa.string()),
+            "binary": pa.array([b"same"] * n, pa.binary()),
+        }
+    )
+
+
+def write(name, table, **options):
+    with LanceFileWriter(name + ".lance", table.schema, version="2.0", **options) as f:
+        for batch in table.to_batches(max_chunksize=50):
+            f.write_batch(batch)
+    with pa.ipc.new_file(name + ".arrow", table.schema) as f:
+        f.write_table(table)
+
+
+write("types", types())
+write("pages", pages(), data_cache_bytes=4096)
+write("dictionary", dictionary())
+write("empty", types().slice(0, 0))
