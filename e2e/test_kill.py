@@ -21,7 +21,7 @@ SEED = int(os.environ.get("FLIGHTD_TEST_SEED", "0")) or random.SystemRandom().ra
 def payload(first, n):
     """Rows whose every value follows from their id."""
     ids = np.arange(first, first + n, dtype=np.int64)
-    mixed = (ids * 0x9E3779B97F4A7C15).astype(np.uint64)
+    mixed = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return pa.table({
         "id": pa.array(ids),
         "v": pa.array((mixed >> 7).astype(np.int64)),
