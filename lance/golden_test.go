@@ -3,6 +3,7 @@ package lance
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -53,4 +54,40 @@ func TestKeyOfPylance(t *testing.T) {
 	require.Equal(t, 1, r.Schema().Fields[0].Key)
 	require.Equal(t, map[string]string{"note": "of the schema"}, r.Metadata())
 	require.False(t, r.Schema().Fields[0].Nullable)
+}
+
+// TestOthersReadOurFiles needs a Python with pylance and DuckDB: FLIGHTD_PYTHON names it.
+func TestOthersReadOurFiles(t *testing.T) {
+	python := os.Getenv("FLIGHTD_PYTHON")
+	if python == "" {
+		t.Skip("FLIGHTD_PYTHON does not name a Python with the packages of e2e/requirements.txt")
+	}
+	dir := t.TempDir()
+	st := object.NewLocal(dir)
+	for name, nulls := range map[string]float64{"valid": 0, "some": 0.2, "null": 1} {
+		for size, pageBytes := range map[string]int64{"whole": 0, "cut": 200} {
+			g := newGenerator(1, nulls)
+			schema := allTypes()
+			batches := []arrow.RecordBatch{g.batch(schema, 70), g.batch(schema, 0), g.batch(schema, 133)}
+			writeFile(t, st, name+size+".lance", schema, WriterOptions{PageBytes: pageBytes}, batches...)
+			writeExpected(t, filepath.Join(dir, name+size+".arrow"), schema, batches)
+		}
+	}
+	writeFile(t, st, "empty.lance", allTypes(), WriterOptions{})
+	writeExpected(t, filepath.Join(dir, "empty.arrow"), allTypes(), nil)
+	out, err := exec.Command(python, filepath.Join(fixtures, "check.py"), dir).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+func writeExpected(t *testing.T, name string, schema *arrow.Schema, batches []arrow.RecordBatch) {
+	t.Helper()
+	f, err := os.Create(name)
+	require.NoError(t, err)
+	w, err := ipc.NewFileWriter(f, ipc.WithSchema(schema))
+	require.NoError(t, err)
+	for _, b := range batches {
+		require.NoError(t, w.Write(b))
+	}
+	require.NoError(t, w.Close())
+	require.NoError(t, f.Close())
 }

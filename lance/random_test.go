@@ -67,14 +67,20 @@ func (g *generator) validity(n int) (*memory.Buffer, int) {
 	return memory.NewBufferBytes(bitmap), nulls
 }
 
-// values makes bytes that are no NaN as floats of any width, since a NaN is not equal to itself.
+// values makes bytes that are no NaN as floats of any width, since a NaN is not equal to itself, and times that are
+// in the range of every reader.
 func (g *generator) values(dt arrow.DataType, n int) *memory.Buffer {
 	width := int(bitWidth(dt))
+	_, temporal := dt.(arrow.TemporalWithUnit)
+	temporal = temporal || dt.ID() == arrow.DATE32 || dt.ID() == arrow.DATE64
 	b := make([]byte, bitBytes(n*width))
 	for i := range b {
 		b[i] = byte(g.Uint32())
 		if width > 8 && i%(width/8) == width/8-1 {
 			b[i] &= 0x3F
+		}
+		if temporal && i%(width/8) >= width/16 {
+			b[i] = 0
 		}
 	}
 	return memory.NewBufferBytes(b)

@@ -1,0 +1,84 @@
+"""Reads files of ours with the tools of others, and compares them with the Arrow IPC files beside them.
+
+python check.py FOLDER reads each NAME.lance in FOLDER with pylance, by itself and in a table, and with DuckDB's lance
+extension, and compares the rows with those of NAME.arrow. It prints what differs and exits with 1 if anything does.
+"""
+
+import pathlib
+import random
+import sys
+import tempfile
+
+import duckdb
+import duckdb_extension_lance
+import lance
+import pyarrow as pa
+from lance.file import LanceFileReader
+from lance.fragment import DataFile, FragmentMetadata
+
+# DuckDB has no such types.
+NOT_IN_DUCKDB = (pa.types.is_float16, pa.types.is_decimal256)
+
+
+def same(what, want, got):
+    """Compares tables column by column, so that the metadata of the file does not matter."""
+    differ = [n for n in want.column_names if not want[n].equals(got[n])]
+    for name in differ:
+        print(f"{what}: column {name} ({want[name].type}, got {got[name].type}) differs")
+    return not differ and want.num_rows == got.num_rows
+
+
+def check_file(path, want):
+    reader = LanceFileReader(str(path))
+    ok = same(f"{path.name}, whole file", want, reader.read_all().to_table())
+    rows = sorted(random.Random(1).sample(range(want.num_rows), min(want.num_rows, 50)))
+    if rows:
+        ok &= same(f"{path.name}, rows", want.take(rows), reader.take_rows(rows).to_table())
+        start, n = want.num_rows // 3, want.num_rows // 2
+        ok &= same(f"{path.name}, range", want.slice(start, n), reader.read_range(start, n).to_table())
+    return ok
+
+
+def check_table(path, want):
+    """Makes a table of the file by a commit of pylance, and one of the columns that DuckDB has types for."""
+    with tempfile.TemporaryDirectory() as folder:
+        all_ = list(range(want.num_columns))
+        table = make_table(path, pathlib.Path(folder) / "all.lance", want, all_)
+        ok = same(f"{path.name}, table", want, lance.dataset(table).to_table())
+        some = [i for i in all_ if not any(is_type(want.schema.field(i).type) for is_type in NOT_IN_DUCKDB)]
+        return ok & check_duckdb(path, make_table(path, pathlib.Path(folder) / "some.lance", want, some), want.select(some))
+
+
+def make_table(path, table, want, columns):
+    (table / "data").mkdir(parents=True)
+    data = path.read_bytes()
+    (table / "data" / path.name).write_bytes(data)
+    file = DataFile(path.name, list(range(len(columns))), columns, 2, 0, len(data))
+    fragments = [FragmentMetadata(0, [file], want.num_rows)] if want.num_rows else []
+    lance.LanceDataset.commit(table, lance.LanceOperation.Overwrite(want.select(columns).schema, fragments))
+    return table
+
+
+def check_duckdb(path, table, want):
+    extension = next(pathlib.Path(duckdb_extension_lance.__file__).parent.rglob("lance.duckdb_extension"))
+    ok = True
+    with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as db:
+        db.execute(f"LOAD '{extension}'")
+        db.register("want", want)
+        for field in want.schema:
+            # As text, because Python cannot show every time and date.
+            column = '"' + field.name + '"::VARCHAR'
+            got = db.execute(f"SELECT {column} FROM '{table}'").fetchall()
+            if got != db.execute(f"SELECT {column} FROM want").fetchall():
+                print(f"{path.name}: column {field.name} ({field.type}) differs in DuckDB")
+                ok = False
+    return ok
+
+
+good = True
+for arrow in sorted(pathlib.Path(sys.argv[1]).glob("*.arrow")):
+    with pa.ipc.open_file(arrow) as f:
+        expected = f.read_all()
+    lance_file = arrow.with_suffix(".lance")
+    good &= check_file(lance_file, expected) & check_table(lance_file, expected)
+sys.exit(not good)
