@@ -101,14 +101,17 @@ func (d *crashDisk) content(name string) []byte {
 	return bytes.Clone(d.now[name].now)
 }
 
-// with returns a copy of the disk in which one file has another content; nil removes it.
+// with returns the disk with another content of one file; nil removes it. The rest is shared, so it is for reading only.
 func (d *crashDisk) with(name string, content []byte) *crashDisk {
-	c := d.crash(nil)
+	c := newCrashDisk()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.Copy(c.now, d.now)
 	if content == nil {
 		delete(c.now, name)
-		return c
+	} else {
+		c.now[name] = &crashFile{now: content}
 	}
-	c.now[name] = &crashFile{now: content, safe: bytes.Clone(content)}
 	return c
 }
 

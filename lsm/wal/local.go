@@ -139,6 +139,7 @@ func open(o Options, e env) (*Local, error) {
 	l := &Local{opts: o, env: e, last: o.End.LSN, logDone: make(chan struct{}), syncDone: make(chan struct{})}
 	l.logWork.L, l.syncWork.L = &l.mu, &l.mu
 	l.mu.sealed = slices.Clone(o.End.segments)
+	l.mu.writtenLSN, l.mu.published = o.End.LSN, o.End.LSN
 	l.keeper.init(l)
 	if err := l.keeper.sweep(); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -83,13 +84,16 @@ func replayAll(d disk, after LSN) ([]replayed, State, error) {
 // requireRecord compares a record with the one that was appended.
 func requireRecord(t testing.TB, want *Record, got replayed) {
 	t.Helper()
-	require.Equal(t, want.LSN, got.LSN)
-	require.Equal(t, want.Kind, got.Kind)
-	require.Equal(t, want.Shard, got.Shard)
-	require.Equal(t, want.Incarnation, got.Incarnation)
-	require.Equal(t, want.Schema, got.Schema)
-	require.Equal(t, want.Rows, got.Rows)
-	require.True(t, bytes.Equal(bytes.Join(want.Body, nil), got.body), "body of %s", want.LSN)
+	plain := func(r Record) Record {
+		r.Body, r.Value = nil, nil
+		return r
+	}
+	if a, b := plain(*want), plain(got.Record); !reflect.DeepEqual(a, b) {
+		require.Equal(t, a, b)
+	}
+	if !bytes.Equal(bytes.Join(want.Body, nil), got.body) {
+		require.Fail(t, "wrong body", "record %s", want.LSN)
+	}
 }
 
 // settled waits until the log goroutine has nothing left to do, so that what is on the disk does not depend on time.
@@ -191,4 +195,3 @@ func TestManyGoroutinesAppend(t *testing.T) {
 		requireRecord(t, want[r.LSN], r)
 	}
 }
-

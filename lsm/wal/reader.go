@@ -84,7 +84,8 @@ func newReader(d disk) (*reader, error) {
 		r.proved = position{ids[len(ids)-2], firstGroup}
 	}
 	if err := r.enter(0); err != nil {
-		return nil, errors.Join(err, r.close())
+		r.close()
+		return nil, err
 	}
 	return r, nil
 }
@@ -96,9 +97,7 @@ func missingSegment(d disk, id uint64) error {
 
 // enter goes to the first group of a segment.
 func (r *reader) enter(i int) error {
-	if err := r.close(); err != nil {
-		return err
-	}
+	r.close()
 	id := r.ids[i]
 	name := segmentName(id)
 	f, err := r.disk.Open(name, false)
@@ -115,14 +114,12 @@ func (r *reader) enter(i int) error {
 	return err
 }
 
-// close closes the segment.
-func (r *reader) close() error {
-	if r.win.file == nil {
-		return nil
+// close closes the segment. That can fail to no harm: nothing was written.
+func (r *reader) close() {
+	if r.win.file != nil {
+		_ = r.win.file.Close()
+		r.win.file = nil
 	}
-	err := r.win.file.Close()
-	r.win.file = nil
-	return err
 }
 
 // read returns the next group, io.EOF at the end of the log, which may be a torn tail, and an object.CorruptError when
@@ -259,7 +256,33 @@ func (r *reader) findHeader(off int64) (h groupHeader, ok bool, err error) {
 	return h, false, nil
 }
 
+// resume goes to the next group whose header verifies, behind damage at the present position, and reports whether there
+// is one. What is read there need not continue what was read before. Faults on the way are added to faults.
+func (r *reader) resume(faults []error) ([]error, bool) {
+	r.started, r.sealed = false, false
+	for off := r.at.offset + groupAlign; r.win.file != nil; off = firstGroup {
+		h, ok, err := r.findHeader(off)
+		if err != nil {
+			return append(faults, err), false
+		}
+		if ok {
+			r.at = h.at
+			return faults, true
+		}
+		if r.i+1 == len(r.ids) {
+			break
+		}
+		if err := r.enter(r.i + 1); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return faults, false
+}
+
 // corrupt reports damage at the present position.
-func (r *reader) corrupt(err error) error {
-	return &object.CorruptError{Name: r.win.path, Offset: r.at.offset, Err: err}
+func (r *reader) corrupt(err error) error { return r.corruptAt(r.at, err) }
+
+// corruptAt reports damage in the present segment.
+func (r *reader) corruptAt(at position, err error) error {
+	return &object.CorruptError{Name: r.win.path, Offset: at.offset, Err: err}
 }

@@ -1,11 +1,8 @@
 package wal
 
 import (
-	"errors"
 	"fmt"
 	"io"
-
-	"github.com/flightd/flightd/object"
 )
 
 // State is where a log ends, as Replay found it. Open goes on from there. The zero State is that of a log that does not
@@ -42,15 +39,14 @@ func replay(d disk, after LSN, fn func(*Record) error) (State, error) {
 	var recs []Record
 	return walk(d, func(r *reader, g *group) error {
 		if first := r.ids[0]; g.at == (position{first, firstGroup}) && g.prev > after && after > 0 {
-			return &object.CorruptError{Name: r.win.path, Offset: g.at.offset,
-				Err: fmt.Errorf("the log begins behind LSN %s, but what follows %s is needed: segments are missing", g.prev, after)}
+			return r.corruptAt(g.at, fmt.Errorf("the log begins behind LSN %s, but what follows %s is needed: segments are missing", g.prev, after))
 		}
 		if g.last() <= after || g.typ != recordGroup {
 			return nil
 		}
 		var err error
 		if recs, err = g.decodeRecords(g.body, recs); err != nil {
-			return &object.CorruptError{Name: r.win.path, Offset: g.at.offset, Err: err}
+			return r.corruptAt(g.at, err)
 		}
 		for i := range recs {
 			if recs[i].LSN <= after {
@@ -65,12 +61,13 @@ func replay(d disk, after LSN, fn func(*Record) error) (State, error) {
 }
 
 // walk calls visit with each group of a log and returns where it ends.
-func walk(d disk, visit func(*reader, *group) error) (end State, err error) {
+func walk(d disk, visit func(*reader, *group) error) (State, error) {
 	r, err := newReader(d)
 	if err != nil {
 		return State{}, err
 	}
-	defer func() { err = errors.Join(err, r.close()) }()
+	defer r.close()
+	var end State
 	for {
 		g, err := r.read()
 		if err == io.EOF {

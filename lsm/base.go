@@ -1,0 +1,178 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/flightd/flightd/btree"
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
+)
+
+// base is one version of the table's own dataset. It does not change.
+type base struct {
+	version *manifest.Version
+	frags   []*fragment
+	byID    map[uint64]*fragment
+	rows    int64 // not deleted
+	codec   *keyCodec
+	// indexes find rows by key in the fragments they cover; the key column of the others is read instead.
+	indexes   []*keySegment
+	uncovered []*fragment
+	refs      atomic.Int64
+}
+
+// keySegment is an open BTREE over the key column of some fragments.
+type keySegment struct {
+	meta  manifest.Index
+	index *btree.Index
+}
+
+// openBase opens a version. Fragments that reuse, which may be nil, has already are shared with it.
+func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Version, reuse *base) (*base, error) {
+	b := &base{version: v, codec: t.codec, byID: make(map[uint64]*fragment)}
+	b.refs.Store(1)
+	for i := range v.Fragments {
+		f, err := b.openFragment(ctx, st, t, &v.Fragments[i], reuse)
+		if err != nil {
+			b.unref()
+			return nil, err
+		}
+		b.frags = append(b.frags, f)
+		b.byID[f.id] = f
+		b.rows += f.live
+	}
+	if err := b.openIndexes(ctx, st, t); err != nil {
+		b.unref()
+		return nil, err
+	}
+	return b, nil
+}
+
+// openFragment opens a fragment, or takes it from another version in which it is the same.
+func (b *base) openFragment(ctx context.Context, st object.Store, t *Table, f *manifest.Fragment, reuse *base) (*fragment, error) {
+	if reuse != nil {
+		old, ok := reuse.version.Fragment(f.ID)
+		if ok && slices.EqualFunc(old.Files, f.Files, func(a, b manifest.DataFile) bool { return a.Path == b.Path }) && sameDeletion(old.Deletion, f.Deletion) {
+			x := reuse.byID[f.ID]
+			x.retain()
+			return x, nil
+		}
+	}
+	return openFragment(ctx, st, t.root, b.version, f, t.lance)
+}
+
+// sameDeletion reports whether two fragments have the same deleted rows.
+func sameDeletion(a, b *manifest.Deletion) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}
+
+// openIndexes opens the BTREEs over a key of one column. A key of several columns has none, as Lance indexes one
+// column at a time.
+func (b *base) openIndexes(ctx context.Context, st object.Store, t *Table) error {
+	if t.codec == nil {
+		return nil
+	}
+	covered := roaring.New()
+	for _, x := range b.version.Indexes {
+		if len(t.codec.cols) != 1 || !x.BTree() || x.Fragments == nil || !slices.Equal(x.Fields, []int32{t.lance.Fields[t.codec.cols[0]].ID}) {
+			continue
+		}
+		index, err := btree.Open(ctx, st, path.Join(t.root, x.Dir()), btree.Options{})
+		if err != nil {
+			return fmt.Errorf("open index %q: %w", x.Name, err)
+		}
+		b.indexes = append(b.indexes, &keySegment{meta: x, index: index})
+		covered.Or(x.Fragments)
+	}
+	for _, f := range b.frags {
+		if !covered.Contains(uint32(f.id)) {
+			b.uncovered = append(b.uncovered, f)
+		}
+	}
+	return nil
+}
+
+// fragment returns an open fragment, nil when the version has none of that id.
+func (b *base) fragment(id uint64) *fragment { return b.byID[id] }
+
+// resolve implements layer.
+func (b *base) resolve(ctx context.Context, run *keyRun, mark func(fragment uint64, row uint32)) error {
+	keys := run.array()
+	defer keys.Release()
+	for _, s := range b.indexes {
+		err := s.index.Lookup(ctx, keys, func(_ int, id uint64) error {
+			// An index may still have rows of fragments that were rewritten since: only what its bitmap covers
+			// and the version has counts.
+			f := b.byID[id>>32]
+			if f != nil && s.meta.Fragments.Contains(uint32(f.id)) && !f.hides(uint32(id)) {
+				mark(f.id, uint32(id))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, f := range b.uncovered {
+		if err := b.probe(ctx, f, run, mark); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// probe finds the keys of a run by reading the key columns of a fragment that no index covers.
+func (b *base) probe(ctx context.Context, f *fragment, run *keyRun, mark func(fragment uint64, row uint32)) error {
+	sc := f.reader.Scan(f.columns(b.codec.cols), 0, f.rows, morselRows)
+	first := uint32(0)
+	whole := *b.codec // the key's columns come as the first of the batch
+	whole.cols = make([]int, len(b.codec.cols))
+	for i := range whole.cols {
+		whole.cols[i] = i
+	}
+	var scratch []int64
+	for {
+		rec, err := sc.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		keys := whole.normalise(rec, scratch[:0])
+		for i := range int(rec.NumRows()) {
+			row := first + uint32(i)
+			if run.contains(keys, i) && !f.hides(row) {
+				mark(f.id, row)
+			}
+		}
+		scratch = keys.ints
+		first += uint32(rec.NumRows())
+		rec.Release()
+	}
+}
+
+func (b *base) retain() { b.refs.Add(1) }
+
+func (b *base) unref() {
+	if b.refs.Add(-1) > 0 {
+		return
+	}
+	for _, f := range b.frags {
+		f.unref()
+	}
+	for _, s := range b.indexes {
+		_ = s.index.Close() // open for reading only
+	}
+}

@@ -1,0 +1,150 @@
+package lsm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/google/uuid"
+
+	"github.com/flightd/flightd/object"
+)
+
+// catalogFile is where the checkpoint of the catalog lies, below the data folder.
+const catalogFile = systemFolder + "/catalog.json"
+
+// tableEntry is one table as the catalog stores it.
+type tableEntry struct {
+	// Schema and Name are the table's name.
+	Schema string `json:"schema"`
+	Name   string `json:"name"`
+	// Incarnation tells a table from an earlier one of the same name; it rises with every CREATE TABLE and is in
+	// every log record, so that replay cannot bring back rows of a table that was dropped.
+	Incarnation uint64 `json:"incarnation"`
+	// Shard is the identity of the table's one shard.
+	Shard uuid.UUID `json:"shard"`
+	// SQL is the CREATE TABLE statement in DuckDB's own words; it owns defaults and constraints.
+	SQL string `json:"sql"`
+	// Key names the columns of the primary key in order.
+	Key []string `json:"key,omitempty"`
+	// Schemas are the Arrow schemas that records in the log may have, by schema id.
+	Schemas []schemaEntry `json:"schemas"`
+}
+
+// schemaEntry is one Arrow schema of a table.
+type schemaEntry struct {
+	ID uint32 `json:"id"`
+	// Arrow is the schema as an Arrow IPC stream without batches.
+	Arrow []byte `json:"arrow"`
+}
+
+// catalog is the set of tables as of an LSN: a checkpoint file plus the DDL records of the log behind it.
+type catalog struct {
+	// LSN is that of the last DDL record whose effect is in.
+	LSN LSN `json:"lsn"`
+	// LastIncarnation is the highest incarnation ever given.
+	LastIncarnation uint64 `json:"last_incarnation"`
+	// Tables are in the order of their incarnations.
+	Tables []tableEntry `json:"tables"`
+	// Dropped are tables whose folders may still be there: their removal is finished at the next Open.
+	Dropped []tableEntry `json:"dropped,omitempty"`
+}
+
+// ddl is the body of a DDL record, as JSON; exactly one field is set.
+type ddl struct {
+	Create *tableEntry `json:"create,omitempty"`
+	Drop   uint64      `json:"drop,omitempty"`
+}
+
+// apply adds the effect of a DDL record.
+func (c *catalog) apply(lsn LSN, d ddl) {
+	c.LSN = lsn
+	switch {
+	case d.Create != nil:
+		c.Tables = append(c.Tables, *d.Create)
+		c.LastIncarnation = max(c.LastIncarnation, d.Create.Incarnation)
+	case d.Drop != 0:
+		c.Tables = slices.DeleteFunc(c.Tables, func(t tableEntry) bool {
+			gone := t.Incarnation == d.Drop
+			if gone {
+				c.Dropped = append(c.Dropped, t)
+			}
+			return gone
+		})
+	}
+}
+
+// name returns the entry's table name.
+func (e *tableEntry) name() TableName { return TableName{Schema: e.Schema, Name: e.Name} }
+
+// checkpoint is the catalog file: the catalog and the CRC32C of its JSON text as it stands in the file.
+type checkpoint struct {
+	Catalog json.RawMessage `json:"catalog"`
+	CRC32C  uint32          `json:"crc32c"`
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// loadCatalog reads the checkpoint; a folder that never had one has no tables.
+func loadCatalog(ctx context.Context, st object.Store) (*catalog, error) {
+	b, err := st.Get(ctx, catalogFile)
+	if errors.Is(err, object.ErrNotExist) {
+		return &catalog{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read catalog: %w", err)
+	}
+	var f checkpoint
+	if err := json.Unmarshal(b, &f); err != nil {
+		return nil, &object.CorruptError{Name: catalogFile, Err: err}
+	}
+	if sum := crc32.Checksum(f.Catalog, castagnoli); sum != f.CRC32C {
+		return nil, &object.CorruptError{Name: catalogFile, Err: fmt.Errorf("checksum is %08x, the file says %08x", sum, f.CRC32C)}
+	}
+	c := &catalog{}
+	if err := json.Unmarshal(f.Catalog, c); err != nil {
+		return nil, &object.CorruptError{Name: catalogFile, Err: err}
+	}
+	return c, nil
+}
+
+// store writes the checkpoint; the file is replaced as a whole.
+func (c *catalog) store(ctx context.Context, st object.Store) error {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("write catalog: %w", err)
+	}
+	b, err := json.Marshal(checkpoint{Catalog: text, CRC32C: crc32.Checksum(text, castagnoli)})
+	if err != nil {
+		return fmt.Errorf("write catalog: %w", err)
+	}
+	if err := st.Put(ctx, catalogFile, b); err != nil {
+		return fmt.Errorf("write catalog: %w", err)
+	}
+	return nil
+}
+
+// marshalSchema returns a schema as an IPC stream without batches.
+func marshalSchema(s *arrow.Schema) ([]byte, error) {
+	var b bytes.Buffer
+	if err := ipc.NewWriter(&b, ipc.WithSchema(s)).Close(); err != nil {
+		return nil, fmt.Errorf("write schema: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// unmarshalSchema undoes marshalSchema.
+func unmarshalSchema(b []byte) (*arrow.Schema, error) {
+	r, err := ipc.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("read schema: %w", err)
+	}
+	defer r.Release()
+	return r.Schema(), nil
+}

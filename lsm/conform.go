@@ -1,0 +1,184 @@
+package lsm
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/flightd/flightd/internal/offheap"
+)
+
+// Conformer turns the batches of one stream into batches of one table: columns are matched by name without case,
+// a column that is missing becomes null, widths of integers and floats and flavours of strings and binaries are
+// cast when no value changes by it. It is for one goroutine.
+type Conformer struct {
+	table string
+	want  *arrow.Schema // the table's columns, then `_tombstone` when the stream has it
+	from  []int         // for each wanted column the stream's column, -1 when it is missing
+	same  bool
+}
+
+// Conform checks whether batches of a stream can become batches of the table; a *ColumnError says why not.
+func (t *Table) Conform(stream *arrow.Schema) (*Conformer, error) {
+	c := &Conformer{table: t.name.String(), same: true}
+	byName := make(map[string]int, stream.NumFields())
+	for i, f := range stream.Fields() {
+		low := strings.ToLower(f.Name)
+		if _, ok := byName[low]; ok {
+			return nil, &ColumnError{Table: c.table, Column: f.Name, Hint: "the stream has it twice; send it once"}
+		}
+		byName[low] = i
+	}
+	fields := t.schema.Fields()
+	if _, ok := byName[TombstoneColumn]; ok {
+		if t.codec == nil {
+			return nil, &ColumnError{Table: c.table, Column: TombstoneColumn, Hint: noKeyHint(t.name)}
+		}
+		fields = append(fields[:len(fields):len(fields)], tombstoneField)
+	}
+	for i, f := range fields {
+		j, ok := byName[strings.ToLower(f.Name)]
+		if !ok {
+			if !f.Nullable {
+				return nil, &ColumnError{Table: c.table, Column: f.Name, Want: f.Type.String(), Hint: "the stream lacks it and it may not be null; send it"}
+			}
+			j, c.same = -1, false
+		} else if err := c.checkType(f, stream.Field(j).Type); err != nil {
+			return nil, err
+		}
+		c.from = append(c.from, j)
+		c.same = c.same && i == j && arrow.TypeEqual(f.Type, stream.Field(j).Type)
+		delete(byName, strings.ToLower(f.Name))
+	}
+	for _, f := range stream.Fields() {
+		if _, ok := byName[strings.ToLower(f.Name)]; ok {
+			return nil, &ColumnError{Table: c.table, Column: f.Name, Came: f.Type.String(),
+				Hint: fmt.Sprintf("the table has no such column; it has %s", columnList(t.schema))}
+		}
+	}
+	c.want = arrow.NewSchema(fields, nil)
+	return c, nil
+}
+
+// noKeyHint is the message for what needs a key on a table without one.
+func noKeyHint(n TableName) string {
+	return fmt.Sprintf("table %q has no primary key; declare one with PRIMARY KEY or the Arrow field metadata %s", n, keyMetadata)
+}
+
+// columnList names the columns of a schema.
+func columnList(s *arrow.Schema) string {
+	var names []string
+	for _, f := range s.Fields() {
+		names = append(names, f.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// checkType reports a column whose type cannot become the wanted one.
+func (c *Conformer) checkType(want arrow.Field, came arrow.DataType) error {
+	if sameLayout(came, want.Type) || castable(came, want.Type) {
+		return nil
+	}
+	return &ColumnError{Table: c.table, Column: want.Name, Came: came.String(), Want: want.Type.String(),
+		Hint: "cast it before sending"}
+}
+
+// Identity reports whether batches of the stream already are batches of the table, so that the bytes they came in
+// can be logged as they are.
+func (c *Conformer) Identity() bool { return c.same }
+
+// Apply returns a batch of the stream as a batch of the table, in memory outside the Go heap as far as it makes new
+// memory. The caller releases it. A value that a cast would change is a *ColumnError.
+func (c *Conformer) Apply(ctx context.Context, rec arrow.RecordBatch) (arrow.RecordBatch, error) {
+	cols := make([]arrow.Array, len(c.from))
+	defer func() {
+		for _, col := range cols {
+			if col != nil {
+				col.Release()
+			}
+		}
+	}()
+	ctx = compute.WithAllocator(ctx, offheap.Default)
+	for i, j := range c.from {
+		want := c.want.Field(i)
+		if j < 0 {
+			cols[i] = nullArray(want.Type, int(rec.NumRows()))
+			continue
+		}
+		col, err := castColumn(ctx, rec.Column(j), want.Type)
+		if err != nil {
+			return nil, &ColumnError{Table: c.table, Column: want.Name, Came: rec.Column(j).DataType().String(), Want: want.Type.String(), Hint: err.Error()}
+		}
+		cols[i] = col
+	}
+	return array.NewRecordBatch(c.want, cols, rec.NumRows()), nil
+}
+
+// castColumn returns a column as the wanted type; the caller releases it.
+func castColumn(ctx context.Context, col arrow.Array, want arrow.DataType) (arrow.Array, error) {
+	if sameLayout(col.DataType(), want) {
+		return relabel(col, want), nil
+	}
+	return compute.CastArray(ctx, col, compute.SafeCastOptions(want))
+}
+
+// relabel returns a column under a type of the same layout whose inner fields have other names.
+func relabel(col arrow.Array, want arrow.DataType) arrow.Array {
+	if arrow.TypeEqual(col.DataType(), want) {
+		col.Retain()
+		return col
+	}
+	d := relabelData(col.Data(), want)
+	defer d.Release()
+	return array.MakeFromData(d)
+}
+
+func relabelData(d arrow.ArrayData, want arrow.DataType) *array.Data {
+	var children []arrow.ArrayData
+	if fsl, ok := want.(*arrow.FixedSizeListType); ok {
+		child := relabelData(d.Children()[0], fsl.Elem())
+		defer child.Release()
+		children = []arrow.ArrayData{child}
+	}
+	return array.NewData(want, d.Len(), d.Buffers(), children, d.NullN(), d.Offset())
+}
+
+// nullArray returns n nulls.
+func nullArray(t arrow.DataType, n int) arrow.Array {
+	b := array.NewBuilder(memory.DefaultAllocator, t)
+	defer b.Release()
+	b.AppendNulls(n)
+	return b.NewArray()
+}
+
+// sameLayout reports whether two types have the same buffers with the same meaning: they are equal but for the
+// names and nullability of inner fields.
+func sameLayout(a, b arrow.DataType) bool {
+	x, ok := a.(*arrow.FixedSizeListType)
+	y, ok2 := b.(*arrow.FixedSizeListType)
+	if ok && ok2 {
+		return x.Len() == y.Len() && sameLayout(x.Elem(), y.Elem())
+	}
+	return arrow.TypeEqual(a, b)
+}
+
+// castable reports whether values of one type can be cast to another without a change of meaning: within the
+// integers, within the floats, within the strings and within the binaries. Whether each value fits is seen when
+// it comes.
+func castable(from, to arrow.DataType) bool {
+	isText := func(t arrow.DataType) bool {
+		return t.ID() == arrow.STRING || t.ID() == arrow.LARGE_STRING || t.ID() == arrow.STRING_VIEW
+	}
+	isBytes := func(t arrow.DataType) bool {
+		return t.ID() == arrow.BINARY || t.ID() == arrow.LARGE_BINARY || t.ID() == arrow.BINARY_VIEW
+	}
+	return arrow.IsInteger(from.ID()) && arrow.IsInteger(to.ID()) ||
+		arrow.IsFloating(from.ID()) && arrow.IsFloating(to.ID()) ||
+		isText(from) && isText(to) || isBytes(from) && isBytes(to) ||
+		from.ID() == arrow.NULL
+}

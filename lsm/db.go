@@ -1,0 +1,371 @@
+package lsm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/flightd/flightd/lsm/wal"
+	"github.com/flightd/flightd/object"
+)
+
+// LSN is a position in the log: log epoch << 40 | n. No LSN is ever given twice.
+type LSN = wal.LSN
+
+// DB is the tables of one data folder. It is safe for concurrent use.
+type DB struct {
+	opt    Options
+	logger *slog.Logger
+	lock   *folderLock
+	st     object.Store
+	log    wal.Log
+	budget *budget
+	marks  *watermarks
+
+	// ddl makes CREATE and DROP one at a time; it comes after Table.writes and before everything else.
+	ddl sync.Mutex
+	cat *catalog // guarded by ddl
+	// stale is true while the checkpoint on disk lacks something of cat; the log has it. Guarded by ddl.
+	stale bool
+
+	// moment is the short lock of rule "one statement, one moment": every publication of a layer set and of the
+	// list of tables, and the taking of all snapshots of a statement, happen under it. No I/O happens under it.
+	moment  sync.Mutex
+	tables  map[string]*Table // by folded name, guarded by moment
+	closed  bool              // guarded by moment
+	version atomic.Uint64     // rises with every change of tables
+
+	// trim wakes the trimmer; done ends it.
+	trim chan struct{}
+	stop context.Context
+	end  context.CancelFunc
+	done sync.WaitGroup
+
+	counters counters
+}
+
+// Open opens a data folder, and makes it when it is absent: it takes the folder's lock, reads the catalog, opens
+// every table and replays the log. It returns when everything that was ever acknowledged is visible.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	lock, err := lockFolder(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{opt: o, logger: o.Logger, lock: lock, st: object.NewLocal(o.Dir), marks: newWatermarks(),
+		tables: make(map[string]*Table), trim: make(chan struct{}, 1)}
+	db.budget = newBudget(o.Memory, db.relieve)
+	db.stop, db.end = context.WithCancel(context.Background())
+	if err := db.open(ctx); err != nil {
+		return nil, errors.Join(err, db.shutdown())
+	}
+	return db, nil
+}
+
+// open does the part of Open that a failure undoes with shutdown.
+func (db *DB) open(ctx context.Context) error {
+	if err := checkFormat(db.opt.Dir); err != nil {
+		return err
+	}
+	if err := clearTemp(db.opt.Temp); err != nil {
+		return err
+	}
+	cat, err := loadCatalog(ctx, db.st)
+	if err != nil {
+		return err
+	}
+	db.cat = cat
+	if err := db.recover(ctx); err != nil {
+		return err
+	}
+	db.done.Add(1)
+	go db.trimLoop()
+	db.poke()
+	return nil
+}
+
+// clearTemp empties the folder of scratch files.
+func clearTemp(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("clear temporary folder: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make temporary folder: %w", err)
+	}
+	return nil
+}
+
+// Close stops all work and closes the log after a last sync. Memtables stay in the log and come back with the next
+// Open. Snapshots may outlive it.
+func (db *DB) Close() error {
+	db.moment.Lock()
+	if db.closed {
+		db.moment.Unlock()
+		return nil
+	}
+	db.closed = true
+	db.moment.Unlock()
+	db.ddl.Lock() // what runs finishes
+	defer db.ddl.Unlock()
+	return db.shutdown()
+}
+
+// shutdown releases everything that open took, whatever of it there is.
+func (db *DB) shutdown() error {
+	db.end()
+	db.done.Wait()
+	var err error
+	if db.log != nil {
+		err = db.log.Close()
+	}
+	db.marks.fail(ErrClosed)
+	for _, t := range db.list() {
+		t.shard.close()
+	}
+	return errors.Join(err, db.lock.unlock())
+}
+
+// list returns all tables.
+func (db *DB) list() []*Table {
+	db.moment.Lock()
+	defer db.moment.Unlock()
+	out := make([]*Table, 0, len(db.tables))
+	for _, t := range db.tables {
+		out = append(out, t)
+	}
+	return out
+}
+
+// Tables returns all tables, sorted by schema and name.
+func (db *DB) Tables() []*Table {
+	out := db.list()
+	slices.SortFunc(out, func(a, b *Table) int {
+		return strings.Compare(a.name.Schema+"\x00"+a.name.Name, b.name.Schema+"\x00"+b.name.Name)
+	})
+	return out
+}
+
+// Table returns the table with a name, whatever its case, or ErrTableNotFound.
+func (db *DB) Table(n TableName) (*Table, error) {
+	db.moment.Lock()
+	defer db.moment.Unlock()
+	if db.closed {
+		return nil, ErrClosed
+	}
+	t := db.tables[n.fold()]
+	if t == nil {
+		return nil, fmt.Errorf("table %q: %w; make it with CREATE TABLE", n, ErrTableNotFound)
+	}
+	return t, nil
+}
+
+// CatalogVersion rises with every CREATE and DROP.
+func (db *DB) CatalogVersion() uint64 { return db.version.Load() }
+
+// CreateTable makes a table. It is durable when CreateTable returns.
+func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
+	defer db.poke()
+	db.ddl.Lock()
+	defer db.ddl.Unlock()
+	if err := db.removeDropped(ctx); err != nil {
+		return err
+	}
+	if _, err := db.Table(d.Name); err == nil {
+		return fmt.Errorf("table %q: %w", d.Name, ErrTableExists)
+	} else if !errors.Is(err, ErrTableNotFound) {
+		return err
+	}
+	e, err := newTableEntry(d, db.cat.LastIncarnation+1)
+	if err != nil {
+		return err
+	}
+	t, err := newTable(db, e)
+	if err != nil {
+		return err
+	}
+	if _, err := db.st.Stat(ctx, t.root); err == nil {
+		return fmt.Errorf("table %q: %w: there is a folder %s that the catalog does not know; move it away or choose another name", d.Name, ErrTableExists, t.root)
+	}
+	if err := db.logDDL(ctx, ddl{Create: &e}); err != nil {
+		return fmt.Errorf("create table %q: %w", d.Name, err)
+	}
+	if err := db.openTable(ctx, t); err != nil {
+		return fmt.Errorf("create table %q: %w", d.Name, err)
+	}
+	t.shard.start()
+	return nil
+}
+
+// DropTable removes a table with all its rows. It is durable when DropTable returns.
+func (db *DB) DropTable(ctx context.Context, n TableName) error {
+	t, err := db.Table(n)
+	if err != nil {
+		return err
+	}
+	defer db.poke()
+	t.writes.Lock()
+	defer t.writes.Unlock()
+	db.ddl.Lock()
+	defer db.ddl.Unlock()
+	if t.dropped {
+		return fmt.Errorf("table %q: %w", n, ErrTableNotFound)
+	}
+	// What is on its way to the memtable arrives first, so that no record of the table follows its DROP.
+	if err := db.Wait(ctx, LSN(t.last.Load())); err != nil {
+		return err
+	}
+	if err := db.logDDL(ctx, ddl{Drop: t.entry.Incarnation}); err != nil {
+		return fmt.Errorf("drop table %q: %w", n, err)
+	}
+	t.dropped = true
+	db.forget(t)
+	t.shard.close()
+	return db.removeDropped(context.WithoutCancel(ctx))
+}
+
+// logDDL makes a change of the catalog durable in the log and then in the checkpoint. REQUIRES: db.ddl is held.
+func (db *DB) logDDL(ctx context.Context, d ddl) error {
+	body, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	lsn, err := db.log.Append(ctx, &wal.Record{Kind: wal.DDL, Body: [][]byte{body}})
+	if err != nil {
+		return err
+	}
+	// From here on the change may survive a crash, so the caller going away must not stop half way.
+	ctx = context.WithoutCancel(ctx)
+	if err := db.log.WaitDurable(ctx, lsn); err != nil {
+		return err
+	}
+	db.cat.apply(lsn, d)
+	db.checkpoint(ctx)
+	return nil
+}
+
+// checkpoint writes the catalog. A failure changes nothing for now, as the log has the same; it keeps the log from
+// being trimmed. REQUIRES: db.ddl is held, or nobody else runs.
+func (db *DB) checkpoint(ctx context.Context) {
+	err := db.cat.store(ctx, db.st)
+	if db.stale = err != nil; db.stale {
+		db.logger.Error("the log is not trimmed until the catalog can be written", "error", err)
+	}
+}
+
+// removeDropped removes the folders of dropped tables and then forgets the tables. REQUIRES: db.ddl is held, or
+// nobody else runs. Until it succeeds no table can have one of their names again.
+func (db *DB) removeDropped(ctx context.Context) error {
+	if len(db.cat.Dropped) == 0 {
+		return nil
+	}
+	for _, e := range db.cat.Dropped {
+		if err := db.st.DeleteAll(ctx, e.name().folder()); err != nil {
+			return fmt.Errorf("remove folder of dropped table %q: %w", e.name(), err)
+		}
+	}
+	db.cat.Dropped = nil
+	db.checkpoint(ctx)
+	return nil
+}
+
+// Visible returns the LSN up to which everything is durable and visible.
+func (db *DB) Visible() LSN { return db.marks.visible() }
+
+// Watch returns a channel that is closed when Visible may have risen, or never will again; Err tells which.
+func (db *DB) Watch() <-chan struct{} {
+	c, _ := db.marks.watch()
+	return c
+}
+
+// Err returns the error that keeps the DB from making anything visible, nil while it works.
+func (db *DB) Err() error {
+	_, err := db.marks.watch()
+	return err
+}
+
+// Wait blocks until an LSN is durable and visible.
+func (db *DB) Wait(ctx context.Context, lsn LSN) error { return db.marks.wait(ctx, lsn) }
+
+// relieve freezes the largest active memtable, so that flushing it gives memory back.
+func (db *DB) relieve() {
+	var largest *shard
+	var most int64
+	db.moment.Lock()
+	for _, t := range db.tables {
+		if t.shard.set == nil {
+			continue
+		}
+		if n := t.shard.set.active().bytes.Load(); n > most {
+			largest, most = t.shard, n
+		}
+		if len(t.shard.set.frozen()) > 0 {
+			largest = nil // a flush is under way and will give memory back
+			break
+		}
+	}
+	db.moment.Unlock()
+	if largest != nil {
+		select {
+		case largest.freezes <- nil:
+		default: // one is asked for already
+		}
+	}
+}
+
+// poke wakes the trimmer.
+func (db *DB) poke() {
+	select {
+	case db.trim <- struct{}{}:
+	default:
+	}
+}
+
+// trimLoop lets the log recycle what no memtable needs any more, whenever a flush was published.
+func (db *DB) trimLoop() {
+	defer db.done.Done()
+	for {
+		select {
+		case <-db.stop.Done():
+			return
+		case <-db.trim:
+		}
+		// DDL under way may be in the log and not yet in the checkpoint. It wakes this loop when it is done.
+		if !db.ddl.TryLock() {
+			continue
+		}
+		if db.stale {
+			db.checkpoint(db.stop)
+		}
+		if !db.stale {
+			if err := db.log.Trim(db.trimmable()); err != nil {
+				db.logger.Error("trim log", "error", err)
+			}
+		}
+		db.ddl.Unlock()
+	}
+}
+
+// trimmable returns the LSN up to which the log is not needed: everything at or below it is in generations or
+// base tables. DDL needs no record once it is applied, as each writes the catalog's checkpoint.
+func (db *DB) trimmable() LSN {
+	// Visible first: a record that is visible now is in a memtable, so the loop below cannot miss it.
+	upTo := db.marks.visible()
+	for _, t := range db.list() {
+		if first, ok := t.shard.unflushed(); ok {
+			upTo = min(upTo, first-1)
+		}
+	}
+	return upTo
+}

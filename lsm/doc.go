@@ -1,0 +1,69 @@
+// Package lsm is the engine: tables whose rows come in as Arrow batches, are durable and visible when they are
+// acknowledged, and end in Lance datasets.
+//
+// # The way of a batch
+//
+//	Put ──▶ log (wal) ──▶ memtable ──▶ generation ──▶ base
+//	        one for all    batches as     a Lance        the table's own
+//	        tables         they came      dataset        Lance dataset
+//
+// Put hands a batch to the log, which gives it an LSN. The log goroutine passes each written group to the shards'
+// appliers, which put the batches into the active memtable and its key index, while the log is being synced. A
+// batch is visible, and DB.Wait returns, when it is durable and in its memtable. A memtable that is full is frozen;
+// the shard's flusher writes it as a generation, publishes it in the shard's manifest, and the log is trimmed.
+// Optimize merges generations into the base in one commit to the table's manifest.
+//
+// # On disk
+//
+//	DATA/NAME.lance/                       the table: a Lance dataset (package manifest)
+//	DATA/NAME.lance/_mem_wal/SHARD/        the shard's manifests (package manifest)
+//	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/  generation N: a Lance dataset of one fragment
+//	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/_pk_index/  BTREE from key to row (package btree)
+//	DATA/_flightd/wal/                     the log (package wal)
+//	DATA/_flightd/catalog.json             checkpoint of the catalog
+//	DATA/_flightd/LOCK, format, tmp/       owner, layout of the folder, scratch files
+//
+// Letters, digits, '-', '_' and '.' of a table's name stand for themselves in its folder's name (the first may be
+// no '.', nor "_" when the name would be that of flightd's own folder); other bytes are %XX. catalog.json is
+// {"catalog": C, "crc32c": N}: C is the catalog as of the LSN of its last DDL record, N the CRC32C of C's text.
+// DDL is logged before it takes effect, in order with batches, and then written to the checkpoint; a record's table
+// incarnation and schema id say what it was written against, so that replay brings nothing back after a DROP. Log
+// bodies of batches are described in codec.go.
+//
+// # Layers, and who hides whom
+//
+// The rows of a shard lie in layers: base, generations, frozen memtables, active memtable, each newer than those
+// before. In a table with a key only the newest row of a key counts, and none when that is a tombstone. Which rows
+// of a layer newer layers have replaced is not found by probing them when they are read, but kept as a mask (mask.go)
+// for each layer: a flush adds the new generation's keys to the masks of all older layers, in bulk; what is in
+// memtables only is added by the first query that needs it, and kept. So a scan costs the rows it returns plus the
+// keys that arrived since the last one, however many layers there are.
+//
+// INVARIANT: below the merge only predicates on the key may drop rows or skip files: a row that another predicate
+// hides still shadows the older rows of its key.
+//
+// A memtable's row numbers are those of the generation that it becomes, so its mask goes over as it is.
+//
+// # Snapshots
+//
+// A layerSet is all layers of a shard; it never changes and its references are counted. A snapshot is the layer sets
+// of all tables and the visible LSN, taken under one short lock (DB.moment), under which every new set is published,
+// too: a statement sees one moment. Memtables grow while a snapshot reads them; it reads the prefix at or below its
+// LSN.
+//
+// # Goroutines
+//
+// The log's own (package wal), the trimmer of the DB, and for each shard the applier (the only writer of memtables)
+// and the flusher (the only writer of generations, base and shard manifest). DB.Close ends and awaits all of them.
+//
+// # Lock order
+//
+// Table.writes, DB.ddl, shard.swap, maskCell.mu, DB.moment, memtable.mu, and last, with nothing below them,
+// shard.queueMu, watermarks.mu and budget.mu. No I/O happens under DB.moment and what follows it.
+//
+// # Errors
+//
+// The sentinels of errors.go, *ColumnError and *KeyError for what a client sent, *object.CorruptError for bad bytes
+// on disk. A failed write or sync of the log poisons the DB (ErrPoisoned): it serves reads and refuses writes until
+// it is opened again. A failed flush is tried again for ever, as the log still has the rows.
+package lsm

@@ -1,0 +1,208 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/flightd/flightd/manifest"
+)
+
+// A failed flush is tried again, first after minRetry and then after twice as long each time up to maxRetry: what
+// fails is mostly a full or broken disk, which a person has to mend, and until then the log has everything.
+const (
+	minRetry = 500 * time.Millisecond
+	maxRetry = time.Minute
+)
+
+// flushLoop is the flusher: it turns frozen memtables into generations, oldest first, and compacts when it is asked.
+func (s *shard) flushLoop() {
+	defer s.done.Done()
+	retry := minRetry
+	for {
+		select {
+		case <-s.stop.Done():
+			return
+		case <-s.work:
+		case o := <-s.orders:
+			o.done <- o.do()
+		}
+		err := s.flushFrozen(s.stop)
+		if s.stop.Err() != nil {
+			return
+		}
+		if err == nil {
+			retry = minRetry
+			continue
+		}
+		s.db.logger.Error("flush; will try again", "table", s.table.name.String(), "shard", s.id, "after", retry, "error", err)
+		select {
+		case <-s.stop.Done():
+			return
+		case <-time.After(retry):
+			s.poke(s.work)
+		}
+		retry = min(2*retry, maxRetry)
+	}
+}
+
+// flushFrozen flushes all frozen memtables.
+func (s *shard) flushFrozen(ctx context.Context) error {
+	for {
+		frozen := s.set.frozen()
+		if len(frozen) == 0 {
+			return nil
+		}
+		start := time.Now()
+		number := s.man.CurrentGeneration
+		rows := frozen[0].rows.Load().rowCount()
+		err := s.flush(ctx, frozen[0])
+		if f := s.db.opt.Events.Flush; f != nil {
+			f(FlushEvent{Table: s.table.name, Generation: number, Rows: rows, Bytes: frozen[0].bytes.Load(), Duration: time.Since(start), Err: err})
+		}
+		if err != nil {
+			s.db.counters.flushErrors.Add(1)
+			return err
+		}
+		s.db.counters.flushes.Add(1)
+		s.db.poke()
+	}
+}
+
+// flush makes the oldest frozen memtable a generation. The order is what makes it safe: its records are durable
+// and visible before a generation shows them; its files are synced before the manifest names them; the manifest is
+// synced before readers see the generation, and the log is trimmed last.
+func (s *shard) flush(ctx context.Context, m *memtable) error {
+	last := m.rows.Load().lastLSN()
+	if err := s.db.marks.wait(ctx, last); err != nil {
+		return fmt.Errorf("flush: wait for the log: %w", err)
+	}
+	number := s.man.CurrentGeneration
+	meta, err := writeGeneration(ctx, s.db.st, s.table, number, m)
+	if err != nil {
+		return fmt.Errorf("flush generation %d: %w", number, err)
+	}
+	g, err := openGeneration(ctx, s.db.st, s.table, meta)
+	if err != nil {
+		return fmt.Errorf("flush generation %d: %w", number, err)
+	}
+	defer g.unref()
+	man, err := s.man.Commit(ctx, s.db.st, s.dir, func(n *manifest.Shard) {
+		n.Generations = append(n.Generations, meta)
+		n.CurrentGeneration = number + 1
+		n.ReplayAfter, n.LastSeen = uint64(last), uint64(last)
+	})
+	if err != nil {
+		return fmt.Errorf("flush generation %d: %w", number, err)
+	}
+	s.man = man
+	return s.publishFlush(ctx, m, g, last)
+}
+
+// publishFlush puts the generation in the memtable's place. Row numbers are the same in both, so the memtable's
+// mask is the generation's; the masks of older layers take in its keys.
+func (s *shard) publishFlush(ctx context.Context, m *memtable, g *generation, last LSN) error {
+	var run *keyRun
+	if s.table.codec != nil {
+		run = keysAbove(s.table.codec, []*memRows{m.rows.Load()}, 0)
+	}
+	s.swap.Lock()
+	defer s.swap.Unlock()
+	layers := slices.Clone(s.set.layers)
+	for i, l := range layers {
+		if l.layer == layer(m) {
+			layers[i] = layerRef{layer: g, mask: l.mask}
+			break
+		}
+		if run == nil {
+			continue
+		}
+		cell, err := l.mask.afterFlush(ctx, last, l.layer, run)
+		if err != nil {
+			return err
+		}
+		layers[i].mask = cell
+	}
+	s.publish(layers)
+	return nil
+}
+
+// flushAll flushes everything that was written before the call.
+func (s *shard) flushAll(ctx context.Context) error {
+	if err := s.db.marks.wait(ctx, LSN(s.table.last.Load())); err != nil {
+		return err
+	}
+	frozen := make(chan struct{})
+	select {
+	case s.freezes <- frozen:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-frozen:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return s.flushFrozen(ctx)
+}
+
+// Flush makes generations of everything that was written to a table before the call, so that the log no longer
+// needs it.
+func (db *DB) Flush(ctx context.Context, n TableName) error {
+	return db.order(ctx, n, "flush", (*shard).flushAll)
+}
+
+// Optimize brings everything that was written to a table before the call into its base: memtables are flushed and
+// generations become fragments, deletions and index segments in one commit, which other programs then see.
+func (db *DB) Optimize(ctx context.Context, n TableName) error {
+	return db.order(ctx, n, "optimize", (*shard).compact)
+}
+
+// order has a table's flusher do some work and waits for it.
+func (db *DB) order(ctx context.Context, n TableName, act string, do func(*shard, context.Context) error) error {
+	t, err := db.Table(n)
+	if err != nil {
+		return err
+	}
+	s := t.shard
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.stop, func() { cancel(ErrClosed) })()
+	o := order{do: func() error { return do(s, ctx) }, done: make(chan error, 1)}
+	select {
+	case s.orders <- o:
+		// The flusher answers each order that it took, soon after ctx ends.
+		err = <-o.done
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s table %q: %w", act, n, err)
+	}
+	return nil
+}
+
+// compact flushes and merges, for Optimize.
+func (s *shard) compact(ctx context.Context) error {
+	if err := s.flushAll(ctx); err != nil {
+		return err
+	}
+	start := time.Now()
+	e := OptimizeEvent{Table: s.table.name, Generations: len(s.set.generations())}
+	var err error
+	e.Rows, err = s.merge(ctx)
+	if errors.Is(err, manifest.ErrConflict) {
+		// Another program rewrote the table meanwhile: everything is worked out again on what it left.
+		e.Rows, err = s.merge(ctx)
+	}
+	e.Version, e.Duration, e.Err = s.set.base().version.Number, time.Since(start), err
+	if f := s.db.opt.Events.Optimize; f != nil {
+		f(e)
+	}
+	if err == nil {
+		s.db.counters.compactions.Add(1)
+	}
+	return err
+}

@@ -1,0 +1,243 @@
+package lsm
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/flightd/flightd/btree"
+	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
+)
+
+// keyIndexFolder is the BTREE over the key, inside a generation's folder.
+const keyIndexFolder = "_pk_index"
+
+// generation is a flushed memtable: a Lance dataset of one fragment whose rows have the memtable's row numbers.
+type generation struct {
+	number uint64
+	dir    string // below the data folder
+	frag   *fragment
+	keys   *btree.Index // nil without a key
+	refs   atomic.Int64
+	// remove is set when the generation is in the base: its folder goes with the last reference.
+	remove atomic.Pointer[func(dir string)]
+}
+
+// generationSchema returns the schema of a table's generations: rows that are tombstones have nulls in all columns
+// but the key's, so these must be nullable, and `_tombstone` follows. A table without a key has neither.
+func generationSchema(t *Table) *lance.Schema {
+	if t.codec == nil {
+		return t.lance
+	}
+	s := &lance.Schema{Fields: slices.Clone(t.lance.Fields), Metadata: t.lance.Metadata}
+	last := int32(-1)
+	for i := range s.Fields {
+		last = max(last, s.Fields[i].ID)
+		s.Fields[i].Nullable = s.Fields[i].Key == 0
+	}
+	s.Fields = append(s.Fields, lance.Field{ID: last + 1, Name: TombstoneColumn, Type: arrow.FixedWidthTypes.Boolean})
+	return s
+}
+
+// writeGeneration writes a memtable as a dataset in a fresh folder below the shard's and returns the folder's name.
+// A failed attempt leaves a folder that the next Open removes, as no manifest names it.
+func writeGeneration(ctx context.Context, st object.Store, t *Table, number uint64, m *memtable) (manifest.Generation, error) {
+	var random [4]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return manifest.Generation{}, fmt.Errorf("make folder name: %w", err)
+	}
+	g := manifest.Generation{Number: number, Path: fmt.Sprintf("%x_gen_%d", random, number), Rows: m.rows.Load().rowCount(), Bytes: m.bytes.Load()}
+	dir := path.Join(t.shardDir(), g.Path)
+	schema := generationSchema(t)
+	frag, err := writeMemtable(ctx, st, dir, schema, t, m.rows.Load())
+	if err != nil {
+		return g, err
+	}
+	o := manifest.CreateOptions{Append: []manifest.Fragment{frag}}
+	if t.codec != nil {
+		if err := writeKeys(ctx, st, path.Join(dir, keyIndexFolder), m); err != nil {
+			return g, err
+		}
+		if dead := m.rows.Load().deadBitmap(); dead != nil {
+			o.AppendDeleted = map[int]*roaring.Bitmap{0: dead}
+		}
+	}
+	if _, err := manifest.Create(ctx, st, dir, schema, o); err != nil {
+		return g, err
+	}
+	return g, nil
+}
+
+// writeMemtable writes the batches as one data file.
+func writeMemtable(ctx context.Context, st object.Store, dir string, schema *lance.Schema, t *Table, rows *memRows) (manifest.Fragment, error) {
+	name, err := newFileName()
+	if err != nil {
+		return manifest.Fragment{}, err
+	}
+	w, err := lance.Create(ctx, st, path.Join(dir, "data", name), schema, lance.WriterOptions{})
+	if err != nil {
+		return manifest.Fragment{}, err
+	}
+	as := schema.Arrow()
+	for _, b := range rows.batches {
+		if err := writeBatch(ctx, w, as, b, t.codec != nil); err != nil {
+			w.Abort()
+			return manifest.Fragment{}, err
+		}
+	}
+	info, err := w.Finish(ctx)
+	if err != nil {
+		return manifest.Fragment{}, err
+	}
+	return writtenFragment(name, info, schema), nil
+}
+
+// writeBatch writes one batch, with its tombstones when the table has a key.
+func writeBatch(ctx context.Context, w *lance.Writer, s *arrow.Schema, b memBatch, keyed bool) error {
+	if !keyed {
+		return w.Write(ctx, b.rec)
+	}
+	tombs := b.tombs
+	if tombs == nil {
+		n := int(b.rec.NumRows())
+		bits := memory.NewBufferBytes(make([]byte, (n+7)/8))
+		tombs = array.NewBoolean(n, bits, nil, 0)
+		bits.Release()
+		defer tombs.Release()
+	}
+	rec := array.NewRecordBatch(s, append(slices.Clone(b.rec.Columns()), tombs), b.rec.NumRows())
+	defer rec.Release()
+	return w.Write(ctx, rec)
+}
+
+// writeKeys writes the newest row of each key, sorted by key, as a BTREE.
+func writeKeys(ctx context.Context, st object.Store, dir string, m *memtable) error {
+	run, rows := m.sortedRows()
+	w, err := btree.Create(ctx, st, dir, m.codec.typ, btree.WriterOptions{})
+	if err != nil {
+		return err
+	}
+	ids := make([]uint64, len(rows))
+	for i, r := range rows {
+		ids[i] = uint64(r)
+	}
+	values := run.array()
+	defer values.Release()
+	if err := w.Add(ctx, values, ids); err != nil {
+		w.Abort()
+		return err
+	}
+	_, err = w.Finish(ctx)
+	return err
+}
+
+// openGeneration opens what writeGeneration wrote.
+func openGeneration(ctx context.Context, st object.Store, t *Table, m manifest.Generation) (*generation, error) {
+	dir := path.Join(t.shardDir(), m.Path)
+	v, err := manifest.Latest(ctx, st, dir, manifest.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("open generation %d: %w", m.Number, err)
+	}
+	if len(v.Fragments) != 1 {
+		return nil, fmt.Errorf("open generation %d: %s has %d fragments, want 1", m.Number, dir, len(v.Fragments))
+	}
+	g := &generation{number: m.Number, dir: dir}
+	g.refs.Store(1)
+	if g.frag, err = openFragment(ctx, st, dir, v, &v.Fragments[0], t.lance); err != nil {
+		return nil, fmt.Errorf("open generation %d: %w", m.Number, err)
+	}
+	if t.codec != nil {
+		if err := g.openKeys(ctx, st, dir); err != nil {
+			g.unref()
+			return nil, fmt.Errorf("open generation %d: %w", m.Number, err)
+		}
+	}
+	return g, nil
+}
+
+// openKeys opens the key index and hides the tombstones.
+func (g *generation) openKeys(ctx context.Context, st object.Store, dir string) error {
+	var err error
+	if g.keys, err = btree.Open(ctx, st, path.Join(dir, keyIndexFolder), btree.Options{}); err != nil {
+		return err
+	}
+	tombs, err := readTombstones(ctx, g.frag)
+	if err != nil {
+		return err
+	}
+	if g.frag.hidden == nil {
+		g.frag.hidden = tombs
+	} else {
+		g.frag.hidden.Or(tombs)
+	}
+	g.frag.count()
+	return nil
+}
+
+// readTombstones returns the rows of a generation that are tombstones.
+func readTombstones(ctx context.Context, f *fragment) (*roaring.Bitmap, error) {
+	column := slices.IndexFunc(f.reader.Schema().Fields, func(x lance.Field) bool { return x.Name == TombstoneColumn })
+	if column < 0 {
+		return nil, &object.CorruptError{Name: "generation", Err: fmt.Errorf("there is no column %s", TombstoneColumn)}
+	}
+	out := roaring.New()
+	first := uint32(0)
+	sc := f.reader.Scan([]int{column}, 0, f.rows, morselRows)
+	for {
+		rec, err := sc.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		tombs, ok := rec.Column(0).(*array.Boolean)
+		for i := 0; ok && i < tombs.Len(); i++ {
+			if tombs.IsValid(i) && tombs.Value(i) {
+				out.Add(first + uint32(i))
+			}
+		}
+		first += uint32(rec.NumRows())
+		rec.Release()
+	}
+}
+
+// resolve implements layer.
+func (g *generation) resolve(ctx context.Context, run *keyRun, mark func(fragment uint64, row uint32)) error {
+	keys := run.array()
+	defer keys.Release()
+	return g.keys.Lookup(ctx, keys, func(_ int, id uint64) error {
+		mark(0, uint32(id))
+		return nil
+	})
+}
+
+func (g *generation) retain() { g.refs.Add(1) }
+
+func (g *generation) unref() {
+	if g.refs.Add(-1) > 0 {
+		return
+	}
+	g.frag.unref()
+	if g.keys != nil {
+		_ = g.keys.Close() // open for reading only
+	}
+	if remove := g.remove.Load(); remove != nil {
+		(*remove)(g.dir)
+	}
+}
+
+// removeLater makes the last unref call remove with the generation's folder.
+func (g *generation) removeLater(remove func(dir string)) { g.remove.Store(&remove) }

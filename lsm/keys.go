@@ -1,0 +1,330 @@
+package lsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// keyCodec says how the primary key of a table is hashed, compared and stored.
+//
+// A key is normalised to an int64 where it fits one, else to bytes, such that the order of the normalised keys is
+// the order of the values: integers and dates as they are (unsigned 64-bit ones with the top bit flipped), strings
+// and binaries as their bytes, decimals big-endian with the sign flipped, several columns as a tuple of all these
+// (see appendTuple).
+type keyCodec struct {
+	// cols are the key's columns in the table's schema, in the order of the key.
+	cols []int
+	// names are their names.
+	names []string
+	// typ is the type of a key as the BTREE of a generation or of the base stores it.
+	typ arrow.DataType
+	// wide is true when keys are normalised to bytes, false when to int64.
+	wide bool
+}
+
+// newKeyCodec returns the codec of a table's key, nil for a table without one.
+func newKeyCodec(s *arrow.Schema, key []string) (*keyCodec, error) {
+	if len(key) == 0 {
+		return nil, nil
+	}
+	k := &keyCodec{names: key}
+	for _, name := range key {
+		i := columnIndex(s, name)
+		if i < 0 {
+			return nil, fmt.Errorf("%w key: there is no column %q", ErrInvalid, name)
+		}
+		f := s.Field(i)
+		if !isWideKey(f.Type) && !isIntKey(f.Type) {
+			return nil, fmt.Errorf("%w key: column %q has type %s; keys are integers, booleans, strings, binaries, dates, timestamps or decimals", ErrInvalid, name, f.Type)
+		}
+		k.cols = append(k.cols, i)
+		k.typ, k.wide = f.Type, isWideKey(f.Type)
+	}
+	if len(k.cols) > 1 {
+		k.typ, k.wide = arrow.BinaryTypes.Binary, true
+	}
+	return k, nil
+}
+
+// columnIndex returns the column of a schema whose name matches without case, -1 when there is none.
+func columnIndex(s *arrow.Schema, name string) int {
+	for i, f := range s.Fields() {
+		if strings.EqualFold(f.Name, name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// isIntKey reports whether a key of type t is normalised to an int64.
+func isIntKey(t arrow.DataType) bool {
+	switch t.ID() {
+	case arrow.BOOL, arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64, arrow.UINT8, arrow.UINT16, arrow.UINT32, arrow.UINT64,
+		arrow.DATE32, arrow.DATE64, arrow.TIMESTAMP:
+		return true
+	}
+	return false
+}
+
+// isWideKey reports whether a key of type t is normalised to bytes.
+func isWideKey(t arrow.DataType) bool {
+	switch t.ID() {
+	case arrow.STRING, arrow.LARGE_STRING, arrow.BINARY, arrow.LARGE_BINARY, arrow.FIXED_SIZE_BINARY, arrow.DECIMAL128:
+		return true
+	}
+	return false
+}
+
+// checkNulls reports the first row whose key is null.
+func (k *keyCodec) checkNulls(table string, rec arrow.RecordBatch) error {
+	for i, c := range k.cols {
+		col := rec.Column(c)
+		if col.NullN() == 0 {
+			continue
+		}
+		for row := range col.Len() {
+			if col.IsNull(row) {
+				return &KeyError{Table: table, Column: k.names[i], Row: int64(row), Problem: "a key may not be null"}
+			}
+		}
+	}
+	return nil
+}
+
+// keyColumn is the normalised keys of one batch; exactly one of its fields is set.
+type keyColumn struct {
+	ints []int64
+	wide func(i int) []byte
+}
+
+// normalise returns the keys of a batch whose columns are those of the table. Int keys are appended to scratch.
+// Wide keys may alias the batch.
+func (k *keyCodec) normalise(rec arrow.RecordBatch, scratch []int64) keyColumn {
+	if len(k.cols) > 1 {
+		cols := make([]arrow.Array, len(k.cols))
+		for i, c := range k.cols {
+			cols[i] = rec.Column(c)
+		}
+		return keyColumn{wide: func(i int) []byte { return appendTuple(nil, cols, i) }}
+	}
+	return k.normaliseArray(rec.Column(k.cols[0]), scratch)
+}
+
+// normaliseArray returns the keys of an array of type k.typ, as a BTREE stores them.
+func (k *keyCodec) normaliseArray(col arrow.Array, scratch []int64) keyColumn {
+	if k.wide {
+		return keyColumn{wide: wideKeys(col)}
+	}
+	return keyColumn{ints: appendInts(scratch, col)}
+}
+
+// appendInts appends the normalised values of an array for which isIntKey holds.
+func appendInts(dst []int64, col arrow.Array) []int64 {
+	switch a := col.(type) {
+	case *array.Int64:
+		return append(dst, a.Values()...)
+	case *array.Int32:
+		return widen(dst, a.Values())
+	case *array.Int16:
+		return widen(dst, a.Values())
+	case *array.Int8:
+		return widen(dst, a.Values())
+	case *array.Uint8:
+		return widen(dst, a.Values())
+	case *array.Uint16:
+		return widen(dst, a.Values())
+	case *array.Uint32:
+		return widen(dst, a.Values())
+	case *array.Uint64:
+		for _, v := range a.Values() {
+			dst = append(dst, int64(v^1<<63))
+		}
+		return dst
+	case *array.Date32:
+		return widen(dst, a.Values())
+	case *array.Date64:
+		return widen(dst, a.Values())
+	case *array.Timestamp:
+		return widen(dst, a.Values())
+	case *array.Boolean:
+		for i := range a.Len() {
+			v := int64(0)
+			if a.Value(i) {
+				v = 1
+			}
+			dst = append(dst, v)
+		}
+	}
+	return dst
+}
+
+// widen appends integers of any width whose sign extension keeps their order.
+func widen[T ~int8 | ~int16 | ~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32](dst []int64, values []T) []int64 {
+	dst = slices.Grow(dst, len(values))
+	for _, v := range values {
+		dst = append(dst, int64(v))
+	}
+	return dst
+}
+
+// wideKeys returns the accessor of the normalised values of an array for which isWideKey holds.
+func wideKeys(col arrow.Array) func(i int) []byte {
+	switch a := col.(type) {
+	case *array.Binary:
+		return a.Value
+	case *array.LargeBinary:
+		return a.Value
+	case *array.FixedSizeBinary:
+		return a.Value
+	case *array.String:
+		data, offsets := a.ValueBytes(), a.ValueOffsets()
+		return func(i int) []byte { return data[offsets[i]-offsets[0] : offsets[i+1]-offsets[0]] }
+	case *array.LargeString:
+		data, offsets := a.ValueBytes(), a.ValueOffsets()
+		return func(i int) []byte { return data[offsets[i]-offsets[0] : offsets[i+1]-offsets[0]] }
+	case *array.Decimal128:
+		return func(i int) []byte { return appendDecimal(nil, a.Value(i)) }
+	}
+	return func(int) []byte { return nil }
+}
+
+// appendDecimal appends 16 bytes whose order is that of the decimal.
+func appendDecimal(dst []byte, v decimal128.Num) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(v.HighBits())^1<<63)
+	return binary.BigEndian.AppendUint64(dst, v.LowBits())
+}
+
+// appendTuple appends the key of row i over several columns, such that bytes.Compare orders tuples column by
+// column: an integer is 8 bytes big-endian with the sign flipped; bytes have each 0x00 followed by 0xFF and end
+// with 0x00 0x00, so that a prefix sorts first and no value runs into the next (the FoundationDB tuple layer's
+// encoding of byte strings).
+func appendTuple(dst []byte, cols []arrow.Array, i int) []byte {
+	for _, col := range cols {
+		if isIntKey(col.DataType()) {
+			one := array.NewSlice(col, int64(i), int64(i)+1)
+			v := appendInts(nil, one)[0]
+			one.Release()
+			dst = binary.BigEndian.AppendUint64(dst, uint64(v)^1<<63)
+			continue
+		}
+		for _, c := range wideKeys(col)(i) {
+			dst = append(dst, c)
+			if c == 0 {
+				dst = append(dst, 0xFF)
+			}
+		}
+		dst = append(dst, 0, 0)
+	}
+	return dst
+}
+
+// keyRun is a set of distinct keys in ascending order. It does not change once made.
+type keyRun struct {
+	codec *keyCodec
+	ints  []int64
+	wide  [][]byte
+}
+
+// newKeyRun sorts and deduplicates keys; it takes them over.
+func newKeyRun(codec *keyCodec, ints []int64, wide [][]byte) *keyRun {
+	slices.Sort(ints)
+	slices.SortFunc(wide, bytes.Compare)
+	return &keyRun{codec: codec, ints: slices.Compact(ints), wide: slices.CompactFunc(wide, bytes.Equal)}
+}
+
+// Len returns the number of keys.
+func (r *keyRun) Len() int { return len(r.ints) + len(r.wide) }
+
+// array returns the keys in the type that a BTREE stores, on the Go heap. The caller releases it.
+func (r *keyRun) array() arrow.Array {
+	b := array.NewBuilder(memory.DefaultAllocator, r.codec.typ)
+	defer b.Release()
+	b.Reserve(r.Len())
+	for _, v := range r.ints {
+		appendInt(b, v)
+	}
+	for _, v := range r.wide {
+		appendWide(b, v)
+	}
+	return b.NewArray()
+}
+
+// describe returns the i-th key as text, for messages.
+func (r *keyRun) describe(i int) string {
+	a := r.one(i).array()
+	defer a.Release()
+	return a.ValueStr(0)
+}
+
+// appendInt undoes appendInts.
+func appendInt(b array.Builder, v int64) {
+	switch b := b.(type) {
+	case *array.Int64Builder:
+		b.Append(v)
+	case *array.Int32Builder:
+		b.Append(int32(v))
+	case *array.Int16Builder:
+		b.Append(int16(v))
+	case *array.Int8Builder:
+		b.Append(int8(v))
+	case *array.Uint8Builder:
+		b.Append(uint8(v))
+	case *array.Uint16Builder:
+		b.Append(uint16(v))
+	case *array.Uint32Builder:
+		b.Append(uint32(v))
+	case *array.Uint64Builder:
+		b.Append(uint64(v) ^ 1<<63)
+	case *array.Date32Builder:
+		b.Append(arrow.Date32(v))
+	case *array.Date64Builder:
+		b.Append(arrow.Date64(v))
+	case *array.TimestampBuilder:
+		b.Append(arrow.Timestamp(v))
+	case *array.BooleanBuilder:
+		b.Append(v != 0)
+	}
+}
+
+// appendWide undoes wideKeys.
+func appendWide(b array.Builder, v []byte) {
+	switch b := b.(type) {
+	case *array.BinaryBuilder: // large binaries, too
+		b.Append(v)
+	case *array.FixedSizeBinaryBuilder:
+		b.Append(v)
+	case *array.StringBuilder:
+		b.Append(string(v))
+	case *array.LargeStringBuilder:
+		b.Append(string(v))
+	case *array.Decimal128Builder:
+		high := binary.BigEndian.Uint64(v) ^ 1<<63
+		b.Append(decimal128.New(int64(high), binary.BigEndian.Uint64(v[8:])))
+	}
+}
+
+// one returns the i-th key as a run of its own.
+func (r *keyRun) one(i int) *keyRun {
+	if r.codec.wide {
+		return &keyRun{codec: r.codec, wide: r.wide[i : i+1]}
+	}
+	return &keyRun{codec: r.codec, ints: r.ints[i : i+1]}
+}
+
+// contains reports whether the i-th key of a column is in the run.
+func (r *keyRun) contains(keys keyColumn, i int) bool {
+	if keys.wide != nil {
+		_, ok := slices.BinarySearchFunc(r.wide, keys.wide(i), bytes.Compare)
+		return ok
+	}
+	_, ok := slices.BinarySearch(r.ints, keys.ints[i])
+	return ok
+}

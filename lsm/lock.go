@@ -1,0 +1,69 @@
+package lsm
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// systemFolder holds flightd's own files, below the data folder.
+const systemFolder = "_flightd"
+
+// formatMarker is the content of _flightd/format: the layout of the data folder, raised when it changes.
+const formatMarker = "flightd data folder, format 1\n"
+
+// folderLock keeps a second process off a data folder. The system drops it when the process ends, however it ends.
+type folderLock struct{ f *os.File }
+
+// lockFolder makes and locks DATA/_flightd. When it is taken the error names the owner.
+func lockFolder(dir string) (*folderLock, error) {
+	path := filepath.Join(dir, systemFolder, "LOCK")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock data folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		owner, _ := io.ReadAll(io.LimitReader(f, 256)) // the error tells enough without it
+		f.Close()
+		return nil, fmt.Errorf("data folder %s is in use by %s; stop it or choose another folder with --data (%w)", dir, strings.TrimSpace(string(owner)), err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteAt(fmt.Appendf(nil, "flightd, process %d on %s\n", os.Getpid(), host), 0)
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock data folder: %w", err)
+		}
+	}
+	return &folderLock{f}, nil
+}
+
+// unlock gives the folder free.
+func (l *folderLock) unlock() error { return l.f.Close() }
+
+// checkFormat writes the format marker into a new data folder and refuses one of another format.
+func checkFormat(dir string) error {
+	path := filepath.Join(dir, systemFolder, "format")
+	b, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		err = os.WriteFile(path, []byte(formatMarker), 0o644)
+		b = []byte(formatMarker)
+	}
+	if err != nil {
+		return fmt.Errorf("check format of data folder: %w", err)
+	}
+	if string(b) != formatMarker {
+		return fmt.Errorf("data folder %s says %.60q, this flightd reads %q; use the flightd that wrote it", dir, b, formatMarker)
+	}
+	return nil
+}

@@ -1,0 +1,254 @@
+package lsm
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/flightd/flightd/memindex"
+)
+
+// memBatch is one batch of a memtable.
+type memBatch struct {
+	lsn LSN
+	// rec has the table's columns; the memtable owns a reference.
+	rec arrow.RecordBatch
+	// tombs marks the rows that delete their key, nil when none does.
+	tombs *array.Boolean
+	// first is the number of the batch's first row in the memtable.
+	first uint32
+	// dead is how many entries the memtable's list of replaced rows had once this batch was in.
+	dead int
+}
+
+// memRows is what a memtable shows to readers: a prefix of two lists that only grow, so a reader that loaded it
+// needs no lock.
+type memRows struct {
+	batches []memBatch
+	// dead lists the rows that later rows of this memtable replaced, in the order of the replacing rows: a prefix
+	// of it is right for a prefix of the batches.
+	dead []uint32
+}
+
+// memtable holds the newest rows of a shard as the batches they came in. The shard's goroutine writes it, anyone
+// reads it. Its references are counted: when the last goes, the batches' memory goes back to the budget.
+type memtable struct {
+	codec *keyCodec // nil without a key
+	// rows is replaced after each batch.
+	rows atomic.Pointer[memRows]
+	// bytes is the memory of batches and index.
+	bytes atomic.Int64
+	refs  atomic.Int64
+	// release gives bytes back to the memory budget.
+	release func(bytes int64)
+
+	mu    sync.RWMutex   // guards the indexes against their only writer, below everything else in lock order
+	ints  memindex.Ints  // the key index when keys are int64
+	wides memindex.Bytes // the key index when keys are bytes
+
+	// scratch belongs to the writer.
+	scratch []int64
+}
+
+// newMemtable returns an empty memtable with one reference.
+func newMemtable(codec *keyCodec, release func(int64)) *memtable {
+	m := &memtable{codec: codec, release: release}
+	m.rows.Store(&memRows{})
+	m.refs.Store(1)
+	return m
+}
+
+// add appends a batch, which the memtable takes over, and returns the memory that the key index grew by.
+func (m *memtable) add(lsn LSN, rec arrow.RecordBatch, tombs *array.Boolean, bytes int64) (grown int64) {
+	old := m.rows.Load()
+	b := memBatch{lsn: lsn, rec: rec, tombs: tombs}
+	if n := len(old.batches); n > 0 {
+		last := old.batches[n-1]
+		b.first = last.first + uint32(last.rec.NumRows())
+	}
+	dead := old.dead
+	if m.codec != nil {
+		dead, grown = m.index(rec, b.first, dead)
+	}
+	b.dead = len(dead)
+	m.bytes.Add(bytes + grown)
+	m.rows.Store(&memRows{batches: append(old.batches, b), dead: dead})
+	return grown
+}
+
+// index puts the keys of a batch into the key index and appends the rows they replace to dead.
+func (m *memtable) index(rec arrow.RecordBatch, first uint32, dead []uint32) (_ []uint32, grown int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	keys := m.codec.normalise(rec, m.scratch[:0])
+	if m.codec.wide {
+		before := m.wides.MemoryBytes()
+		dead = m.wides.Add(int(rec.NumRows()), keys.wide, first, dead)
+		return dead, m.wides.MemoryBytes() - before
+	}
+	m.scratch = keys.ints
+	before := m.ints.MemoryBytes()
+	dead = m.ints.Add(keys.ints, first, dead)
+	return dead, m.ints.MemoryBytes() - before
+}
+
+// rowCount returns the rows that went in, replaced ones and tombstones included.
+func (r *memRows) rowCount() int64 {
+	if len(r.batches) == 0 {
+		return 0
+	}
+	last := r.batches[len(r.batches)-1]
+	return int64(last.first) + last.rec.NumRows()
+}
+
+// upTo returns the prefix of the batches at or below an LSN.
+func (r *memRows) upTo(lsn LSN) *memRows {
+	n := sort.Search(len(r.batches), func(i int) bool { return r.batches[i].lsn > lsn })
+	if n == len(r.batches) {
+		return r
+	}
+	p := &memRows{batches: r.batches[:n]}
+	if n > 0 {
+		p.dead = r.dead[:r.batches[n-1].dead]
+	}
+	return p
+}
+
+// above returns the batches above an LSN.
+func (r *memRows) above(lsn LSN) []memBatch {
+	n := sort.Search(len(r.batches), func(i int) bool { return r.batches[i].lsn > lsn })
+	return r.batches[n:]
+}
+
+// firstLSN and lastLSN return the ends of the batches' LSNs, 0 when there are none.
+func (r *memRows) firstLSN() LSN {
+	if len(r.batches) == 0 {
+		return 0
+	}
+	return r.batches[0].lsn
+}
+
+func (r *memRows) lastLSN() LSN {
+	if len(r.batches) == 0 {
+		return 0
+	}
+	return r.batches[len(r.batches)-1].lsn
+}
+
+// deadBitmap returns the rows that later rows of the prefix replaced, nil when there are none.
+func (r *memRows) deadBitmap() *roaring.Bitmap {
+	if len(r.dead) == 0 {
+		return nil
+	}
+	sorted := slices.Clone(r.dead)
+	slices.Sort(sorted)
+	return roaring.BitmapOf(sorted...)
+}
+
+// resolve implements layer. REQUIRES: nobody writes the memtable any more; else the newest row of a key may be one
+// that the caller's snapshot does not have.
+func (m *memtable) resolve(_ context.Context, run *keyRun, mark func(fragment uint64, row uint32)) error {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, k := range run.ints {
+		if row, ok := m.ints.Row(k); ok {
+			mark(0, row)
+		}
+	}
+	for _, k := range run.wide {
+		if row, ok := m.wides.Row(k); ok {
+			mark(0, row)
+		}
+	}
+	return nil
+}
+
+// tombstone reports whether a row deletes its key.
+func (r *memRows) tombstone(row uint32) bool {
+	i := sort.Search(len(r.batches), func(i int) bool { return r.batches[i].first > row }) - 1
+	b := r.batches[i]
+	return b.tombs != nil && b.tombs.Value(int(row-b.first))
+}
+
+// sortedRows returns the newest row of each key with the keys as a run, both in key order.
+func (m *memtable) sortedRows() (*keyRun, []uint32) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	run := &keyRun{codec: m.codec}
+	if m.codec.wide {
+		type pair struct {
+			key []byte
+			row uint32
+		}
+		pairs := make([]pair, 0, m.wides.Len())
+		m.wides.Each(func(k []byte, row uint32) { pairs = append(pairs, pair{k, row}) })
+		slices.SortFunc(pairs, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
+		rows := make([]uint32, len(pairs))
+		run.wide = make([][]byte, len(pairs))
+		for i, p := range pairs {
+			run.wide[i], rows[i] = p.key, p.row
+		}
+		return run, rows
+	}
+	type pair struct {
+		key int64
+		row uint32
+	}
+	pairs := make([]pair, 0, m.ints.Len())
+	m.ints.Each(func(k int64, row uint32) { pairs = append(pairs, pair{k, row}) })
+	slices.SortFunc(pairs, func(a, b pair) int {
+		if a.key < b.key {
+			return -1
+		}
+		return 1
+	})
+	rows := make([]uint32, len(pairs))
+	run.ints = make([]int64, len(pairs))
+	for i, p := range pairs {
+		run.ints[i], rows[i] = p.key, p.row
+	}
+	return run, rows
+}
+
+// retain adds a reference.
+func (m *memtable) retain() { m.refs.Add(1) }
+
+// unref drops a reference; the last frees the batches.
+func (m *memtable) unref() {
+	if m.refs.Add(-1) > 0 {
+		return
+	}
+	for _, b := range m.rows.Load().batches {
+		b.rec.Release()
+		if b.tombs != nil {
+			b.tombs.Release()
+		}
+	}
+	m.release(m.bytes.Load())
+}
+
+// keysAbove returns the keys of the batches of several memtables above an LSN and in the given prefixes, as a run.
+func keysAbove(codec *keyCodec, prefixes []*memRows, lsn LSN) *keyRun {
+	var ints []int64
+	var wide [][]byte
+	for _, p := range prefixes {
+		for _, b := range p.above(lsn) {
+			keys := codec.normalise(b.rec, ints)
+			if keys.wide == nil {
+				ints = keys.ints
+				continue
+			}
+			for i := range int(b.rec.NumRows()) {
+				wide = append(wide, keys.wide(i))
+			}
+		}
+	}
+	return newKeyRun(codec, ints, wide)
+}

@@ -1,0 +1,338 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/uuid"
+
+	"github.com/flightd/flightd/internal/offheap"
+	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/manifest"
+)
+
+// fragmentRows is how many rows a new fragment of the base has at most; Lance's own default.
+const fragmentRows = 1 << 20
+
+// merged is the rows of some generations on their way into the base.
+type merged struct {
+	gens []layerRef
+	// live holds, for each generation, the rows that go over: neither tombstones nor replaced by another generation.
+	live []*roaring.Bitmap
+	// first is, for each generation, the place of its first live row among all that go over.
+	first []int64
+	rows  int64
+	frags []manifest.Fragment
+}
+
+// merge brings all generations into the base: one commit appends their live rows, deletes the base rows that they
+// replace, and says which generations it has, so that none is merged twice. It returns the rows it appended.
+func (s *shard) merge(ctx context.Context) (int64, error) {
+	if err := s.refreshBase(ctx); err != nil {
+		return 0, err
+	}
+	set := s.set
+	gens := set.generations()
+	if len(gens) == 0 {
+		return 0, nil
+	}
+	m := newMerged(gens)
+	if err := s.writeFragments(ctx, m); err != nil {
+		return 0, err
+	}
+	last := gens[len(gens)-1].layer.(*generation).number
+	change := manifest.Change{Append: m.frags, Delete: s.replacedBase(set), Compacted: map[uuid.UUID]uint64{s.id: last}}
+	if s.indexable() && m.rows > 0 {
+		old := keySegments(set.base())
+		change.RemoveIndexes = removedIndexes(old)
+		change.Indexes = func(_ *manifest.Version, appended []uint64) ([]manifest.Index, error) {
+			x, err := s.writeKeyIndex(ctx, m, old, set, appended)
+			return []manifest.Index{x}, err
+		}
+	}
+	v, err := manifest.Commit(ctx, s.db.st, s.table.root, set.base().version, change, manifest.Options{Warn: s.warn})
+	if err != nil {
+		return 0, err
+	}
+	// The commit stands: a caller who went away must not leave the shard behind it.
+	return m.rows, s.retire(context.WithoutCancel(ctx), v, last)
+}
+
+// warn logs what went wrong without harm.
+func (s *shard) warn(msg string, err error) {
+	s.db.logger.Warn(msg, "table", s.table.name.String(), "error", err)
+}
+
+// newMerged works out which rows of the generations go over.
+func newMerged(gens []layerRef) *merged {
+	m := &merged{gens: gens}
+	for _, l := range gens {
+		g := l.layer.(*generation)
+		live := roaring.New()
+		live.AddRange(0, uint64(g.frag.rows))
+		if g.frag.hidden != nil {
+			live.AndNot(g.frag.hidden)
+		}
+		if l.mask != nil {
+			if replaced := l.mask.flushed.fragment(0); replaced != nil {
+				live.AndNot(replaced)
+			}
+		}
+		m.live = append(m.live, live)
+		m.first = append(m.first, m.rows)
+		m.rows += int64(live.GetCardinality())
+	}
+	return m
+}
+
+// place returns where a live row of a generation goes, as a number among all rows that go over.
+func (m *merged) place(gen int, row uint32) int64 {
+	return m.first[gen] + int64(m.live[gen].Rank(row)) - 1
+}
+
+// address returns the row address of a place, given the ids of the appended fragments.
+func address(place int64, appended []uint64) uint64 {
+	return appended[place/fragmentRows]<<32 | uint64(place%fragmentRows)
+}
+
+// replacedBase returns the base rows that the generations replace, by fragment.
+func (s *shard) replacedBase(set *layerSet) map[uint64]*roaring.Bitmap {
+	out := make(map[uint64]*roaring.Bitmap)
+	if cell := set.layers[0].mask; cell != nil {
+		maps.Copy(out, cell.flushed.dead)
+	}
+	return out
+}
+
+// indexable reports whether the base has a BTREE over the key: Lance's are over one column.
+func (s *shard) indexable() bool { return s.table.codec != nil && len(s.table.codec.cols) == 1 }
+
+// fragmentWriter writes rows into fragments of fragmentRows each.
+type fragmentWriter struct {
+	shard *shard
+	w     *lance.Writer
+	name  string
+	rows  int64 // in the open fragment
+	done  []manifest.Fragment
+}
+
+// writeFragments writes the rows that go over, oldest generation first.
+func (s *shard) writeFragments(ctx context.Context, m *merged) error {
+	w := &fragmentWriter{shard: s}
+	for i, l := range m.gens {
+		if err := w.copyLive(ctx, l.layer.(*generation).frag, m.live[i]); err != nil {
+			w.abort()
+			return err
+		}
+	}
+	if err := w.cut(ctx); err != nil {
+		w.abort()
+		return err
+	}
+	m.frags = w.done
+	return nil
+}
+
+// copyLive appends the live rows of a file.
+func (w *fragmentWriter) copyLive(ctx context.Context, f *fragment, live *roaring.Bitmap) error {
+	if live.IsEmpty() {
+		return nil
+	}
+	columns := make([]int, len(f.byField))
+	for i := range columns {
+		columns[i] = i
+	}
+	first := uint32(0)
+	sc := f.reader.Scan(f.columns(columns), 0, f.rows, morselRows)
+	for {
+		rec, err := sc.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rec, first, err = w.pick(ctx, rec, first, live)
+		if err != nil {
+			return err
+		}
+		err = w.write(ctx, rec)
+		rec.Release()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// pick returns the live rows of a batch whose first row has the given number, and the number behind its last. It
+// consumes the batch.
+func (w *fragmentWriter) pick(ctx context.Context, rec arrow.RecordBatch, first uint32, live *roaring.Bitmap) (arrow.RecordBatch, uint32, error) {
+	n := uint32(rec.NumRows())
+	next := first + n
+	dead := roaring.New()
+	dead.AddRange(uint64(first), uint64(next))
+	dead.AndNot(live)
+	rows := liveRows(first, n, []*roaring.Bitmap{dead}, nil)
+	if rows == nil {
+		return rec, next, nil
+	}
+	defer rec.Release()
+	b := array.NewUint32Builder(memory.DefaultAllocator)
+	defer b.Release()
+	b.AppendValues(rows, nil)
+	at := b.NewArray()
+	defer at.Release()
+	ctx = compute.WithAllocator(ctx, offheap.Default)
+	cols := make([]arrow.Array, rec.NumCols())
+	for i, c := range rec.Columns() {
+		taken, err := compute.TakeArray(ctx, c, at)
+		if err != nil {
+			return nil, 0, fmt.Errorf("take live rows: %w", err)
+		}
+		defer taken.Release()
+		cols[i] = taken
+	}
+	return array.NewRecordBatch(rec.Schema(), cols, int64(len(rows))), next, nil
+}
+
+// write appends a batch, over as many fragments as it needs.
+func (w *fragmentWriter) write(ctx context.Context, rec arrow.RecordBatch) error {
+	for off := int64(0); off < rec.NumRows(); {
+		if w.w == nil {
+			if err := w.begin(ctx); err != nil {
+				return err
+			}
+		}
+		n := min(rec.NumRows()-off, fragmentRows-w.rows)
+		part := rec.NewSlice(off, off+n)
+		err := w.w.Write(ctx, part)
+		part.Release()
+		if err != nil {
+			return err
+		}
+		off += n
+		if w.rows += n; w.rows == fragmentRows {
+			if err := w.cut(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// begin opens a file.
+func (w *fragmentWriter) begin(ctx context.Context) error {
+	var err error
+	if w.name, err = newFileName(); err != nil {
+		return err
+	}
+	t := w.shard.table
+	w.w, err = lance.Create(ctx, w.shard.db.st, path.Join(t.root, "data", w.name), t.lance, lance.WriterOptions{})
+	w.rows = 0
+	return err
+}
+
+// cut finishes the open fragment, if there is one.
+func (w *fragmentWriter) cut(ctx context.Context) error {
+	if w.w == nil {
+		return nil
+	}
+	info, err := w.w.Finish(ctx)
+	if err != nil {
+		return err
+	}
+	w.done = append(w.done, writtenFragment(w.name, info, w.shard.table.lance))
+	w.w = nil
+	return nil
+}
+
+// abort removes the open file; finished ones are orphans, as no manifest names them.
+func (w *fragmentWriter) abort() {
+	if w.w != nil {
+		w.w.Abort()
+	}
+}
+
+// refreshBase opens the newest version of the table when other programs committed since.
+func (s *shard) refreshBase(ctx context.Context) error {
+	v, err := manifest.Latest(ctx, s.db.st, s.table.root, manifest.Options{Warn: s.warn})
+	if err != nil {
+		return err
+	}
+	if v.Number == s.set.base().version.Number {
+		return nil
+	}
+	if err := s.checkSchema(v); err != nil {
+		return err
+	}
+	b, err := openBase(ctx, s.db.st, s.table, v, s.set.base())
+	if err != nil {
+		return err
+	}
+	defer b.unref()
+	mask := &rowMask{upTo: LSN(s.man.ReplayAfter)}
+	for _, l := range s.set.generations() {
+		if mask, err = resolveGeneration(ctx, b, mask, l.layer.(*generation), s.table.codec); err != nil {
+			return err
+		}
+	}
+	s.swapBase(b, mask, s.set.generations())
+	return nil
+}
+
+// retire puts the new version of the base in the place of all generations, which it contains (nobody else flushes
+// meanwhile): first for the next Open, then for readers. Their folders go when no snapshot holds them any more.
+func (s *shard) retire(ctx context.Context, v *manifest.Version, last uint64) error {
+	b, err := openBase(ctx, s.db.st, s.table, v, s.set.base())
+	if err != nil {
+		return err
+	}
+	defer b.unref()
+	man, err := s.man.Commit(ctx, s.db.st, s.dir, func(n *manifest.Shard) { n.Generations = unmerged(n.Generations, last) })
+	if err != nil {
+		return err
+	}
+	s.man = man
+	for _, l := range s.set.generations() {
+		l.layer.(*generation).removeLater(func(dir string) {
+			if err := s.db.st.DeleteAll(context.WithoutCancel(ctx), dir); err != nil {
+				s.warn("remove merged generation", err)
+			}
+		})
+	}
+	s.swapBase(b, &rowMask{upTo: LSN(s.man.ReplayAfter)}, nil)
+	return nil
+}
+
+// unmerged returns the generations above a number.
+func unmerged(gens []manifest.Generation, last uint64) []manifest.Generation {
+	var rest []manifest.Generation
+	for _, g := range gens {
+		if g.Number > last {
+			rest = append(rest, g)
+		}
+	}
+	return rest
+}
+
+// swapBase publishes a base and the generations in front of it; the memtables stay.
+func (s *shard) swapBase(b *base, mask *rowMask, gens []layerRef) {
+	s.swap.Lock()
+	defer s.swap.Unlock()
+	layers := append([]layerRef{{layer: b, mask: newMaskCell(mask)}}, gens...)
+	for _, l := range s.set.layers {
+		if _, ok := l.layer.(*memtable); ok {
+			layers = append(layers, l)
+		}
+	}
+	s.publish(layers)
+}

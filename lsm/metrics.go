@@ -1,0 +1,59 @@
+package lsm
+
+import (
+	"fmt"
+	"sync/atomic"
+)
+
+// counters are what the engine counts while it runs.
+type counters struct {
+	batches, rows, bytes              atomic.Int64
+	flushes, flushErrors, compactions atomic.Int64
+}
+
+// Metrics is the engine's state in numbers, as of one call of DB.Metrics.
+type Metrics struct {
+	// Tables is the number of tables.
+	Tables int64
+	// Batches, Rows and Bytes were accepted since Open.
+	Batches, Rows, Bytes int64
+	// MemtableBytes is held by memtables, their indexes included, out of MemoryLimit.
+	MemtableBytes, MemoryLimit int64
+	// Stalls is how often a writer has had to wait for memory.
+	Stalls int64
+	// FrozenMemtables wait for their flush.
+	FrozenMemtables int64
+	// Generations lie in front of the base tables.
+	Generations int64
+	// Flushes, FlushErrors and Compactions happened since Open.
+	Flushes, FlushErrors, Compactions int64
+	// Visible, Durable and Appended are positions in the log.
+	Visible, Durable, Appended LSN
+}
+
+// Metrics returns the engine's state in numbers.
+func (db *DB) Metrics() Metrics {
+	c := &db.counters
+	m := Metrics{Batches: c.batches.Load(), Rows: c.rows.Load(), Bytes: c.bytes.Load(), MemoryLimit: db.opt.Memory,
+		Flushes: c.flushes.Load(), FlushErrors: c.flushErrors.Load(), Compactions: c.compactions.Load(),
+		Visible: db.marks.visible(), Durable: db.log.DurableLSN(), Appended: db.log.AppendedLSN()}
+	m.MemtableBytes, m.Stalls = db.budget.state()
+	db.moment.Lock()
+	defer db.moment.Unlock()
+	for _, t := range db.tables {
+		m.Tables++
+		if set := t.shard.set; set != nil {
+			m.FrozenMemtables += int64(len(set.frozen()))
+			m.Generations += int64(len(set.generations()))
+		}
+	}
+	return m
+}
+
+// String returns the metrics as lines for people.
+func (m Metrics) String() string {
+	return fmt.Sprintf("tables %d\naccepted: %d batches, %d rows, %d bytes\nmemory: %d of %d bytes, %d stalls\n"+
+		"memtables frozen: %d, generations: %d\nflushes: %d (%d failed), compactions: %d\nlog: visible %s, durable %s, appended %s\n",
+		m.Tables, m.Batches, m.Rows, m.Bytes, m.MemtableBytes, m.MemoryLimit, m.Stalls,
+		m.FrozenMemtables, m.Generations, m.Flushes, m.FlushErrors, m.Compactions, m.Visible, m.Durable, m.Appended)
+}

@@ -1,0 +1,94 @@
+package lsm
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+)
+
+// Defaults of Options.
+const (
+	defaultMemory        = 1 << 30
+	minMemory            = 64 << 20
+	defaultMemtableBytes = 64 << 20
+	defaultSegmentBytes  = 64 << 20
+)
+
+// Options configures a DB. The zero value of each field but Dir is its default.
+type Options struct {
+	// Dir is the data folder; it is made when it is absent.
+	Dir string
+	// Memory is what memtables, their indexes included, may take together, in bytes. Writers wait when it is
+	// spent. Default 1 GiB, at least 64 MiB.
+	Memory int64
+	// MemtableBytes is the size at which a memtable is frozen and flushed. Default 64 MiB, at most a quarter of
+	// Memory, so that one can be written while others are flushed.
+	MemtableBytes int64
+	// SegmentBytes is the size of a log segment. Default 64 MiB.
+	SegmentBytes int64
+	// Temp is a local folder for scratch files; what is in it is removed at Open. Default Dir/_flightd/tmp.
+	Temp string
+	// Logger receives what an operator should know. Default: nothing is logged.
+	Logger *slog.Logger
+	// Events are called at the engine's turning points.
+	Events Events
+}
+
+// Events are functions called at the engine's turning points, each may be nil. They run on the engine's goroutines
+// and must return soon.
+type Events struct {
+	// Flush is called after a memtable became a generation, or could not.
+	Flush func(FlushEvent)
+	// Optimize is called after the generations of a table became part of its base, or could not.
+	Optimize func(OptimizeEvent)
+	// Poison is called once when the log failed.
+	Poison func(error)
+}
+
+// FlushEvent describes a flush.
+type FlushEvent struct {
+	Table      TableName
+	Generation uint64
+	Rows       int64
+	Bytes      int64
+	Duration   time.Duration
+	Err        error
+}
+
+// OptimizeEvent describes a compaction into the base table.
+type OptimizeEvent struct {
+	Table       TableName
+	Generations int
+	Rows        int64
+	Version     uint64
+	Duration    time.Duration
+	Err         error
+}
+
+// validate fills in defaults and refuses what cannot work.
+func (o *Options) validate() error {
+	if o.Dir == "" {
+		return fmt.Errorf("%w options: Dir, the data folder, is empty", ErrInvalid)
+	}
+	if o.Memory == 0 {
+		o.Memory = defaultMemory
+	}
+	if o.Memory < minMemory {
+		return fmt.Errorf("%w options: Memory is %d bytes, at least %d are needed", ErrInvalid, o.Memory, minMemory)
+	}
+	if o.MemtableBytes == 0 {
+		o.MemtableBytes = defaultMemtableBytes
+	}
+	o.MemtableBytes = min(o.MemtableBytes, o.Memory/4)
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = defaultSegmentBytes
+	}
+	if o.Temp == "" {
+		o.Temp = filepath.Join(o.Dir, systemFolder, "tmp")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}

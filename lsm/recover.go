@@ -1,0 +1,340 @@
+package lsm
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/lsm/wal"
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
+)
+
+// walFolder holds the log, below the data folder.
+const walFolder = systemFolder + "/wal"
+
+// recover opens the tables of the catalog and replays the log: DDL that the checkpoint does not have, and batches
+// that no generation has. Then the log is open and every shard runs.
+func (db *DB) recover(ctx context.Context) error {
+	start := time.Now()
+	if err := db.removeDropped(ctx); err != nil {
+		return err
+	}
+	for _, e := range db.cat.Tables {
+		t, err := newTable(db, e)
+		if err != nil {
+			return err
+		}
+		if err := db.openTable(ctx, t); err != nil {
+			return fmt.Errorf("open table %q: %w", t.name, err)
+		}
+	}
+	r := &replay{db: db, ctx: ctx, decoders: make(map[decoderKey]*batchDecoder)}
+	dir := filepath.Join(db.opt.Dir, walFolder)
+	end, err := wal.Replay(dir, 0, r.record)
+	if err != nil {
+		return fmt.Errorf("replay log: %w", err)
+	}
+	if r.ddl {
+		db.checkpoint(ctx)
+	}
+	db.log, err = wal.Open(wal.Options{Dir: dir, End: end, After: db.highestLSN(), SegmentBytes: db.opt.SegmentBytes,
+		Appended: db.appended, Durable: db.marks.sync, Poisoned: db.poisoned, Logger: db.logger})
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	for _, t := range db.list() {
+		t.shard.start()
+	}
+	db.logger.Info("data folder is open", "dir", db.opt.Dir, "tables", len(db.tables), "replayed_batches", r.batches, "replayed_rows", r.rows, "took", time.Since(start).Round(time.Millisecond))
+	return nil
+}
+
+// highestLSN returns the highest LSN that any file outside the log mentions.
+func (db *DB) highestLSN() LSN {
+	high := db.cat.LSN
+	for _, t := range db.list() {
+		high = max(high, LSN(t.shard.man.ReplayAfter))
+	}
+	return high
+}
+
+// appended is called by the log goroutine with each group it wrote.
+func (db *DB) appended(recs []*wal.Record) {
+	for _, r := range recs {
+		if p, ok := r.Value.(*put); ok {
+			db.marks.dispatch(p.shard, r.LSN)
+			p.shard.enqueue(r.LSN, p)
+		}
+	}
+}
+
+// poisoned is called when the log failed: nothing more will become visible.
+func (db *DB) poisoned(err error) {
+	db.logger.Error("the log failed; writes are refused until a restart", "error", err)
+	db.marks.fail(fmt.Errorf("%w: %w", ErrPoisoned, err))
+	if f := db.opt.Events.Poison; f != nil {
+		f(err)
+	}
+}
+
+// replay applies the records of the log.
+type replay struct {
+	db       *DB
+	ctx      context.Context
+	decoders map[decoderKey]*batchDecoder
+	ddl      bool
+	batches  int64
+	rows     int64
+}
+
+// decoderKey names the schema of a batch.
+type decoderKey struct {
+	incarnation uint64
+	tombstones  bool
+}
+
+// record applies one record.
+func (r *replay) record(rec *wal.Record) error {
+	r.db.marks.sync(rec.LSN)
+	switch rec.Kind {
+	case wal.DDL:
+		return r.change(rec)
+	case wal.Batch:
+		return r.batch(rec)
+	}
+	return fmt.Errorf("record %s is a %s, which this flightd does not know; use the flightd that wrote it", rec.LSN, rec.Kind)
+}
+
+// change applies DDL that the checkpoint does not have.
+func (r *replay) change(rec *wal.Record) error {
+	if rec.LSN <= r.db.cat.LSN {
+		return nil
+	}
+	var d ddl
+	if err := json.Unmarshal(slices.Concat(rec.Body...), &d); err != nil {
+		return fmt.Errorf("record %s: %w", rec.LSN, err)
+	}
+	r.ddl = true
+	r.db.cat.apply(rec.LSN, d)
+	if d.Create != nil {
+		t, err := newTable(r.db, *d.Create)
+		if err != nil {
+			return err
+		}
+		return r.db.openTable(r.ctx, t)
+	}
+	for _, t := range r.db.list() {
+		if t.entry.Incarnation == d.Drop {
+			r.db.forget(t)
+			t.shard.close()
+		}
+	}
+	return r.db.removeDropped(r.ctx)
+}
+
+// batch puts a batch back into its memtable, unless its table is gone or a generation has it.
+func (r *replay) batch(rec *wal.Record) error {
+	var t *Table
+	for _, x := range r.db.list() {
+		if x.entry.Incarnation == rec.Incarnation {
+			t = x
+		}
+	}
+	if t == nil || rec.LSN <= LSN(t.shard.man.ReplayAfter) {
+		return nil
+	}
+	p, err := r.decode(t, rec)
+	if err != nil {
+		return fmt.Errorf("record %s of table %q: %w", rec.LSN, t.name, err)
+	}
+	r.batches++
+	r.rows += p.rec.NumRows()
+	r.db.budget.add(p.bytes)
+	t.shard.add(rec.LSN, p)
+	t.last.Store(uint64(rec.LSN))
+	if used, _ := r.db.budget.state(); used > r.db.opt.Memory/2 {
+		t.shard.freezeActive()
+	}
+	return t.shard.flushFrozen(r.ctx)
+}
+
+// decode returns the batch of a record, in memory of its own.
+func (r *replay) decode(t *Table, rec *wal.Record) (*put, error) {
+	body := slices.Concat(rec.Body...)
+	if len(body) < batchPrefixBytes {
+		return nil, errors.New("it is too short for a batch")
+	}
+	p := &put{shard: t.shard, tombstones: binary.LittleEndian.Uint32(body)&batchFlagTombstones != 0}
+	metaBytes := int(binary.LittleEndian.Uint32(body[4:]))
+	body = body[batchPrefixBytes:]
+	if metaBytes > len(body) {
+		return nil, errors.New("its header is longer than the record")
+	}
+	key := decoderKey{t.entry.Incarnation, p.tombstones}
+	d := r.decoders[key]
+	if d == nil {
+		if rec.Schema != t.entry.Schemas[len(t.entry.Schemas)-1].ID {
+			return nil, fmt.Errorf("schema %d: %w", rec.Schema, errNoSchema)
+		}
+		var err error
+		if d, err = newBatchDecoder(t.recordSchema(p.tombstones)); err != nil {
+			return nil, err
+		}
+		r.decoders[key] = d
+	}
+	buf := copyOut(body[metaBytes:])
+	defer buf.Release()
+	b, err := d.decode(body[:metaBytes], buf)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Release()
+	p.bytes = int64(buf.Len())
+	p.rec, p.tombs = splitTombstones(b, t.schema.NumFields(), t.schema)
+	return p, nil
+}
+
+// openTable opens a table's dataset and shard, and makes what is missing of them, so that it can be called again
+// after a crash in its middle. Then readers see the table; its shard does not run yet.
+func (db *DB) openTable(ctx context.Context, t *Table) error {
+	s := newShard(db, t)
+	v, err := manifest.Latest(ctx, db.st, t.root, manifest.Options{Warn: s.warn})
+	if errors.Is(err, object.ErrNotExist) {
+		o := manifest.CreateOptions{}
+		if t.codec != nil {
+			o.Shards = 1
+		}
+		v, err = manifest.Create(ctx, db.st, t.root, t.lance, o)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.checkSchema(v); err != nil {
+		return err
+	}
+	if s.man, err = manifest.ClaimShard(ctx, db.st, s.dir, s.id, true, manifest.Options{Warn: s.warn}); err != nil {
+		return err
+	}
+	// A crash between the commit of a merge and the trimming of the shard's manifest left generations in it that
+	// the base has already.
+	if done, ok := v.Compacted[s.id]; ok && len(unmerged(s.man.Generations, done)) < len(s.man.Generations) {
+		if s.man, err = s.man.Commit(ctx, db.st, s.dir, func(n *manifest.Shard) { n.Generations = unmerged(n.Generations, done) }); err != nil {
+			return err
+		}
+	}
+	if err := s.removeOrphans(ctx); err != nil {
+		return err
+	}
+	if err := s.open(ctx, v); err != nil {
+		return err
+	}
+	t.shard = s
+	db.moment.Lock()
+	db.tables[t.name.fold()] = t
+	db.version.Add(1)
+	db.moment.Unlock()
+	return nil
+}
+
+// forget takes a table off the list.
+func (db *DB) forget(t *Table) {
+	db.moment.Lock()
+	delete(db.tables, t.name.fold())
+	db.version.Add(1)
+	db.moment.Unlock()
+}
+
+// checkSchema refuses a dataset whose columns are no longer those of the table.
+func (s *shard) checkSchema(v *manifest.Version) error {
+	for _, want := range s.table.lance.Fields {
+		i := slices.IndexFunc(v.Schema.Fields, func(f lance.Field) bool { return f.ID == want.ID })
+		if i < 0 || v.Schema.Fields[i].Name != want.Name || !sameLayout(v.Schema.Fields[i].Type, want.Type) {
+			return fmt.Errorf("version %d of the dataset %s no longer has column %q as %s (field %d): another program changed its schema; restore it with Lance", v.Number, s.table.root, want.Name, want.Type, want.ID)
+		}
+	}
+	if len(v.Schema.Fields) != len(s.table.lance.Fields) {
+		return fmt.Errorf("version %d of the dataset %s has %d columns, the table has %d: another program changed its schema; restore it with Lance", v.Number, s.table.root, len(v.Schema.Fields), len(s.table.lance.Fields))
+	}
+	return nil
+}
+
+// removeOrphans removes the folders of flushes that a crash cut off.
+func (s *shard) removeOrphans(ctx context.Context) error {
+	list, err := s.db.st.List(ctx, s.dir)
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		known := slices.ContainsFunc(s.man.Generations, func(g manifest.Generation) bool { return g.Path == x.Name })
+		if x.Dir && strings.Contains(x.Name, "_gen_") && !known {
+			if err := s.db.st.DeleteAll(ctx, path.Join(s.dir, x.Name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// open opens the layers of the shard and works out which of their rows newer generations replaced.
+func (s *shard) open(ctx context.Context, v *manifest.Version) error {
+	b, err := openBase(ctx, s.db.st, s.table, v, nil)
+	if err != nil {
+		return err
+	}
+	defer b.unref()
+	upTo := LSN(s.man.ReplayAfter)
+	layers := []layerRef{{layer: b}}
+	masks := []*rowMask{{upTo: upTo}}
+	for _, m := range s.man.Generations {
+		g, err := openGeneration(ctx, s.db.st, s.table, m)
+		if err != nil {
+			return err
+		}
+		defer g.unref()
+		for i := range layers {
+			if masks[i], err = resolveGeneration(ctx, layers[i].layer, masks[i], g, s.table.codec); err != nil {
+				return err
+			}
+		}
+		layers = append(layers, layerRef{layer: g})
+		masks = append(masks, &rowMask{upTo: upTo})
+	}
+	for i := range layers {
+		layers[i].mask = newMaskCell(masks[i])
+	}
+	active := newMemtable(s.table.codec, s.db.budget.release)
+	defer active.unref()
+	s.publish(append(layers, layerRef{layer: active}))
+	return nil
+}
+
+// resolveGeneration adds to the mask of an older layer the rows whose keys a generation has.
+func resolveGeneration(ctx context.Context, l layer, m *rowMask, g *generation, codec *keyCodec) (*rowMask, error) {
+	if codec == nil {
+		return m, nil
+	}
+	b := maskBuilder{base: m}
+	err := g.keys.Scan(ctx, func(values arrow.Array, _ []uint64) error {
+		keys := codec.normaliseArray(values, nil)
+		run := &keyRun{codec: codec, ints: keys.ints}
+		for i := 0; keys.wide != nil && i < values.Len(); i++ {
+			run.wide = append(run.wide, keys.wide(i))
+		}
+		return l.resolve(ctx, run, b.add)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find rows that generation %d replaced: %w", g.number, err)
+	}
+	return b.finish(m.upTo), nil
+}

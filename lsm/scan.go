@@ -1,0 +1,219 @@
+package lsm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/flightd/flightd/lance"
+)
+
+// morselRows bounds the rows of a morsel from a file: the unit in which the threads of a query share a scan. It is
+// DuckDB's row group, large enough that handing one over costs nothing beside reading it.
+const morselRows = 122_880
+
+// ScanOptions says what a scan reads.
+type ScanOptions struct {
+	// Columns are the columns by their number in the table's schema, in the order in which they are wanted. None
+	// means that only the rows are counted.
+	Columns []int
+}
+
+// Morsel is a piece of a scan.
+type Morsel struct {
+	// Record has the wanted columns, in memory outside the Go heap.
+	Record arrow.RecordBatch
+	// Live lists the rows of Record that the view has, ascending; nil means all of them.
+	Live []uint32
+}
+
+// Rows returns the number of rows that the view has in the morsel.
+func (m *Morsel) Rows() int64 {
+	if m.Live != nil {
+		return int64(len(m.Live))
+	}
+	return m.Record.NumRows()
+}
+
+// Release lets the morsel go.
+func (m *Morsel) Release() { m.Record.Release() }
+
+// Scan hands out the rows of a view, each once, in no order. Next may be called by several goroutines at a time.
+type Scan struct {
+	mu    sync.Mutex
+	units []unit // what is left, guarded by mu
+}
+
+// unit is a part of a scan that one goroutine reads at a time.
+type unit interface {
+	// next returns the next morsel, nil when the rest of the unit has no live rows, and whether more may follow.
+	next(ctx context.Context) (m *Morsel, more bool, err error)
+}
+
+// Scan begins a scan. The view must outlive it.
+func (v *View) Scan(ctx context.Context, o ScanOptions) (*Scan, error) {
+	n := v.table.schema.NumFields()
+	for _, c := range o.Columns {
+		if c < 0 || c >= n {
+			return nil, fmt.Errorf("%w scan of table %q: it has no column number %d", ErrInvalid, v.table.name, c)
+		}
+	}
+	sc := &Scan{}
+	out := projectSchema(v.table.schema, o.Columns)
+	for i, l := range v.set.layers {
+		mask, err := v.mask(ctx, i)
+		if err != nil {
+			return nil, fmt.Errorf("scan table %q: %w", v.table.name, err)
+		}
+		switch x := l.layer.(type) {
+		case *base:
+			for _, f := range x.frags {
+				sc.addFile(v.table, f, mask.fragment(f.id), o.Columns, out)
+			}
+		case *generation:
+			sc.addFile(v.table, x.frag, mask.fragment(0), o.Columns, out)
+		case *memtable:
+			rows := x.rows.Load().upTo(v.lsn)
+			if len(rows.batches) > 0 {
+				sc.units = append(sc.units, &memUnit{rows: rows.batches, columns: o.Columns, schema: out,
+					hidden: []*roaring.Bitmap{rows.deadBitmap(), mask.fragment(0)}})
+			}
+		}
+	}
+	return sc, nil
+}
+
+// projectSchema returns the schema of some columns.
+func projectSchema(s *arrow.Schema, columns []int) *arrow.Schema {
+	fields := make([]arrow.Field, len(columns))
+	for i, c := range columns {
+		fields[i] = s.Field(c)
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// Next returns the next morsel, which the caller releases, or io.EOF.
+func (sc *Scan) Next(ctx context.Context) (*Morsel, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		u := sc.pop()
+		if u == nil {
+			return nil, io.EOF
+		}
+		m, more, err := u.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if more {
+			sc.push(u)
+		}
+		if m != nil {
+			return m, nil
+		}
+	}
+}
+
+// pop takes a unit, so that nobody else reads it meanwhile.
+func (sc *Scan) pop() unit {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	n := len(sc.units)
+	if n == 0 {
+		return nil
+	}
+	u := sc.units[n-1]
+	sc.units = sc.units[:n-1]
+	return u
+}
+
+// push puts a unit back.
+func (sc *Scan) push(u unit) {
+	sc.mu.Lock()
+	sc.units = append(sc.units, u)
+	sc.mu.Unlock()
+}
+
+// Close ends the scan; morsels that were handed out stay valid.
+func (sc *Scan) Close() {
+	sc.mu.Lock()
+	sc.units = nil
+	sc.mu.Unlock()
+}
+
+// memUnit reads the batches of a memtable.
+type memUnit struct {
+	rows    []memBatch
+	columns []int
+	schema  *arrow.Schema
+	hidden  []*roaring.Bitmap
+}
+
+// next implements unit.
+func (u *memUnit) next(context.Context) (*Morsel, bool, error) {
+	for len(u.rows) > 0 {
+		b := u.rows[0]
+		u.rows = u.rows[1:]
+		live := liveRows(b.first, uint32(b.rec.NumRows()), u.hidden, b.tombs)
+		if live != nil && len(live) == 0 {
+			continue
+		}
+		cols := make([]arrow.Array, len(u.columns))
+		for i, c := range u.columns {
+			cols[i] = b.rec.Column(c)
+		}
+		return &Morsel{Record: array.NewRecordBatch(u.schema, cols, b.rec.NumRows()), Live: live}, len(u.rows) > 0, nil
+	}
+	return nil, false, nil
+}
+
+// addFile adds the rows of a fragment that are neither deleted nor replaced.
+func (sc *Scan) addFile(t *Table, f *fragment, replaced *roaring.Bitmap, columns []int, out *arrow.Schema) {
+	for first := int64(0); first < f.rows; first += morselRows {
+		sc.units = append(sc.units, &fileUnit{table: t, frag: f, first: first, rows: min(morselRows, f.rows-first),
+			columns: columns, schema: out, hidden: []*roaring.Bitmap{f.hidden, replaced}})
+	}
+}
+
+// fileUnit reads a range of a fragment's rows.
+type fileUnit struct {
+	table   *Table
+	frag    *fragment
+	first   int64 // of what is left
+	rows    int64
+	columns []int
+	schema  *arrow.Schema
+	hidden  []*roaring.Bitmap
+	scanner *lance.Scanner
+}
+
+// next implements unit.
+func (u *fileUnit) next(ctx context.Context) (*Morsel, bool, error) {
+	if u.scanner == nil {
+		if live := liveRows(uint32(u.first), uint32(u.rows), u.hidden, nil); live != nil && len(live) == 0 {
+			return nil, false, nil // nothing is read where nothing lives
+		}
+		u.scanner = u.frag.reader.Scan(u.frag.columns(u.columns), u.first, u.rows, morselRows)
+	}
+	rec, err := u.scanner.Next(ctx)
+	if err == io.EOF {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("scan table %q: %w", u.table.name, err)
+	}
+	n := rec.NumRows()
+	live := liveRows(uint32(u.first), uint32(n), u.hidden, nil)
+	u.first, u.rows = u.first+n, u.rows-n
+	if live != nil && len(live) == 0 {
+		rec.Release()
+		return nil, u.rows > 0, nil
+	}
+	return &Morsel{Record: rec, Live: live}, u.rows > 0, nil
+}

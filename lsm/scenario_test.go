@@ -1,0 +1,248 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/cockroachdb/datadriven"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/rows"
+)
+
+// TestScenarios runs the files of testdata/scenarios. Their commands are methods of scenario, described there.
+func TestScenarios(t *testing.T) {
+	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
+		s := &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}}
+		s.open()
+		defer s.close()
+		datadriven.RunTest(t, path, s.run)
+	})
+}
+
+// scenario is a DB that a file's commands act on.
+type scenario struct {
+	t         *testing.T
+	dir       string
+	db        *DB
+	snapshots map[string]*Snapshot
+	crashes   int
+}
+
+func (s *scenario) open() {
+	db, err := Open(context.Background(), Options{Dir: s.dir, SegmentBytes: 1 << 20})
+	require.NoError(s.t, err)
+	s.db = db
+}
+
+func (s *scenario) close() {
+	for _, x := range s.snapshots {
+		x.Release()
+	}
+	clear(s.snapshots)
+	require.NoError(s.t, s.db.Close())
+}
+
+// run dispatches a command. Its first argument is the table.
+func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
+	var name string
+	if len(d.CmdArgs) > 0 && len(d.CmdArgs[0].Vals) == 0 {
+		name = d.CmdArgs[0].Key
+	}
+	ctx := context.Background()
+	var err error
+	out := "ok\n"
+	switch d.Cmd {
+	case "create": // create NAME: the input is a schema
+		err = s.create(ctx, name, d.Input)
+	case "drop": // drop NAME
+		err = s.db.DropTable(ctx, TableName{Name: name})
+	case "put": // put NAME [deletes]: the input is rows, with `deletes` with _tombstone as the last column
+		err = s.put(ctx, name, d.HasArg("deletes"), d.Input)
+	case "insert": // insert NAME: the input is rows whose keys must be new
+		err = s.insert(ctx, name, d.Input)
+	case "flush": // flush NAME
+		err = s.db.Flush(ctx, TableName{Name: name})
+	case "optimize": // optimize NAME
+		err = s.db.Optimize(ctx, TableName{Name: name})
+	case "scan": // scan NAME [columns=(0,1) | count] [at=SNAPSHOT]: prints the rows, sorted
+		out, err = s.scan(ctx, name, d)
+	case "layers": // layers NAME: prints the layers, with physical rows
+		out, err = s.layers(ctx, name)
+	case "snapshot": // snapshot NAME: takes one
+		s.snapshots[name], err = s.db.Snapshot(ctx)
+	case "release": // release NAME
+		s.snapshots[name].Release()
+		delete(s.snapshots, name)
+	case "tables":
+		out = ""
+		for _, t := range s.db.Tables() {
+			out += fmt.Sprintf("%s key=%v\n", t.Name(), t.Key())
+		}
+	case "reopen": // closes and opens again
+		s.close()
+		s.open()
+	case "crash": // goes on with a copy of the folder, as a process killed now would have left it
+		s.crash()
+	default:
+		t.Fatalf("%s: there is no command %q", d.Pos, d.Cmd)
+	}
+	if err != nil {
+		return "error: " + strings.ReplaceAll(err.Error(), s.dir, "DIR") + "\n"
+	}
+	return out
+}
+
+func (s *scenario) create(ctx context.Context, name, schema string) error {
+	as, err := rows.Schema(schema)
+	if err != nil {
+		return err
+	}
+	return s.db.CreateTable(ctx, TableDef{Name: TableName{Name: name}, Schema: as})
+}
+
+func (s *scenario) put(ctx context.Context, name string, deletes bool, text string) error {
+	t, err := s.db.Table(TableName{Name: name})
+	if err != nil {
+		return err
+	}
+	rec, err := rows.Parse(t.recordSchema(deletes), text)
+	if err != nil {
+		return err
+	}
+	defer rec.Release()
+	lsn, err := t.Put(ctx, Batch{Record: rec})
+	if err != nil {
+		return err
+	}
+	return s.db.Wait(ctx, lsn)
+}
+
+func (s *scenario) insert(ctx context.Context, name, text string) error {
+	t, err := s.db.Table(TableName{Name: name})
+	if err != nil {
+		return err
+	}
+	rec, err := rows.Parse(t.Schema(), text)
+	if err != nil {
+		return err
+	}
+	defer rec.Release()
+	_, err = t.Insert(ctx, rec)
+	return err
+}
+
+func (s *scenario) scan(ctx context.Context, name string, d *datadriven.TestData) (string, error) {
+	var at string
+	d.MaybeScanArgs(s.t, "at", &at)
+	snap := s.snapshots[at]
+	if at == "" {
+		var err error
+		if snap, err = s.db.Snapshot(ctx); err != nil {
+			return "", err
+		}
+		defer snap.Release()
+	}
+	v, err := snap.Table(TableName{Name: name})
+	if err != nil {
+		return "", err
+	}
+	columns := allColumns(v.Schema())
+	if d.HasArg("columns") || d.HasArg("count") {
+		columns = nil
+		for _, a := range d.CmdArgs {
+			for i := 0; a.Key == "columns" && i < len(a.Vals); i++ {
+				var c int
+				a.Scan(s.t, i, &c)
+				columns = append(columns, c)
+			}
+		}
+	}
+	lines, err := scanRows(ctx, v, columns)
+	if err != nil {
+		return "", err
+	}
+	total := fmt.Sprintf("%d rows\n", len(lines))
+	if len(columns) == 0 {
+		return total, nil
+	}
+	return strings.Join(append(lines, total), "\n"), nil
+}
+
+// allColumns returns the numbers of all columns of a schema.
+func allColumns(s *arrow.Schema) []int {
+	columns := make([]int, s.NumFields())
+	for i := range columns {
+		columns[i] = i
+	}
+	return columns
+}
+
+// scanRows returns the rows of a view as text, sorted.
+func scanRows(ctx context.Context, v *View, columns []int) ([]string, error) {
+	sc, err := v.Scan(ctx, ScanOptions{Columns: columns})
+	if err != nil {
+		return nil, err
+	}
+	defer sc.Close()
+	var lines []string
+	for {
+		m, err := sc.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			slices.Sort(lines)
+			return lines, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, rows.Format(m.Record, m.Live)...)
+		m.Release()
+	}
+}
+
+func (s *scenario) layers(ctx context.Context, name string) (string, error) {
+	snap, err := s.db.Snapshot(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer snap.Release()
+	v, err := snap.Table(TableName{Name: name})
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for i, l := range v.set.layers {
+		m, err := v.mask(ctx, i)
+		if err != nil {
+			return "", err
+		}
+		switch x := l.layer.(type) {
+		case *base:
+			fmt.Fprintf(&b, "base version %d: %d fragments, %d rows, %d index segments", x.version.Number, len(x.frags), x.rows, len(x.indexes))
+		case *generation:
+			fmt.Fprintf(&b, "generation %d: %d rows, %d hidden", x.number, x.frag.rows, x.frag.rows-x.frag.live)
+		case *memtable:
+			fmt.Fprintf(&b, "memtable: %d rows", x.rows.Load().rowCount())
+		}
+		fmt.Fprintf(&b, ", %d replaced\n", m.count())
+	}
+	return b.String(), nil
+}
+
+// crash copies the folder while the DB runs, and opens the copy.
+func (s *scenario) crash() {
+	s.crashes++
+	next := filepath.Join(s.t.TempDir(), fmt.Sprint("crash", s.crashes))
+	require.NoError(s.t, os.CopyFS(next, os.DirFS(s.dir)))
+	s.close()
+	s.dir = next
+	s.open()
+}

@@ -1,0 +1,206 @@
+package lsm
+
+import (
+	"context"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/flightd/flightd/manifest"
+)
+
+// shard is the part of a table that has one writer. Two goroutines serve it: the applier puts batches from the log
+// into the active memtable and freezes it, the flusher turns frozen memtables into generations and generations
+// into base fragments. Both end when the shard is closed.
+type shard struct {
+	db    *DB
+	table *Table
+	id    uuid.UUID
+	dir   string
+
+	// set is what readers see. It is replaced under db.moment, by the applier (freeze) and the flusher (the
+	// rest), each under swap.
+	set *layerSet
+	// swap keeps the two from losing each other's new set. It comes before db.moment.
+	swap sync.Mutex
+
+	// queue holds the batches on their way from the log to the memtable, guarded by queueMu, which comes after
+	// every other lock.
+	queueMu sync.Mutex
+	queue   []queued
+	kick    chan struct{} // tells the applier of work; holds one
+	// freezes asks the applier to freeze what it was given so far; it closes the channel, if there is one, when
+	// that is done.
+	freezes chan chan struct{}
+
+	// man is the shard's manifest; it belongs to the flusher, and to Open before that runs.
+	man    *manifest.Shard
+	work   chan struct{} // tells the flusher of frozen memtables; holds one
+	orders chan order    // work asked for
+
+	stop   context.Context
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// queued is a batch that has an LSN.
+type queued struct {
+	lsn LSN
+	put *put
+}
+
+// order is work that only the flusher may do.
+type order struct {
+	do   func() error
+	done chan error
+}
+
+// newShard returns a shard that does not run yet.
+func newShard(db *DB, t *Table) *shard {
+	s := &shard{db: db, table: t, id: t.entry.Shard, dir: t.shardDir(),
+		kick: make(chan struct{}, 1), freezes: make(chan chan struct{}, 1), work: make(chan struct{}, 1), orders: make(chan order)}
+	s.stop, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// start begins serving.
+func (s *shard) start() {
+	s.done.Add(2)
+	go s.apply()
+	go s.flushLoop()
+	s.poke(s.work)
+}
+
+// close ends both goroutines, waits for them and lets the layers go. What is in memtables stays in the log.
+func (s *shard) close() {
+	s.cancel()
+	s.done.Wait()
+	for _, q := range s.take() {
+		q.put.drop(s.table)
+	}
+	s.db.moment.Lock()
+	set := s.set
+	s.set = nil
+	s.db.moment.Unlock()
+	if set != nil {
+		set.unref()
+	}
+}
+
+// poke wakes the goroutine that reads a channel of capacity one.
+func (s *shard) poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// enqueue hands a batch to the applier. It is called in LSN order.
+func (s *shard) enqueue(lsn LSN, p *put) {
+	s.queueMu.Lock()
+	s.queue = append(s.queue, queued{lsn, p})
+	s.queueMu.Unlock()
+	s.poke(s.kick)
+}
+
+// take empties the queue.
+func (s *shard) take() []queued {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	q := s.queue
+	s.queue = nil
+	return q
+}
+
+// apply is the applier.
+func (s *shard) apply() {
+	defer s.done.Done()
+	for {
+		select {
+		case <-s.stop.Done():
+			return
+		case <-s.kick:
+			s.addQueued()
+		case done := <-s.freezes:
+			s.addQueued()
+			s.freezeActive()
+			if done != nil {
+				close(done)
+			}
+		}
+	}
+}
+
+// addQueued puts what is queued into the memtable.
+func (s *shard) addQueued() {
+	q := s.take()
+	for _, x := range q {
+		s.add(x.lsn, x.put)
+	}
+	if len(q) > 0 {
+		s.db.marks.indexed(s, len(q))
+	}
+}
+
+// add puts a batch into the active memtable, and freezes that when it is full.
+func (s *shard) add(lsn LSN, p *put) {
+	m := s.set.active()
+	if n := m.rows.Load().rowCount(); n > 0 && n+p.rec.NumRows() > maxBatchRows {
+		s.freezeActive()
+		m = s.set.active()
+	}
+	s.db.budget.add(m.add(lsn, p.rec, p.tombs, p.bytes))
+	if m.bytes.Load() >= s.db.opt.MemtableBytes {
+		s.freezeActive()
+	}
+}
+
+// freezeActive puts an empty memtable in front of the active one, if that has rows, and tells the flusher.
+func (s *shard) freezeActive() {
+	s.swap.Lock()
+	defer s.swap.Unlock()
+	old := s.set
+	m := old.active()
+	last := m.rows.Load().lastLSN()
+	if last == 0 {
+		return
+	}
+	layers := append([]layerRef(nil), old.layers...)
+	// Nothing newer than the memtable's own rows has replaced any of them yet.
+	layers[len(layers)-1].mask = newMaskCell(&rowMask{upTo: last})
+	active := newMemtable(s.table.codec, s.db.budget.release)
+	s.publish(append(layers, layerRef{layer: active}))
+	active.unref() // the set has its own reference
+	s.poke(s.work)
+}
+
+// publish makes a new set of layers what readers see from now on. REQUIRES: s.swap is held, or nobody else runs.
+func (s *shard) publish(layers []layerRef) {
+	next := newLayerSet(layers)
+	s.db.moment.Lock()
+	old := s.set
+	s.set = next
+	s.db.moment.Unlock()
+	if old != nil {
+		old.unref()
+	}
+}
+
+// unflushed returns the lowest LSN that only the log and a memtable hold, and whether there is one.
+func (s *shard) unflushed() (LSN, bool) {
+	s.db.moment.Lock()
+	set := s.set
+	if set == nil {
+		s.db.moment.Unlock()
+		return 0, false
+	}
+	set.retain()
+	s.db.moment.Unlock()
+	defer set.unref()
+	for _, m := range set.memtablesAfter(0) {
+		if lsn := m.rows.Load().firstLSN(); lsn > 0 {
+			return lsn, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,150 @@
+package lsm
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Snapshot is all tables at one moment. It holds the memory and files of that moment until it is released, so
+// release it soon. It is safe for concurrent use.
+type Snapshot struct {
+	lsn     LSN
+	version uint64
+	views   map[string]*View
+	release sync.Once
+}
+
+// View is one table at the moment of a snapshot, and is valid until that is released.
+type View struct {
+	table *Table
+	lsn   LSN
+	set   *layerSet
+}
+
+// Snapshot returns all tables as of now: everything acknowledged is in it, and nothing that is not durable.
+func (db *DB) Snapshot(ctx context.Context) (*Snapshot, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	db.moment.Lock()
+	defer db.moment.Unlock()
+	if db.closed {
+		return nil, ErrClosed
+	}
+	s := &Snapshot{lsn: db.marks.visible(), version: db.version.Load(), views: make(map[string]*View, len(db.tables))}
+	for name, t := range db.tables {
+		t.shard.set.retain()
+		s.views[name] = &View{table: t, lsn: s.lsn, set: t.shard.set}
+	}
+	return s, nil
+}
+
+// LSN returns the position in the log up to which the snapshot has everything.
+func (s *Snapshot) LSN() LSN { return s.lsn }
+
+// CatalogVersion returns the version of the list of tables that the snapshot has.
+func (s *Snapshot) CatalogVersion() uint64 { return s.version }
+
+// Release lets the snapshot go; scans of it must be closed before. Further calls do nothing.
+func (s *Snapshot) Release() {
+	s.release.Do(func() {
+		for _, v := range s.views {
+			v.set.unref()
+		}
+	})
+}
+
+// Table returns a table of the snapshot, or ErrTableNotFound.
+func (s *Snapshot) Table(n TableName) (*View, error) {
+	v := s.views[n.fold()]
+	if v == nil {
+		return nil, fmt.Errorf("table %q: %w", n, ErrTableNotFound)
+	}
+	return v, nil
+}
+
+// Schema returns the table's columns.
+func (v *View) Schema() *arrow.Schema { return v.table.schema }
+
+// Name returns the table's name.
+func (v *View) Name() TableName { return v.table.name }
+
+// Rows returns an upper bound of the view's rows that costs nothing: rows that newer ones replace are counted as
+// far as that is known.
+func (v *View) Rows() int64 {
+	n := int64(0)
+	for _, l := range v.set.layers {
+		switch x := l.layer.(type) {
+		case *base:
+			n += x.rows
+			n -= l.mask.flushed.count()
+		case *generation:
+			n += x.frag.live
+			n -= l.mask.flushed.count()
+		case *memtable:
+			rows := x.rows.Load().upTo(v.lsn)
+			n += rows.rowCount() - int64(len(rows.dead))
+		}
+	}
+	return max(n, 0)
+}
+
+// mask returns the mask of layer i as of the snapshot, nil when there can be none.
+func (v *View) mask(ctx context.Context, i int) (*rowMask, error) {
+	l := v.set.layers[i]
+	if v.table.codec == nil || l.mask == nil {
+		return nil, nil
+	}
+	return l.mask.at(ctx, v.lsn, l.layer, func(above LSN) *keyRun {
+		var newer []*memRows
+		for _, m := range v.set.memtablesAfter(i) {
+			newer = append(newer, m.rows.Load().upTo(v.lsn))
+		}
+		return keysAbove(v.table.codec, newer, above)
+	})
+}
+
+// firstStored returns the first key of the run that has a live row, -1 when none has. REQUIRES: the snapshot is the
+// newest and nobody writes the table, so that the newest row of a key in a memtable is one of the snapshot.
+func (v *View) firstStored(ctx context.Context, run *keyRun) (int, error) {
+	settled := make([]bool, run.Len()) // a newer layer has said whether the key lives
+	for i := len(v.set.layers) - 1; i >= 0; i-- {
+		l := v.set.layers[i].layer
+		for k := range settled {
+			if settled[k] {
+				continue
+			}
+			one := run.one(k)
+			found, dead := false, false
+			err := l.resolve(ctx, one, func(fragment uint64, row uint32) {
+				found = true
+				dead = v.hidden(l, fragment, row)
+			})
+			if err != nil {
+				return 0, err
+			}
+			if found && !dead {
+				return k, nil
+			}
+			settled[k] = found
+		}
+	}
+	return -1, nil
+}
+
+// hidden reports whether a row that is the newest of its key is a tombstone or, in the base, deleted.
+func (v *View) hidden(l layer, fragment uint64, row uint32) bool {
+	switch x := l.(type) {
+	case *memtable:
+		return x.rows.Load().tombstone(row)
+	case *generation:
+		return x.frag.hides(row)
+	case *base:
+		f := x.fragment(fragment)
+		return f == nil || f.hides(row)
+	}
+	return false
+}

@@ -1,0 +1,399 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/uuid"
+
+	"github.com/flightd/flightd/internal/offheap"
+	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/lsm/wal"
+)
+
+// keyMetadata is the Arrow field metadata by which Lance marks the columns of a primary key.
+const keyMetadata = "lance-schema:unenforced-primary-key"
+
+// tombstoneField is the column that follows a table's own in streams that delete.
+var tombstoneField = arrow.Field{Name: TombstoneColumn, Type: arrow.FixedWidthTypes.Boolean, Nullable: true}
+
+// TableDef defines a table.
+type TableDef struct {
+	// Name is the table's name.
+	Name TableName
+	// Schema has the table's columns. Columns of the key must not be nullable.
+	Schema *arrow.Schema
+	// Key names the columns of the primary key in order; none makes a table that only appends. A schema whose
+	// fields carry lance-schema:unenforced-primary-key = true needs no Key.
+	Key []string
+	// SQL is the CREATE TABLE statement that makes the same table in DuckDB.
+	SQL string
+}
+
+// Table is one table. It is safe for concurrent use.
+type Table struct {
+	db    *DB
+	entry tableEntry
+	name  TableName
+	// schema has the columns as clients see them, fields the same with Lance's field ids.
+	schema *arrow.Schema
+	lance  *lance.Schema
+	codec  *keyCodec // nil without a key
+	root   string    // the dataset's folder below the data folder
+	shard  *shard
+
+	// writes is held for reading by each Put until its record has an LSN, and for writing by what must not
+	// interleave with them: Insert's check and write, and DROP. It comes before every other lock.
+	writes  sync.RWMutex
+	dropped bool          // guarded by writes
+	last    atomic.Uint64 // the highest LSN of the table's records
+}
+
+// Batch is one batch to write.
+type Batch struct {
+	// Record has the table's columns in order, then optionally the boolean `_tombstone`. Put retains what it
+	// keeps; the caller releases its own reference.
+	Record arrow.RecordBatch
+	// Meta and Body are the Arrow IPC message that Record came in, header and buffers, if its schema was the
+	// table's: then they are logged as they are, and Record's arrays must lie in Body, outside the Go heap. When
+	// Meta is nil, Put encodes Record and copies it out of the Go heap.
+	Meta, Body []byte
+}
+
+// newTable returns the table of a catalog entry, without its shard.
+func newTable(db *DB, e tableEntry) (*Table, error) {
+	if len(e.Schemas) == 0 {
+		return nil, fmt.Errorf("table %q: the catalog has no schema of it", e.name())
+	}
+	s, err := unmarshalSchema(e.Schemas[len(e.Schemas)-1].Arrow)
+	if err != nil {
+		return nil, fmt.Errorf("table %q: %w", e.name(), err)
+	}
+	ls, err := lance.SchemaFromArrow(s, 0)
+	if err != nil {
+		return nil, fmt.Errorf("table %q: %w", e.name(), err)
+	}
+	codec, err := newKeyCodec(s, e.Key)
+	if err != nil {
+		return nil, fmt.Errorf("table %q: %w", e.name(), err)
+	}
+	t := &Table{db: db, entry: e, name: e.name(), schema: ls.Arrow(), lance: ls, codec: codec, root: e.name().folder()}
+	return t, nil
+}
+
+// newTableEntry checks a definition and returns it as the catalog stores it.
+func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
+	if err := d.Name.validate(); err != nil {
+		return tableEntry{}, err
+	}
+	schema, key, err := keyedSchema(d)
+	if err != nil {
+		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
+	}
+	ls, err := lance.SchemaFromArrow(schema, 0)
+	if err != nil {
+		return tableEntry{}, fmt.Errorf("table %q: %w: %w", d.Name, ErrInvalid, err)
+	}
+	text, err := marshalSchema(ls.Arrow())
+	if err != nil {
+		return tableEntry{}, err
+	}
+	shard, err := uuid.NewRandom()
+	if err != nil {
+		return tableEntry{}, fmt.Errorf("make shard id: %w", err)
+	}
+	return tableEntry{Schema: MainSchema, Name: d.Name.Name, Incarnation: incarnation, Shard: shard, SQL: d.SQL, Key: key,
+		Schemas: []schemaEntry{{ID: 1, Arrow: text}}}, nil
+}
+
+// keyedSchema returns the schema of a definition with its key marked in both ways: by name and by field metadata.
+func keyedSchema(d TableDef) (*arrow.Schema, []string, error) {
+	if d.Schema == nil || d.Schema.NumFields() == 0 {
+		return nil, nil, fmt.Errorf("%w: it has no columns", ErrInvalid)
+	}
+	fields := slices.Clone(d.Schema.Fields())
+	key := slices.Clone(d.Key)
+	seen := make(map[string]bool)
+	for i, f := range fields {
+		name := TableName{Name: f.Name}.fold()
+		if seen[name] {
+			return nil, nil, fmt.Errorf("%w: column %q is there twice", ErrInvalid, f.Name)
+		}
+		seen[name] = true
+		if slices.Contains(reservedColumns, f.Name) {
+			return nil, nil, fmt.Errorf("%w: %q is a reserved column name; choose another", ErrInvalid, f.Name)
+		}
+		if v, ok := f.Metadata.GetValue(keyMetadata); ok && v == "true" && len(d.Key) == 0 {
+			key = append(key, fields[i].Name)
+		}
+	}
+	for _, name := range key {
+		i := columnIndex(d.Schema, name)
+		if i < 0 {
+			return nil, nil, fmt.Errorf("%w: key column %q does not exist", ErrInvalid, name)
+		}
+		fields[i].Nullable = false
+		m := fields[i].Metadata.ToMap()
+		m[keyMetadata] = "true"
+		fields[i].Metadata = arrow.MetadataFrom(m)
+	}
+	s := arrow.NewSchema(fields, nil)
+	_, err := newKeyCodec(s, key)
+	return s, key, err
+}
+
+// Name returns the table's name.
+func (t *Table) Name() TableName { return t.name }
+
+// Schema returns the table's columns.
+func (t *Table) Schema() *arrow.Schema { return t.schema }
+
+// Key returns the names of the primary key's columns in order, none for a table that only appends.
+func (t *Table) Key() []string { return t.entry.Key }
+
+// SQL returns the CREATE TABLE statement that makes the same table in DuckDB.
+func (t *Table) SQL() string { return t.entry.SQL }
+
+// Incarnation tells the table from others that had or will have its name.
+func (t *Table) Incarnation() uint64 { return t.entry.Incarnation }
+
+// shardDir returns the folder of the table's shard below the data folder.
+func (t *Table) shardDir() string {
+	return path.Join(t.root, "_mem_wal", t.entry.Shard.String())
+}
+
+// Put logs a batch and returns its LSN; DB.Wait tells when it is durable and visible. Batches of one caller are
+// applied in the order of its calls. Put waits while the memory for memtables is spent.
+func (t *Table) Put(ctx context.Context, b Batch) (LSN, error) {
+	if b.Record.NumRows() == 0 {
+		return LSN(t.last.Load()), nil
+	}
+	p, err := t.newPut(ctx, b)
+	if err != nil {
+		return 0, err
+	}
+	t.writes.RLock()
+	defer t.writes.RUnlock()
+	return t.appendLocked(ctx, p)
+}
+
+// put is a batch on its way to the log and from there to the memtable.
+type put struct {
+	shard *shard
+	rec   arrow.RecordBatch
+	tombs *array.Boolean
+	bytes int64
+	// meta and body are what is logged, tombstones says whether it has the column.
+	tombstones bool
+	meta, body []byte
+}
+
+// newPut checks a batch and takes memory for it. Nothing of it is shared with the caller's Go heap afterwards.
+func (t *Table) newPut(ctx context.Context, b Batch) (*put, error) {
+	if err := t.check(b.Record); err != nil {
+		return nil, err
+	}
+	bytes := int64(len(b.Body))
+	if b.Meta == nil {
+		bytes = recordBytes(b.Record)
+	}
+	if err := t.db.budget.acquire(ctx, bytes); err != nil {
+		return nil, fmt.Errorf("table %q: wait for memory: %w", t.name, err)
+	}
+	p := &put{shard: t.shard, bytes: bytes, meta: b.Meta, body: b.Body, tombstones: int(b.Record.NumCols()) > t.schema.NumFields()}
+	rec := b.Record
+	if b.Meta == nil {
+		var err error
+		if rec, err = t.own(p, b.Record); err != nil {
+			t.db.budget.release(bytes)
+			return nil, err
+		}
+		defer rec.Release()
+	}
+	p.rec, p.tombs = splitTombstones(rec, t.schema.NumFields(), t.schema)
+	return p, nil
+}
+
+// own encodes a batch for the log and returns it decoded again, over memory outside the Go heap.
+func (t *Table) own(p *put, rec arrow.RecordBatch) (arrow.RecordBatch, error) {
+	meta, body, err := encodeBatch(rec, offheap.Default)
+	if err != nil {
+		return nil, err
+	}
+	// The record's arrays hold the body from here on. One without rows has no bytes in it, and nobody logs it.
+	defer body.Release()
+	p.meta, p.body = meta, body.Bytes()
+	d, err := newBatchDecoder(t.recordSchema(p.tombstones))
+	if err != nil {
+		return nil, err
+	}
+	return d.decode(meta, body)
+}
+
+// recordSchema returns the schema of the table's log records.
+func (t *Table) recordSchema(tombstones bool) *arrow.Schema {
+	if !tombstones {
+		return t.schema
+	}
+	return arrow.NewSchema(append(slices.Clone(t.schema.Fields()), tombstoneField), nil)
+}
+
+// drop gives back what newPut took, for a batch that did not reach the log.
+func (p *put) drop(t *Table) {
+	p.rec.Release()
+	if p.tombs != nil {
+		p.tombs.Release()
+	}
+	t.db.budget.release(p.bytes)
+}
+
+// check refuses batches that are not of the table, null keys and nulls where the table has none.
+func (t *Table) check(rec arrow.RecordBatch) error {
+	n := t.schema.NumFields()
+	if int(rec.NumCols()) == n+1 && t.codec == nil {
+		return &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Hint: noKeyHint(t.name)}
+	}
+	if got := int(rec.NumCols()); got != n && got != n+1 {
+		return fmt.Errorf("%w batch for table %q: it has %d columns, the table has %d", ErrInvalid, t.name, got, n)
+	}
+	if rec.NumRows() > maxBatchRows {
+		return fmt.Errorf("%w batch for table %q: it has %d rows, at most %d are allowed", ErrInvalid, t.name, rec.NumRows(), maxBatchRows)
+	}
+	var tombs *array.Boolean
+	if int(rec.NumCols()) > n {
+		tombs, _ = rec.Column(n).(*array.Boolean)
+		if tombs == nil {
+			return &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Came: rec.Column(n).DataType().String(), Want: "bool"}
+		}
+	}
+	if t.codec != nil {
+		if err := t.codec.checkNulls(t.name.String(), rec); err != nil {
+			return err
+		}
+	}
+	for i, f := range t.schema.Fields() {
+		col := rec.Column(i)
+		if !sameLayout(col.DataType(), f.Type) {
+			return &ColumnError{Table: t.name.String(), Column: f.Name, Came: col.DataType().String(), Want: f.Type.String()}
+		}
+		if f.Nullable || col.NullN() == 0 {
+			continue
+		}
+		for row := range col.Len() {
+			if col.IsNull(row) && (tombs == nil || tombs.IsNull(row) || !tombs.Value(row)) {
+				return &ColumnError{Table: t.name.String(), Column: f.Name, Came: fmt.Sprintf("null in row %d", row), Want: f.Type.String() + " not null"}
+			}
+		}
+	}
+	return nil
+}
+
+// maxBatchRows bounds a batch, so that the row numbers of a memtable, which is frozen at this many rows, fit 32 bits.
+const maxBatchRows = 1 << 30
+
+// appendLocked logs a batch. REQUIRES: t.writes is held. It consumes p.
+func (t *Table) appendLocked(ctx context.Context, p *put) (LSN, error) {
+	if t.dropped {
+		p.drop(t)
+		return 0, fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
+	}
+	rec := &wal.Record{
+		Kind: wal.Batch, Shard: t.entry.Shard, Incarnation: t.entry.Incarnation, Schema: 1, Rows: uint32(p.rec.NumRows()),
+		Body: [][]byte{batchPrefix(p.tombstones, len(p.meta)), p.meta, p.body}, Value: p,
+	}
+	lsn, err := t.db.log.Append(ctx, rec)
+	if err != nil {
+		p.drop(t)
+		return 0, fmt.Errorf("table %q: log batch: %w", t.name, err)
+	}
+	for old := t.last.Load(); old < uint64(lsn) && !t.last.CompareAndSwap(old, uint64(lsn)); old = t.last.Load() {
+	}
+	c := &t.db.counters
+	c.batches.Add(1)
+	c.rows.Add(int64(rec.Rows))
+	c.bytes.Add(p.bytes)
+	return lsn, nil
+}
+
+// Insert writes rows whose keys must not be stored yet, waits until they are durable and visible, and returns
+// their number. A key that exists, or comes twice, is ErrKeyExists, and nothing is written.
+func (t *Table) Insert(ctx context.Context, rec arrow.RecordBatch) (int64, error) {
+	if rec.NumRows() == 0 {
+		return 0, nil
+	}
+	p, err := t.newPut(ctx, Batch{Record: rec})
+	if err != nil {
+		return 0, err
+	}
+	lsn, err := t.insert(ctx, p)
+	if err != nil {
+		return 0, err
+	}
+	return rec.NumRows(), t.db.Wait(ctx, lsn)
+}
+
+func (t *Table) insert(ctx context.Context, p *put) (LSN, error) {
+	t.writes.Lock()
+	defer t.writes.Unlock()
+	if t.codec != nil && !t.dropped {
+		if err := t.refuseExisting(ctx, p.rec); err != nil {
+			p.drop(t)
+			return 0, err
+		}
+	}
+	return t.appendLocked(ctx, p)
+}
+
+// refuseExisting returns ErrKeyExists when a key of the batch is stored or comes twice. REQUIRES: t.writes is held
+// for writing.
+func (t *Table) refuseExisting(ctx context.Context, rec arrow.RecordBatch) error {
+	var ints []int64
+	var wide [][]byte
+	keys := t.codec.normalise(rec, nil)
+	ints = slices.Clone(keys.ints)
+	if keys.wide != nil {
+		for i := range int(rec.NumRows()) {
+			wide = append(wide, keys.wide(i))
+		}
+	}
+	run := newKeyRun(t.codec, ints, wide)
+	if run.Len() < int(rec.NumRows()) {
+		return fmt.Errorf("%w: the statement has a key of table %q twice", ErrKeyExists, t.name)
+	}
+	if err := t.db.Wait(ctx, LSN(t.last.Load())); err != nil {
+		return err
+	}
+	s, err := t.db.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Release()
+	v, err := s.Table(t.name)
+	if err != nil {
+		return err
+	}
+	i, err := v.firstStored(ctx, run)
+	if err != nil || i < 0 {
+		return err
+	}
+	return fmt.Errorf("%w: table %q already has a row with key %s", ErrKeyExists, t.name, run.describe(i))
+}
+
+// errNoSchema is for records of a schema that the catalog does not know; replay reports it as damage.
+var errNoSchema = errors.New("the catalog has no such schema")
+
+// copyOut returns a buffer outside the Go heap with the given bytes.
+func copyOut(b []byte) *memory.Buffer {
+	buf := memory.NewResizableBuffer(offheap.Default)
+	buf.Resize(len(b))
+	copy(buf.Bytes(), b)
+	return buf
+}

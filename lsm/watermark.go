@@ -1,0 +1,110 @@
+package lsm
+
+import (
+	"context"
+	"sync"
+)
+
+// watermarks says which records of the log readers may see. A record is visible in all its shards at once: when it
+// is durable and its shard has it in the memtable. That is derived at each read from marks that only rise, and
+// never stored, so no race between two of them can let a reader see a hole.
+type watermarks struct {
+	mu sync.Mutex
+	// durable is the LSN up to which the log is synced.
+	durable LSN
+	// pending holds, for each shard with records on their way from the log to its memtable, their LSNs in order.
+	pending map[*shard][]LSN
+	// err is set when the log is poisoned or closed; waiting is then in vain.
+	err error
+	// moved is closed and replaced whenever visible may have risen.
+	moved chan struct{}
+}
+
+// newWatermarks returns marks that stand at an LSN.
+func newWatermarks() *watermarks {
+	return &watermarks{pending: make(map[*shard][]LSN), moved: make(chan struct{})}
+}
+
+// dispatch notes that a record is on its way to a shard.
+func (w *watermarks) dispatch(s *shard, lsn LSN) {
+	w.mu.Lock()
+	w.pending[s] = append(w.pending[s], lsn)
+	w.mu.Unlock()
+}
+
+// indexed notes that the first n records on their way to a shard are in its memtable.
+func (w *watermarks) indexed(s *shard, n int) {
+	w.mu.Lock()
+	if rest := w.pending[s][n:]; len(rest) > 0 {
+		w.pending[s] = rest
+	} else {
+		delete(w.pending, s)
+	}
+	w.wakeLocked()
+	w.mu.Unlock()
+}
+
+// sync notes that the log is durable up to an LSN.
+func (w *watermarks) sync(lsn LSN) {
+	w.mu.Lock()
+	w.durable = max(w.durable, lsn)
+	w.wakeLocked()
+	w.mu.Unlock()
+}
+
+// fail ends all waiting.
+func (w *watermarks) fail(err error) {
+	w.mu.Lock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.wakeLocked()
+	w.mu.Unlock()
+}
+
+func (w *watermarks) wakeLocked() {
+	close(w.moved)
+	w.moved = make(chan struct{})
+}
+
+// visible returns the LSN up to which everything may be seen.
+func (w *watermarks) visible() LSN {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.visibleLocked()
+}
+
+func (w *watermarks) visibleLocked() LSN {
+	v := w.durable
+	for _, lsns := range w.pending {
+		v = min(v, lsns[0]-1)
+	}
+	return v
+}
+
+// watch returns a channel that is closed at the next move, and the error that ended all movement.
+func (w *watermarks) watch() (<-chan struct{}, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.moved, w.err
+}
+
+// wait blocks until an LSN is visible.
+func (w *watermarks) wait(ctx context.Context, lsn LSN) error {
+	for {
+		w.mu.Lock()
+		ok, moved, err := w.visibleLocked() >= lsn, w.moved, w.err
+		w.mu.Unlock()
+		switch {
+		case ok:
+			return nil
+		case err != nil:
+			return err
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
