@@ -15,7 +15,7 @@ import (
 // copyable says whether values of a type can be copied one by one, as decoding a dictionary does.
 func copyable(t arrow.DataType) bool {
 	switch t.(type) {
-	case arrow.ExtensionType, arrow.NestedType:
+	case arrow.ExtensionType, arrow.NestedType, *arrow.BooleanType:
 		return false
 	case arrow.BinaryDataType, arrow.FixedWidthDataType:
 		return true
@@ -185,8 +185,8 @@ func (l *loader) gather(from arrow.Array, positions []int32) (arrow.ArrayData, e
 	if _, ok := t.(arrow.BinaryDataType); ok {
 		return l.gatherBytes(from, positions, validity, nulls)
 	}
-	bits := int64(t.(arrow.FixedWidthDataType).BitWidth())
-	size := (int64(n)*bits + 7) / 8
+	width := t.(arrow.FixedWidthDataType).BitWidth() / 8
+	size := int64(n) * int64(width)
 	if err := l.take(size); err != nil {
 		return nil, err
 	}
@@ -195,11 +195,7 @@ func (l *loader) gather(from arrow.Array, positions []int32) (arrow.ArrayData, e
 	source := from.Data().Buffers()[1].Bytes()
 	start := from.Data().Offset()
 	for i, at := range positions {
-		switch width := int(bits / 8); {
-		case at < 0:
-		case bits == 1:
-			bitutil.SetBitTo(values.Bytes(), i, bitutil.BitIsSet(source, start+int(at)))
-		default:
+		if at >= 0 {
 			copy(values.Bytes()[i*width:(i+1)*width], source[(start+int(at))*width:])
 		}
 	}
