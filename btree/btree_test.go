@@ -379,6 +379,13 @@ func TestGallopFindsWhatALinearSearchFinds(t *testing.T) {
 	}
 }
 
+func ints(v []int64) arrow.Array {
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	defer b.Release()
+	b.AppendValues(v, nil)
+	return b.NewArray()
+}
+
 func BenchmarkLookup(b *testing.B) {
 	ctx, st, k := context.Background(), object.NewLocal(b.TempDir()), int64s()
 	const rows = 1 << 20
@@ -387,12 +394,6 @@ func BenchmarkLookup(b *testing.B) {
 	values, ids := make([]int64, rows), make([]uint64, rows)
 	for i := range values {
 		values[i], ids[i] = int64(i*3), uint64(i)
-	}
-	ints := func(v []int64) arrow.Array {
-		ab := array.NewInt64Builder(memory.DefaultAllocator)
-		defer ab.Release()
-		ab.AppendValues(v, nil)
-		return ab.NewArray()
 	}
 	require.NoError(b, w.Add(ctx, ints(values), ids))
 	_, err = w.Finish(ctx)

@@ -9,8 +9,9 @@
 //	                    | min T | max T | null_count uint32 | page_idx uint32 |   metadata batch_size = "4096"
 //	                    +-------+-------+-------------------+-----------------+   and range_partitioned = "false"
 //
-// The minimum and maximum of a page leave nulls out; a page of nothing but nulls has none. What an id is, the owner
-// decides: row addresses in an index of a table, row offsets in the _pk_index of a generation.
+// The minimum of a page is its first row and the maximum its last, so a page with nulls has no minimum and a page of
+// nothing but nulls has no maximum either. What an id is, the owner decides: row addresses in an index of a table, row
+// offsets in the _pk_index of a generation.
 //
 // A "page" is this logical page of batch_size rows, the unit in which Lance loads the index. The pages of the Lance
 // files themselves are larger and of no interest here.

@@ -39,6 +39,8 @@ type Index struct {
 	nulls              []uint32
 	// empty is the number of leading pages that hold nothing but nulls.
 	empty int
+	// least is the least value of all, one row, nil when there is none.
+	least arrow.Array
 }
 
 // Open opens the index in a folder.
@@ -151,11 +153,11 @@ func (x *Index) loadPages(ctx context.Context) error {
 			x.nulls = append(x.nulls, nulls.Value(j))
 		}
 	}
-	return x.checkPages()
+	return x.checkPages(ctx)
 }
 
 // checkPages holds that the pages follow each other in order. A search relies on it.
-func (x *Index) checkPages() error {
+func (x *Index) checkPages(ctx context.Context) error {
 	var err error
 	if x.minOrder, err = view(x.min); err != nil {
 		return err
@@ -167,12 +169,46 @@ func (x *Index) checkPages() error {
 		x.empty++
 	}
 	for p := x.empty; p < x.max.Len(); p++ {
-		if x.min.IsNull(p) || x.max.IsNull(p) || x.minOrder.compare(p, x.maxOrder, p) > 0 ||
-			p > x.empty && x.maxOrder.compare(p-1, x.minOrder, p) > 0 {
+		if x.max.IsNull(p) || p > x.empty && x.min.IsNull(p) {
+			return x.corrupt(lookupFile, "page %d has nulls behind values", p)
+		}
+		if x.min.IsNull(p) {
+			continue
+		}
+		if x.minOrder.compare(p, x.maxOrder, p) > 0 || p > x.empty && x.maxOrder.compare(p-1, x.minOrder, p) > 0 {
 			return x.corrupt(lookupFile, "page %d is out of order", p)
 		}
 	}
-	return nil
+	return x.findLeast(ctx)
+}
+
+// findLeast looks into the first page with values when that has nulls in front of them.
+func (x *Index) findLeast(ctx context.Context) error {
+	if x.empty == x.max.Len() {
+		return nil
+	}
+	if x.min.IsValid(x.empty) {
+		x.least = array.NewSlice(x.min, int64(x.empty), int64(x.empty)+1)
+		return nil
+	}
+	cur := page{number: -1}
+	defer cur.release()
+	if err := x.load(ctx, &cur, x.empty); err != nil {
+		return err
+	}
+	for i := range cur.pieces {
+		if c := &cur.pieces[i]; c.nulls < len(c.ids) {
+			var err error
+			x.least, err = copyRow(c.values, c.nulls)
+			return err
+		}
+	}
+	return x.corrupt(dataFile, "page %d has no values, its maximum says otherwise", x.empty)
+}
+
+// startsAbove reports whether all values of a page are above row k of keys.
+func (x *Index) startsAbove(page int, keys column, k int) bool {
+	return x.min.IsValid(page) && x.minOrder.compare(page, keys, k) > 0
 }
 
 // Rows counts the values, nulls included.
@@ -181,14 +217,15 @@ func (x *Index) Rows() int64 { return x.data.Rows() }
 // Type is the type of the values.
 func (x *Index) Type() arrow.DataType { return x.value }
 
-// Bounds returns the least and the greatest value as arrays of one row, or nil when there is none. They are valid
-// until Close unless retained.
+// Bounds returns the least and the greatest value as arrays of one row, which the caller releases, or nil when there
+// is none.
 func (x *Index) Bounds() (least, greatest arrow.Array) {
-	if x.empty == x.max.Len() {
+	if x.least == nil {
 		return nil, nil
 	}
+	x.least.Retain()
 	last := int64(x.max.Len())
-	return array.NewSlice(x.min, int64(x.empty), int64(x.empty)+1), array.NewSlice(x.max, last-1, last)
+	return x.least, array.NewSlice(x.max, last-1, last)
 }
 
 // Describe tells people what is in the index.
@@ -207,12 +244,12 @@ func (x *Index) Describe(w io.Writer) error {
 // Close ends the use of the index. Values and ids that were handed out stay valid while they are retained.
 func (x *Index) Close() error {
 	var errs []error
-	for _, a := range []arrow.Array{x.min, x.max} {
+	for _, a := range []arrow.Array{x.min, x.max, x.least} {
 		if a != nil {
 			a.Release()
 		}
 	}
-	x.min, x.max = nil, nil
+	x.min, x.max, x.least = nil, nil, nil
 	for _, r := range []*lance.Reader{x.data, x.lookup} {
 		if r != nil {
 			errs = append(errs, r.Close())

@@ -8,10 +8,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// pageBuilder collects the table of pages: the least and the greatest value of each and its number of nulls.
+// pageBuilder collects the table of pages: the first and the last value of each and its number of nulls.
 type pageBuilder struct {
 	value arrow.DataType
-	// mins and maxs are arrays of one row each, nil for a page without values so far.
+	// mins and maxs are arrays of one row each, nil for a null.
 	mins, maxs []arrow.Array
 	nulls      []uint32
 }
@@ -31,7 +31,8 @@ func (b *pageBuilder) extend(values arrow.Array, off, n int) error {
 	if nulls == n {
 		return nil
 	}
-	if b.mins[page] == nil {
+	// The minimum of a page is its first row, so a page with nulls has none.
+	if b.mins[page] == nil && b.nulls[page] == 0 {
 		least, err := copyRow(values, off+nulls)
 		if err != nil {
 			return err

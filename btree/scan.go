@@ -57,7 +57,7 @@ func (x *Index) scanRange(ctx context.Context, from, to Bound, fn func(values ar
 	cur := page{number: -1}
 	defer cur.release()
 	for number := first; number < x.max.Len(); number++ {
-		if high != nil && x.minOrder.compare(number, high, to.Row) > 0 {
+		if high != nil && x.startsAbove(number, high, to.Row) {
 			return nil
 		}
 		if err := x.load(ctx, &cur, number); err != nil {

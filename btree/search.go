@@ -125,7 +125,7 @@ func (s *search) find(ctx context.Context, k int) (bool, error) {
 	if at != s.page {
 		s.page, s.piece, s.row = at, 0, 0
 	}
-	if s.x.minOrder.compare(at, s.keys, k) > 0 {
+	if s.x.startsAbove(at, s.keys, k) {
 		return true, nil
 	}
 	if err := s.x.load(ctx, &s.cur, at); err != nil {

@@ -83,7 +83,8 @@ func (v *verifier) piece(number int, c *piece) error {
 		}
 	}
 	last := len(c.ids) - 1
-	if v.x.max.IsNull(number) || c.order.compare(c.nulls, v.x.minOrder, number) < 0 || c.order.compare(last, v.x.maxOrder, number) > 0 {
+	below := v.x.min.IsValid(number) && c.order.compare(c.nulls, v.x.minOrder, number) < 0
+	if below || v.x.max.IsNull(number) || c.order.compare(last, v.x.maxOrder, number) > 0 {
 		return v.x.corrupt(lookupFile, "page %d has values outside its bounds", number)
 	}
 	v.keep(array.NewSlice(c.values, int64(last), int64(last)+1))
