@@ -1,0 +1,86 @@
+package wal
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+	"strings"
+)
+
+// Describe writes what is in the log of a folder, for people: segments, groups, records and where it ends. It changes
+// nothing. Damage is the last thing that it writes, and it is returned.
+func Describe(w io.Writer, dir string) error { return describe(w, folder(dir)) }
+
+func describe(w io.Writer, d disk) error {
+	out := bufio.NewWriter(w)
+	var recs []Record
+	segment := uint64(0)
+	end, err := walk(d, func(r *reader, g *group) error {
+		if g.at.segment != segment {
+			segment = g.at.segment
+			fmt.Fprintf(out, "%s: %d bytes\n", segmentName(segment), r.win.size)
+		}
+		describeGroup(out, &g.groupHeader)
+		if g.typ != recordGroup {
+			return nil
+		}
+		var err error
+		if recs, err = g.decodeRecords(g.body, recs); err != nil {
+			return r.corruptAt(g.at, err)
+		}
+		for i := range recs {
+			describeRecord(out, &recs[i])
+		}
+		return nil
+	})
+	if err == nil {
+		describeEnd(out, end)
+		return out.Flush()
+	}
+	fmt.Fprintf(out, "damage: %v\n", err)
+	return errors.Join(err, out.Flush())
+}
+
+func describeGroup(w io.Writer, h *groupHeader) {
+	fmt.Fprintf(w, "%10d  %-7s", h.at.offset, h.typ)
+	switch h.typ {
+	case recordGroup:
+		fmt.Fprintf(w, " %s to %s: %s, %d bytes", h.lsn, h.last(), kindList(h.kinds), h.length)
+	case epochMark:
+		fmt.Fprintf(w, " %d after %s", h.lsn.Epoch(), h.prev)
+	default:
+		fmt.Fprintf(w, " after %s", h.prev)
+	}
+	fmt.Fprintf(w, "; synced to %s\n", h.synced)
+}
+
+func describeRecord(w io.Writer, r *Record) {
+	fmt.Fprintf(w, "            %s %s, shard %s, incarnation %d, schema %d, %d rows, %d bytes\n",
+		r.LSN, r.Kind, r.Shard, r.Incarnation, r.Schema, r.Rows, r.bodyBytes())
+}
+
+func describeEnd(w io.Writer, end State) {
+	if len(end.segments) == 0 {
+		fmt.Fprintln(w, "no log")
+		return
+	}
+	fmt.Fprintf(w, "end: last record %s, %s at %d", end.LSN, segmentName(end.tail.segment), end.tail.offset)
+	if end.Dropped > 0 {
+		fmt.Fprintf(w, ", behind it a torn tail with %d groups", end.Dropped)
+	}
+	if end.prepared {
+		fmt.Fprintf(w, ", %s is prepared", segmentName(end.tail.segment+1))
+	}
+	fmt.Fprintln(w)
+}
+
+// kindList names the kinds in a set.
+func kindList(kinds uint32) string {
+	var names []string
+	for ; kinds != 0; kinds &= kinds - 1 {
+		names = append(names, Kind(bits.TrailingZeros32(kinds)).String())
+	}
+	return strings.Join(names, ", ")
+}
