@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/flightd/flightd/lsm"
-	"github.com/flightd/flightd/object"
 	"github.com/flightd/flightd/query"
 )
 
@@ -98,7 +97,7 @@ var queryCodes = map[query.Code]codes.Code{
 // damaged data for a fault of its own.
 func codeOf(err error) codes.Code {
 	var (
-		corrupt *object.CorruptError
+		corrupt *lsm.CorruptError
 		refused *refusal
 		column  *lsm.ColumnError
 		key     *lsm.KeyError

@@ -234,6 +234,8 @@ func TestErrorsHaveCodes(t *testing.T) {
 	f(lsm.ErrTableExists, codes.AlreadyExists)
 	f(lsm.ErrKeyExists, codes.AlreadyExists)
 	f(lsm.ErrClosed, codes.Unavailable)
+	f(&lsm.CorruptError{Name: "data/x.lance", Offset: 64, Err: io.ErrUnexpectedEOF}, codes.DataLoss)
+	f(invalid("x: %w", &lsm.CorruptError{Name: "data/x.lance", Err: io.ErrUnexpectedEOF}), codes.DataLoss)
 	f(&lsm.ColumnError{Column: "c"}, codes.InvalidArgument)
 	f(&lsm.KeyError{Column: "c"}, codes.InvalidArgument)
 	f(&query.Error{Code: query.NotFound}, codes.NotFound)

@@ -3,7 +3,13 @@ package lsm
 import (
 	"errors"
 	"fmt"
+
+	"github.com/flightd/flightd/object"
 )
+
+// CorruptError reports bytes on disk that cannot be what was written, with the file and the offset. It is here for
+// callers that know the engine and not the store below it.
+type CorruptError = object.CorruptError
 
 // Sentinels of the engine. Each is wrapped with the name it is about; test with errors.Is.
 var (
