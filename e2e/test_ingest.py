@@ -126,19 +126,19 @@ def test_the_last_write_of_a_key_wins(server):
 
 
 def test_a_table_without_a_key_appends(server):
-    execute(server, "CREATE TABLE log (at BIGINT, line VARCHAR)")
-    want = pa.table({"at": pa.array(range(5000), pa.int64()), "line": [f"line {i % 7}" for i in range(5000)]})
+    execute(server, "CREATE TABLE log (n BIGINT, line VARCHAR)")
+    want = pa.table({"n": pa.array(range(5000), pa.int64()), "line": [f"line {i % 7}" for i in range(5000)]})
     put(server, "log", rows.batches(want, 250))
     put(server, ["main", "log"], rows.batches(want, 500))
-    twice = pa.concat_tables([want, want]).sort_by("at")
-    sql = "SELECT * FROM log ORDER BY at"
+    twice = pa.concat_tables([want, want]).sort_by("n")
+    sql = "SELECT * FROM log ORDER BY n"
     rows.assert_same_rows(query(server, sql), twice)
     execute(server, "OPTIMIZE log")
     put(server, "log", rows.batches(want, 5000))
     server.restart()
-    rows.assert_same_rows(query(server, sql), pa.concat_tables([twice, want]).sort_by("at"))
+    rows.assert_same_rows(query(server, sql), pa.concat_tables([twice, want]).sort_by("n"))
     execute(server, "OPTIMIZE log")
-    rows.assert_same_rows(by_lance(server.dataset("log"), "at"), pa.concat_tables([twice, want]).sort_by("at"))
+    rows.assert_same_rows(by_lance(server.dataset("log"), "n"), pa.concat_tables([twice, want]).sort_by("n"))
 
 
 def test_columns_match_by_name_and_cast_without_loss(server):

@@ -3,7 +3,7 @@
 //
 // readings.arrow is an Arrow IPC file of 38,400 readings of invented weather stations:
 //
-//	id int64 (the key, 1 …) · station utf8 · at timestamp[us] · celsius float64 · humidity float32 · note utf8
+//	id int64 (the key, 1 …) · station utf8 · taken timestamp[us] · celsius float64 · humidity float32 · note utf8
 //
 // make_readings.py beside it makes it again.
 package testdata

@@ -37,7 +37,7 @@ def main():
             rows.append({
                 "id": len(rows) + 1,
                 "station": station,
-                "at": at,
+                "taken": at,
                 "celsius": None if rng.random() < 0.002 else celsius,
                 "humidity": humidity,
                 "note": rng.choice(NOTES) if rng.random() < 0.03 else None,
@@ -45,7 +45,7 @@ def main():
     schema = pa.schema([
         pa.field("id", pa.int64(), nullable=False),
         pa.field("station", pa.string()),
-        pa.field("at", pa.timestamp("us")),
+        pa.field("taken", pa.timestamp("us")),
         pa.field("celsius", pa.float64()),
         pa.field("humidity", pa.float32()),
         pa.field("note", pa.string()),

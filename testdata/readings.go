@@ -15,7 +15,7 @@ import (
 var readings []byte
 
 // ReadingsTable is the statement that creates a table for Readings.
-const ReadingsTable = `CREATE TABLE readings (id BIGINT PRIMARY KEY, station VARCHAR, at TIMESTAMP, celsius DOUBLE, humidity FLOAT, note VARCHAR)`
+const ReadingsTable = `CREATE TABLE readings (id BIGINT PRIMARY KEY, station VARCHAR, taken TIMESTAMP, celsius DOUBLE, humidity FLOAT, note VARCHAR)`
 
 // Readings decodes the sample. The batches belong to the caller, who releases them.
 func Readings() (_ []arrow.RecordBatch, err error) {

@@ -13,7 +13,7 @@ func TestReadingsAreDenselyKeyed(t *testing.T) {
 	require.NoError(t, err)
 	next := int64(1)
 	for _, b := range batches {
-		require.Equal(t, []string{"id", "station", "at", "celsius", "humidity", "note"}, columnNames(b.Schema().Fields()))
+		require.Equal(t, []string{"id", "station", "taken", "celsius", "humidity", "note"}, columnNames(b.Schema().Fields()))
 		for _, id := range b.Column(0).(*array.Int64).Int64Values() {
 			require.Equal(t, next, id)
 			next++

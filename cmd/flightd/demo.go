@@ -196,7 +196,7 @@ func readAcks(up *flight.Upload, each func(flight.UploadAck)) (last flight.Uploa
 }
 
 // overviewSQL touches every row and every column type of the table.
-const overviewSQL = `SELECT station, count(*) AS readings, round(avg(celsius), 2) AS celsius, count(note) AS notes, max(at) AS latest
+const overviewSQL = `SELECT station, count(*) AS readings, round(avg(celsius), 2) AS celsius, count(note) AS notes, max(taken) AS latest
 FROM readings GROUP BY station ORDER BY celsius LIMIT 4`
 
 // overview asks overviewSQL and prints the answer, which it keeps.

@@ -102,7 +102,7 @@ func (d *demo) recover(ctx context.Context) error {
 }
 
 // overviewOfSample is overviewSQL without the rows of the interrupted stream.
-var overviewOfSample = fmt.Sprintf(`SELECT station, count(*) AS readings, round(avg(celsius), 2) AS celsius, count(note) AS notes, max(at) AS latest
+var overviewOfSample = fmt.Sprintf(`SELECT station, count(*) AS readings, round(avg(celsius), 2) AS celsius, count(note) AS notes, max(taken) AS latest
 FROM readings WHERE id <= %d GROUP BY station ORDER BY celsius LIMIT 4`, crashKeys)
 
 // compareCrashed compares the rows of the interrupted stream with what was sent, from the first one on, and
