@@ -34,7 +34,7 @@ const patience = 30 * time.Second
 
 // harness is a server over a data folder, and a client.
 type harness struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	db     *lsm.DB
 	query  *query.Engine
@@ -45,7 +45,7 @@ type harness struct {
 }
 
 // serve starts a server over an empty data folder.
-func serve(t *testing.T, change ...func(*Options)) *harness {
+func serve(t testing.TB, change ...func(*Options)) *harness {
 	t.Helper()
 	h := &harness{t: t, dir: t.TempDir()}
 	h.start(change...)
