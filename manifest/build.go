@@ -81,7 +81,7 @@ func (b *build) fragments(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := b.checkFormat(p); err != nil {
+		if err := b.checkFiles(p); err != nil {
 			return err
 		}
 		p.Id = next
@@ -104,11 +104,17 @@ func (b *build) fragments(ctx context.Context) error {
 	return nil
 }
 
-// checkFormat holds the rule that all data files of a table have the version that the manifest names.
-func (b *build) checkFormat(p *lancepb.DataFragment) error {
+// checkFiles holds that appended files have the version that the manifest names for all files of the table, and no
+// fields that the table does not have: readers would take the missing field for null without a word.
+func (b *build) checkFiles(p *lancepb.DataFragment) error {
 	for _, f := range p.GetFiles() {
 		if got := fmt.Sprintf("%d.%d", f.GetFileMajorVersion(), f.GetFileMinorVersion()); got != b.base.Format {
 			return fmt.Errorf("append file %q of version %s to a table of version %s: rewrite the table in version %s first", f.GetPath(), got, b.base.Format, got)
+		}
+		for _, id := range f.GetFields() {
+			if !slices.ContainsFunc(b.m.GetFields(), func(field *lancepb.Field) bool { return field.GetId() == id }) {
+				return fmt.Errorf("append file %q with field %d, which the table does not have", f.GetPath(), id)
+			}
 		}
 	}
 	return nil

@@ -236,9 +236,13 @@ func TestCommitRebasesOverWhatCommutesAndRefusesTheRest(t *testing.T) {
 }
 
 func TestManyCommittersLoseNothing(t *testing.T) {
-	ctx, st, root := context.Background(), object.NewMem(), "t.lance"
+	t.Run("in memory", func(t *testing.T) { raceCommitters(t, object.NewMem(), 8, 10) })
+	t.Run("on disk", func(t *testing.T) { raceCommitters(t, object.NewLocal(t.TempDir()), 4, 6) })
+}
+
+func raceCommitters(t *testing.T, st object.Store, writers, commits int) {
+	ctx, root := context.Background(), "t.lance"
 	base := createTable(t, st, root)
-	const writers, commits = 8, 10
 	for w := range writers {
 		base = appendRows(t, st, root, base, fmt.Sprintf("own%d.lance", w), 100)
 	}
@@ -266,7 +270,7 @@ func TestManyCommittersLoseNothing(t *testing.T) {
 
 	last, err := Latest(ctx, st, root, Options{})
 	require.NoError(t, err)
-	require.EqualValues(t, base.Number+writers*commits, last.Number, "each commit has a version of its own")
+	require.EqualValues(t, int(base.Number)+writers*commits, last.Number, "each commit has a version of its own")
 	for n := uint64(1); n <= last.Number; n++ {
 		_, err := Load(ctx, st, root, n)
 		require.NoError(t, err, "there is no gap")
@@ -275,15 +279,48 @@ func TestManyCommittersLoseNothing(t *testing.T) {
 	for i := range last.Fragments {
 		f := &last.Fragments[i]
 		paths[f.Files[0].Path]++
-		if f.ID < writers {
+		if f.ID < uint64(writers) {
 			rows, err := last.Deletions(ctx, st, root, f)
 			require.NoError(t, err)
-			require.Equal(t, []uint32{0, 2, 4, 6, 8}, rows.ToArray())
+			require.Equal(t, []uint32{0, 2, 4, 6, 8}[:commits/2], rows.ToArray())
 		}
 	}
 	require.Len(t, paths, writers+writers*commits/2)
-	require.EqualValues(t, 100*writers-5*writers+writers*commits/2, last.Rows())
+	require.EqualValues(t, 100*writers, last.Rows(), "each writer appended as many rows as it deleted")
 	files, err := st.List(ctx, root+"/_deletions")
 	require.NoError(t, err)
-	require.Len(t, files, 5*writers, "attempts that were overtaken leave no deletion files")
+	require.Len(t, files, commits/2*writers, "attempts that were overtaken leave no deletion files")
+}
+
+func TestFilesThatDoNotFitTheTableAreRefused(t *testing.T) {
+	ctx, st, root := context.Background(), object.NewMem(), "t.lance"
+	base := createTable(t, st, root)
+	for want, edit := range map[string]func(*DataFile){
+		"field 7, which the table does not have":   func(f *DataFile) { f.Fields[1] = 7 },
+		"of version 2.1 to a table of version 2.0": func(f *DataFile) { f.Minor = 1 },
+		"a column for each field":                  func(f *DataFile) { f.Columns = nil },
+	} {
+		f := dataFile(t, st, root, uuid.NewString(), 5)
+		edit(&f.Files[0])
+		_, err := Commit(ctx, st, root, base, Change{Append: []Fragment{f}}, Options{})
+		require.ErrorContains(t, err, want)
+	}
+	for name, c := range map[string]Change{
+		"empty":             {},
+		"schema":            {Schema: testSchema(t)},
+		"all rows deleted":  {Append: []Fragment{dataFile(t, st, root, "a", 1)}, AppendDeleted: map[int]*roaring.Bitmap{0: roaring.BitmapOf(0)}},
+		"rows not in it":    {Append: []Fragment{dataFile(t, st, root, "b", 1)}, AppendDeleted: map[int]*roaring.Bitmap{0: roaring.BitmapOf(1)}},
+		"overwrite of some": {Overwrite: true, Delete: map[uint64]*roaring.Bitmap{0: roaring.BitmapOf(1)}},
+	} {
+		_, err := Commit(ctx, st, root, base, c, Options{})
+		require.Error(t, err, name)
+	}
+}
+
+func BenchmarkCommit(b *testing.B) {
+	st, root := object.NewLocal(b.TempDir()), "t.lance"
+	v := createTable(b, st, root)
+	for i := 0; b.Loop(); i++ {
+		v = appendRows(b, st, root, v, fmt.Sprint(i), 10)
+	}
 }

@@ -4,6 +4,9 @@
 // name if it is absent, so of several writers exactly one wins each number and there are no gaps. The newest version
 // is found from a hint, best effort, by looking forward in small parallel steps.
 //
+// REQUIRES: whoever removes old versions lets the hint point at the newest one first. A hint at an old version that was
+// kept, with a gap behind it, would look like the end of the chain.
+//
 // # A table
 //
 // Below the root of a table lie

@@ -39,14 +39,20 @@ type Version struct {
 
 // Latest loads the newest version of the table at root, or returns an error that is object.ErrNotExist.
 func Latest(ctx context.Context, st object.Store, root string, o Options) (*Version, error) {
-	n, err := tableChain(st, root, o).newest(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("open table %s: %w", root, err)
+	for {
+		n, err := tableChain(st, root, o).newest(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("open table %s: %w", root, err)
+		}
+		if n == 0 {
+			return nil, fmt.Errorf("open table %s: it has no versions: %w", root, object.ErrNotExist)
+		}
+		v, err := Load(ctx, st, root, n)
+		// A version that vanishes was superseded and cleaned up since, or the table was dropped: look again.
+		if !errors.Is(err, object.ErrNotExist) {
+			return v, err
+		}
 	}
-	if n == 0 {
-		return nil, fmt.Errorf("open table %s: it has no versions: %w", root, object.ErrNotExist)
-	}
-	return Load(ctx, st, root, n)
 }
 
 // Load loads one version of the table at root.
