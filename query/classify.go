@@ -1,0 +1,239 @@
+package query
+
+import (
+	"slices"
+	"strings"
+)
+
+// statementKind says who runs a statement.
+type statementKind uint8
+
+const (
+	kindSelect   statementKind = iota // DuckDB, over a snapshot
+	kindCatalog                       // the shadow: what tables there are, and what they look like
+	kindCreate                        // CREATE TABLE
+	kindDrop                          // DROP TABLE
+	kindInsert                        // INSERT ... VALUES
+	kindOptimize                      // OPTIMIZE name, CALL flightd_flush('name')
+)
+
+// A parsed statement is its text with what the lexer found out about it.
+type parsed struct {
+	sql    string // one statement without the semicolon
+	tokens []token
+	kind   statementKind
+}
+
+// selectWords begin a query.
+var selectWords = []string{"SELECT", "WITH", "VALUES", "FROM", "TABLE", "PIVOT", "UNPIVOT", "SUMMARIZE", "("}
+
+// refused are statements that stay off, with the reason.
+var refused = map[string]string{
+	"ATTACH": "other databases cannot be attached", "DETACH": "databases cannot be detached",
+	"USE":  "the catalog is flightd and the schema is main; name them in the session",
+	"COPY": "the server's files are off for clients; stream through Flight instead", "EXPORT": "the server's files are off for clients",
+	"IMPORT": "the server's files are off for clients", "INSTALL": "extensions are off", "LOAD": "extensions are off",
+	"FORCE": "extensions are off", "SET": "settings belong to the server", "RESET": "settings belong to the server",
+	"PRAGMA": "settings belong to the server; use DESCRIBE, SHOW TABLES or information_schema to look around",
+	"CALL":   "only CALL flightd_flush('table') is there", "CHECKPOINT": "use OPTIMIZE table",
+	"PREPARE": "statements are prepared through Flight SQL", "EXECUTE": "statements are prepared through Flight SQL",
+	"DEALLOCATE": "statements are prepared through Flight SQL",
+}
+
+// later are statements that the engine does not run yet.
+var later = []string{"UPDATE", "DELETE", "MERGE", "ALTER", "TRUNCATE", "COMMENT", "VACUUM", "ANALYZE", "REINDEX",
+	"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "REFRESH", "GRANT", "REVOKE"}
+
+// refusedFunctions reach beyond the tables of the catalog: files, the settings and log of the instance, pointers, or
+// SQL text that no lexer has seen. DuckDB itself refuses the file readers, too; here they get a reason.
+var refusedFunctions = []string{
+	"arrow_scan", "arrow_scan_dumb", "checkpoint", "force_checkpoint", "check_peg_parser", "enable_peg_parser", "disable_peg_parser",
+	"enable_logging", "disable_logging", "write_log", "truncate_duckdb_logs", "duckdb_logs", "duckdb_log_contexts", "duckdb_logs_parsed",
+	"enable_profiling", "disable_profiling", "duckdb_extensions", "duckdb_secrets", "which_secret", "duckdb_settings", "current_setting",
+	"glob", "read_blob", "read_text", "read_csv", "read_csv_auto", "sniff_csv", "read_json", "read_json_auto", "read_json_objects",
+	"read_json_objects_auto", "read_ndjson", "read_ndjson_auto", "read_ndjson_objects", "read_parquet", "parquet_scan", "parquet_metadata",
+	"parquet_schema", "parquet_file_metadata", "parquet_full_metadata", "parquet_kv_metadata", "parquet_bloom_probe", "read_duckdb",
+	"query", "json_execute_serialized_sql", "seq_scan", "dbgen", "dsdgen", "duckdb_prepared_statements", "duckdb_temporary_files",
+	"duckdb_external_file_cache", "sql_auto_complete", scanFunction,
+}
+
+// parse splits off the one statement of the text and finds out its kind.
+func parse(sql string) (*parsed, error) {
+	tokens, err := lex(sql)
+	if err != nil {
+		return nil, err
+	}
+	p := &parsed{sql: sql, tokens: tokens}
+	if i := slices.IndexFunc(tokens, func(t token) bool { return t.is(";") }); i >= 0 {
+		rest := slices.IndexFunc(tokens[i:], func(t token) bool { return !t.is(";") })
+		if rest >= 0 {
+			return nil, &Error{Code: InvalidArgument, Message: "one statement at a time: there is text after the semicolon", Position: tokens[i+rest].start + 1}
+		}
+		p.sql, p.tokens = sql[:tokens[i].start], tokens[:i]
+	}
+	if len(p.tokens) == 0 {
+		return nil, errorf(InvalidArgument, "there is no statement in the text")
+	}
+	if err := p.checkFunctions(); err != nil {
+		return nil, err
+	}
+	return p, p.classify()
+}
+
+// checkFunctions refuses calls by name, wherever they stand.
+func (p *parsed) checkFunctions() error {
+	for i, t := range p.tokens {
+		if !t.ident() || i+1 >= len(p.tokens) || !p.tokens[i+1].is("(") {
+			continue
+		}
+		if i > 0 && slices.Contains([]string{"TABLE", "INTO", "EXISTS"}, p.word(i-1)) { // a table of that name
+			continue
+		}
+		if slices.Contains(refusedFunctions, strings.ToLower(t.name)) {
+			return &Error{Code: PermissionDenied, Position: t.start + 1,
+				Message: "the function " + strings.ToLower(t.name) + " is off for clients: statements see tables, not files, settings or the engine's inside"}
+		}
+	}
+	return nil
+}
+
+// word returns the text of the token at i, "" beyond the end.
+func (p *parsed) word(i int) string {
+	if i >= len(p.tokens) || !(p.tokens[i].kind == word || p.tokens[i].kind == punctuation) {
+		return ""
+	}
+	return p.tokens[i].text
+}
+
+// classify sets the kind, or answers what does not run.
+func (p *parsed) classify() error {
+	first := p.word(0)
+	switch {
+	case slices.Contains(selectWords, first):
+		return p.classifySelect()
+	case first == "DESCRIBE", first == "DESC", first == "SHOW":
+		p.kind = kindCatalog
+		return nil
+	case first == "EXPLAIN":
+		return p.classifyExplain()
+	case first == "CREATE":
+		return p.classifyCreate()
+	case first == "DROP":
+		p.kind = kindDrop
+		if p.word(1) != "TABLE" {
+			return p.unimplemented("DROP " + p.word(1))
+		}
+		return nil
+	case first == "INSERT":
+		p.kind = kindInsert
+		return p.checkInsert()
+	case first == "OPTIMIZE":
+		p.kind = kindOptimize
+		return nil
+	case first == "CALL" && strings.EqualFold(p.wordName(1), "flightd_flush"):
+		p.kind = kindOptimize
+		return nil
+	case slices.Contains(later, first):
+		return p.unimplemented(first)
+	}
+	if reason, ok := refused[first]; ok {
+		return &Error{Code: PermissionDenied, Message: first + " is off for clients: " + reason, Position: p.tokens[0].start + 1}
+	}
+	return &Error{Code: InvalidArgument, Position: p.tokens[0].start + 1,
+		Message: "Parser Error: syntax error at or near \"" + p.sql[p.tokens[0].start:p.tokens[0].end] + "\""}
+}
+
+// wordName returns the name at i as written.
+func (p *parsed) wordName(i int) string {
+	if i >= len(p.tokens) {
+		return ""
+	}
+	return p.tokens[i].name
+}
+
+// unimplemented is the answer to a statement that will run one day.
+func (p *parsed) unimplemented(what string) error {
+	return &Error{Code: Unimplemented, Message: strings.TrimSpace(what) + " is not implemented yet", Position: p.tokens[0].start + 1}
+}
+
+// catalogNames are the schemas and functions that tell about tables. Only the shadow knows the tables as tables.
+var catalogNames = []string{"information_schema", "pg_catalog", "sqlite_master", "sqlite_schema", "duckdb_tables", "duckdb_columns",
+	"duckdb_constraints", "duckdb_views", "duckdb_schemas", "duckdb_databases", "duckdb_indexes", "duckdb_dependencies", "duckdb_table_sample",
+	"pragma_table_info", "pragma_show", "pragma_storage_info", "pg_tables", "pg_class", "pg_attribute", "pg_namespace"}
+
+// classifySelect tells queries over tables from those over the catalog.
+func (p *parsed) classifySelect() error {
+	p.kind = kindSelect
+	for _, t := range p.tokens {
+		if t.ident() && slices.Contains(catalogNames, strings.ToLower(t.name)) || t.is("DESCRIBE") || t.is("SHOW") {
+			p.kind = kindCatalog
+		}
+	}
+	// WITH can stand before statements that change something.
+	if p.word(0) == "WITH" {
+		for _, t := range p.tokens {
+			if t.depth == 0 && t.kind == word && slices.Contains([]string{"INSERT", "UPDATE", "DELETE", "MERGE"}, t.text) {
+				return p.unimplemented("WITH ... " + t.text)
+			}
+		}
+	}
+	return nil
+}
+
+// classifyExplain looks at what is explained: EXPLAIN ANALYZE runs it.
+func (p *parsed) classifyExplain() error {
+	p.kind = kindSelect
+	i := 1
+	if p.word(i) == "ANALYZE" {
+		i++
+	}
+	if p.word(i) == "(" {
+		for i++; i < len(p.tokens) && p.tokens[i].depth > 0; i++ {
+		}
+		i++
+	}
+	if !slices.Contains(selectWords, p.word(i)) {
+		return p.unimplemented("EXPLAIN " + p.word(i))
+	}
+	return nil
+}
+
+// classifyCreate accepts plain tables.
+func (p *parsed) classifyCreate() error {
+	p.kind = kindCreate
+	switch {
+	case p.word(1) == "TABLE":
+		return nil
+	case p.word(1) == "OR" && p.word(2) == "REPLACE":
+		return p.unimplemented("CREATE OR REPLACE " + p.word(3))
+	}
+	return p.unimplemented("CREATE " + p.word(1))
+}
+
+// checkInsert accepts INSERT INTO name [(columns)] VALUES without anything that needs stored rows: the shadow, which
+// runs it, has none, and would answer wrongly instead of failing.
+func (p *parsed) checkInsert() error {
+	if p.word(1) == "OR" {
+		return p.unimplemented("INSERT OR " + p.word(2))
+	}
+	values := false
+	for _, t := range p.tokens[1:] {
+		if t.kind != word {
+			continue
+		}
+		switch t.text {
+		case "VALUES":
+			values = values || t.depth == 0
+		case "SELECT", "FROM", "WITH", "TABLE", "PIVOT", "UNPIVOT", "SUMMARIZE", "DESCRIBE", "SHOW":
+			return p.unimplemented("INSERT ... " + t.text)
+		case "RETURNING", "ON":
+			if values && t.depth == 0 {
+				return p.unimplemented("INSERT ... " + t.text)
+			}
+		}
+	}
+	if !values {
+		return p.unimplemented("INSERT without VALUES")
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package query
+
+import (
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/float16"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/flightd/flightd/internal/offheap"
+)
+
+// scanArray returns the array whose buffers DuckDB reads for a column: the column itself, except for half floats,
+// which DuckDB does not know and which a FLOAT holds exactly. The caller releases it.
+func scanArray(arr arrow.Array) (arrow.Array, error) {
+	switch a := arr.(type) {
+	case *array.Float16:
+		return widenHalf(a), nil
+	case *array.FixedSizeList:
+		child, ok := a.ListValues().(*array.Float16)
+		if !ok {
+			break
+		}
+		wide := widenHalf(child)
+		defer wide.Release()
+		t := arrow.FixedSizeListOf(a.DataType().(*arrow.FixedSizeListType).Len(), wide.DataType())
+		data := array.NewData(t, a.Len(), a.Data().Buffers(), []arrow.ArrayData{wide.Data()}, a.NullN(), a.Data().Offset())
+		defer data.Release()
+		return array.NewFixedSizeListData(data), nil
+	}
+	arr.Retain()
+	return arr, nil
+}
+
+// widenHalf converts half floats to floats, bit patterns of NaN included, outside the Go heap.
+func widenHalf(a *array.Float16) arrow.Array {
+	n := a.Len()
+	buf := memory.NewResizableBuffer(offheap.Default)
+	buf.Resize(n * arrow.Float32SizeBytes)
+	defer buf.Release()
+	out := arrow.Float32Traits.CastFromBytes(buf.Bytes())
+	for i, h := range a.Values() {
+		out[i] = math.Float32frombits(widenBits(h.Uint16()))
+	}
+	validity, drop := validityOf(a)
+	defer drop()
+	data := array.NewData(arrow.PrimitiveTypes.Float32, n, []*memory.Buffer{validity, buf}, nil, a.NullN(), 0)
+	defer data.Release()
+	return array.NewFloat32Data(data)
+}
+
+// widenBits is float16.Num.Float32 for every pattern, also those of NaN, whose payload that function drops.
+func widenBits(h uint16) uint32 {
+	if h&0x7C00 == 0x7C00 {
+		return uint32(h&0x8000)<<16 | 0x7F800000 | uint32(h&0x03FF)<<13
+	}
+	return math.Float32bits(float16.FromBits(h).Float32())
+}
+
+// narrowBits is the inverse of widenBits; ok is false for a float that is not a half float.
+func narrowBits(f uint32) (h uint16, ok bool) {
+	if f&0x7F800000 == 0x7F800000 {
+		h = uint16(f>>16)&0x8000 | 0x7C00 | uint16(f>>13)&0x03FF
+	} else {
+		h = float16.New(math.Float32frombits(f)).Uint16()
+	}
+	return h, widenBits(h) == f
+}
+
+// validityOf returns the array's validity bitmap from bit 0, nil when nothing is null, and what releases it.
+func validityOf(arr arrow.Array) (*memory.Buffer, func()) {
+	if arr.NullN() == 0 {
+		return nil, func() {}
+	}
+	src := arr.Data().Buffers()[0]
+	if arr.Data().Offset() == 0 {
+		return src, func() {}
+	}
+	buf := memory.NewResizableBuffer(offheap.Default)
+	buf.Resize((arr.Len() + 7) / 8)
+	clear(buf.Bytes())
+	for i := range arr.Len() {
+		if arr.IsValid(i) {
+			buf.Bytes()[i/8] |= 1 << (i % 8)
+		}
+	}
+	return buf, buf.Release
+}
+
+// retype turns an array that DuckDB returned into the Arrow type of the table's column that passed through
+// unchanged. It takes over arr. Values that do not fit mean that the column did change on its way: an error.
+func retype(arr arrow.Array, to arrow.DataType) (arrow.Array, error) {
+	defer arr.Release()
+	out, err := retypeData(arr, to)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Release()
+	return array.MakeFromData(out), nil
+}
+
+// retypeData does the work of retype; the caller releases what it returns.
+func retypeData(arr arrow.Array, to arrow.DataType) (arrow.ArrayData, error) {
+	from := arr.DataType()
+	switch t := to.(type) {
+	case *arrow.LargeStringType, *arrow.LargeBinaryType:
+		if a, ok := arr.(interface{ ValueOffsets() []int32 }); ok {
+			return widenOffsets(arr, a.ValueOffsets(), to), nil
+		}
+	case *arrow.FixedSizeBinaryType:
+		if a, ok := arr.(*array.Binary); ok {
+			return fixBinary(a, t)
+		}
+	case *arrow.Float16Type:
+		if a, ok := arr.(*array.Float32); ok {
+			return narrowHalf(a)
+		}
+	case *arrow.TimestampType:
+		if f, ok := from.(*arrow.TimestampType); ok && f.Unit != t.Unit {
+			return divide64(arr, to, int64(f.Unit.Multiplier()), int64(t.Unit.Multiplier()))
+		}
+	case *arrow.Time32Type:
+		if f, ok := from.(*arrow.Time64Type); ok {
+			return divide32(arr, to, int64(f.Unit.Multiplier()), int64(t.Unit.Multiplier()))
+		}
+	case *arrow.FixedSizeListType:
+		if a, ok := arr.(*array.FixedSizeList); ok {
+			return retypeList(a, t)
+		}
+	}
+	if layoutOf(from) != layoutOf(to) {
+		return nil, fmt.Errorf("a column of %s came back as %s", to, from)
+	}
+	d := arr.Data()
+	return array.NewData(to, d.Len(), d.Buffers(), d.Children(), d.NullN(), d.Offset()), nil
+}
+
+// layoutOf names the buffers of a type, so that equal layouts can be relabelled.
+func layoutOf(dt arrow.DataType) string {
+	switch t := dt.(type) {
+	case *arrow.BooleanType:
+		return "bits"
+	case *arrow.StringType, *arrow.BinaryType:
+		return "offsets32"
+	case *arrow.LargeStringType, *arrow.LargeBinaryType:
+		return "offsets64"
+	case arrow.FixedWidthDataType:
+		return fmt.Sprintf("fixed%d", t.BitWidth())
+	}
+	return dt.String()
+}
+
+// retypeList converts the values of a fixed-size list.
+func retypeList(a *array.FixedSizeList, to *arrow.FixedSizeListType) (arrow.ArrayData, error) {
+	if a.DataType().(*arrow.FixedSizeListType).Len() != to.Len() {
+		return nil, fmt.Errorf("a column of %s came back as %s", to, a.DataType())
+	}
+	child, err := retypeData(a.ListValues(), to.Elem())
+	if err != nil {
+		return nil, err
+	}
+	defer child.Release()
+	return array.NewData(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{child}, a.NullN(), a.Data().Offset()), nil
+}
+
+// widenOffsets gives strings and binaries 64-bit offsets; the bytes stay where they are.
+func widenOffsets(arr arrow.Array, offsets []int32, to arrow.DataType) arrow.ArrayData {
+	d := arr.Data()
+	// The new offsets begin with the first row, so the validity bitmap has to, too.
+	validity, drop := validityOf(arr)
+	defer drop()
+	wide := make([]int64, d.Len()+1)
+	for i := range wide {
+		if i < len(offsets) {
+			wide[i] = int64(offsets[i])
+		}
+	}
+	buf := memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(wide))
+	return array.NewData(to, d.Len(), []*memory.Buffer{validity, buf, d.Buffers()[2]}, nil, d.NullN(), 0)
+}
+
+// fixBinary lays binaries of one width side by side; null rows are zeros.
+func fixBinary(a *array.Binary, to *arrow.FixedSizeBinaryType) (arrow.ArrayData, error) {
+	out := make([]byte, a.Len()*to.ByteWidth)
+	for i := range a.Len() {
+		if a.IsNull(i) {
+			continue
+		}
+		v := a.Value(i)
+		if len(v) != to.ByteWidth {
+			return nil, fmt.Errorf("a value of %s came back with %d bytes", to, len(v))
+		}
+		copy(out[i*to.ByteWidth:], v)
+	}
+	return fixedData(a, to, out), nil
+}
+
+// narrowHalf converts floats that were half floats back.
+func narrowHalf(a *array.Float32) (arrow.ArrayData, error) {
+	out := make([]uint16, a.Len())
+	for i, f := range a.Float32Values() {
+		h, ok := narrowBits(math.Float32bits(f))
+		if !ok && a.IsValid(i) {
+			return nil, fmt.Errorf("the value %v of a half-float column is no half float", f)
+		}
+		out[i] = h
+	}
+	return fixedData(a, arrow.FixedWidthTypes.Float16, arrow.Uint16Traits.CastToBytes(out)), nil
+}
+
+// divide64 brings 64-bit values from a fine unit to a coarse one; both are given in nanoseconds.
+func divide64(arr arrow.Array, to arrow.DataType, from, unit int64) (arrow.ArrayData, error) {
+	out := make([]int64, arr.Len())
+	for i, v := range fixed64(arr) {
+		if arr.IsNull(i) {
+			continue
+		}
+		if unit < from || v%(unit/from) != 0 {
+			return nil, fmt.Errorf("the value %d came back from SQL finer than %s", v, to)
+		}
+		out[i] = v / (unit / from)
+	}
+	return fixedData(arr, to, arrow.Int64Traits.CastToBytes(out)), nil
+}
+
+// divide32 is divide64 for a target of 32 bits.
+func divide32(arr arrow.Array, to arrow.DataType, from, unit int64) (arrow.ArrayData, error) {
+	out := make([]int32, arr.Len())
+	for i, v := range fixed64(arr) {
+		if arr.IsNull(i) {
+			continue
+		}
+		if unit < from || v%(unit/from) != 0 || v/(unit/from) != int64(int32(v/(unit/from))) {
+			return nil, fmt.Errorf("the value %d came back from SQL finer than %s", v, to)
+		}
+		out[i] = int32(v / (unit / from))
+	}
+	return fixedData(arr, to, arrow.Int32Traits.CastToBytes(out)), nil
+}
+
+// fixed64 views the values of an array of 64-bit values.
+func fixed64(arr arrow.Array) []int64 {
+	if arr.Len() == 0 {
+		return nil
+	}
+	d := arr.Data()
+	b := d.Buffers()[1].Bytes()
+	return unsafe.Slice((*int64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)[d.Offset() : d.Offset()+d.Len()]
+}
+
+// fixedData makes array data of new fixed-width values with the nulls of arr.
+func fixedData(arr arrow.Array, to arrow.DataType, values []byte) arrow.ArrayData {
+	validity, drop := validityOf(arr)
+	defer drop()
+	return array.NewData(to, arr.Len(), []*memory.Buffer{validity, memory.NewBufferBytes(values)}, nil, arr.NullN(), 0)
+}

@@ -1,0 +1,357 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	bind "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/flightd/flightd/lsm"
+)
+
+// A tableRef is a table's name in a statement.
+type tableRef struct{ schema, name string }
+
+// tableName reads [catalog.][schema.]name at token i and returns it with the place behind it.
+func (p *parsed) tableName(i int) (tableRef, int, error) {
+	var parts []string
+	start := i
+	for i < len(p.tokens) && p.tokens[i].ident() {
+		parts = append(parts, p.tokens[i].name)
+		i++
+		if p.word(i) != "." {
+			break
+		}
+		i++
+	}
+	if len(parts) > 1 && strings.EqualFold(parts[0], catalogName) {
+		parts = parts[1:]
+	}
+	switch len(parts) {
+	case 1:
+		return tableRef{lsm.MainSchema, parts[0]}, i, nil
+	case 2:
+		return tableRef{parts[0], parts[1]}, i, nil
+	}
+	return tableRef{}, i, p.syntaxError(start, "a table name is expected")
+}
+
+// syntaxError points at token i.
+func (p *parsed) syntaxError(i int, message string) error {
+	if i >= len(p.tokens) {
+		return &Error{Code: InvalidArgument, Message: "Parser Error: " + message + " at the end of the statement", Position: len(p.sql) + 1}
+	}
+	t := p.tokens[i]
+	return &Error{Code: InvalidArgument, Message: fmt.Sprintf("Parser Error: %s at or near %q", message, p.sql[t.start:t.end]), Position: t.start + 1}
+}
+
+// end fails when there is a token at i.
+func (p *parsed) end(i int) error {
+	if i < len(p.tokens) {
+		return p.syntaxError(i, "syntax error")
+	}
+	return nil
+}
+
+// optimizeTarget reads OPTIMIZE [TABLE] name and CALL flightd_flush('name').
+func (p *parsed) optimizeTarget() (tableRef, error) {
+	if p.word(0) == "CALL" {
+		if len(p.tokens) != 5 || !p.tokens[2].is("(") || p.tokens[3].kind != literal || !p.tokens[4].is(")") {
+			return tableRef{}, p.syntaxError(2, "CALL flightd_flush('table') takes the table's name as a string,")
+		}
+		return nameInString(p.tokens[3].text)
+	}
+	i := 1
+	if p.word(1) == "TABLE" && len(p.tokens) > 2 {
+		i = 2
+	}
+	ref, next, err := p.tableName(i)
+	if err != nil {
+		return ref, err
+	}
+	return ref, p.end(next)
+}
+
+// nameInString reads a table name from a SQL string.
+func nameInString(text string) (tableRef, error) {
+	if !strings.HasPrefix(text, "'") {
+		return tableRef{}, errorf(InvalidArgument, "flightd_flush takes the table's name as a string")
+	}
+	sql := strings.ReplaceAll(text[1:len(text)-1], "''", "'")
+	tokens, err := lex(sql)
+	if err != nil {
+		return tableRef{}, err
+	}
+	p := &parsed{sql: sql, tokens: tokens}
+	ref, next, err := p.tableName(0)
+	if err != nil {
+		return ref, err
+	}
+	return ref, p.end(next)
+}
+
+// dropTarget reads DROP TABLE [IF EXISTS] name [RESTRICT].
+func (p *parsed) dropTarget() (ref tableRef, ifExists bool, err error) {
+	i := 2
+	if p.word(i) == "IF" && p.word(i+1) == "EXISTS" {
+		i, ifExists = i+2, true
+	}
+	ref, next, err := p.tableName(i)
+	if err != nil {
+		return ref, ifExists, err
+	}
+	if p.word(next) == "RESTRICT" || p.word(next) == "CASCADE" { // nothing depends on a table yet
+		next++
+	}
+	return ref, ifExists, p.end(next)
+}
+
+// drop runs DROP TABLE.
+func (st *Statement) drop(ctx context.Context) error {
+	ref, ifExists, err := st.parsed.dropTarget()
+	if err != nil {
+		return err
+	}
+	err = st.e.store.drop(ctx, ref.schema, ref.name)
+	if e, ok := engineError(err).(*Error); ok && e.Code == NotFound && ifExists {
+		return nil
+	}
+	return err
+}
+
+// A creation is what the lexer sees of CREATE TABLE.
+type creation struct {
+	table       tableRef
+	ifNotExists bool
+	sql         string // without the WITH clause, its places kept
+}
+
+// creation reads CREATE TABLE [IF NOT EXISTS] name (...) [WITH (...)]. What is between the parentheses is DuckDB's.
+func (p *parsed) creation() (c creation, err error) {
+	i := 2
+	if p.word(i) == "IF" && p.word(i+1) == "NOT" && p.word(i+2) == "EXISTS" {
+		i, c.ifNotExists = i+3, true
+	}
+	if c.table, i, err = p.tableName(i); err != nil {
+		return c, err
+	}
+	c.sql = p.sql
+	if p.word(i) == "(" {
+		i = p.closing(i) + 1
+	}
+	if p.word(i) == "WITH" && p.word(i+1) == "(" {
+		end := p.closing(i + 1)
+		if end >= len(p.tokens) {
+			return c, p.syntaxError(end, "syntax error")
+		}
+		if err := p.checkOptions(i+2, end); err != nil {
+			return c, err
+		}
+		from, to := p.tokens[i].start, p.tokens[end].end
+		c.sql = p.sql[:from] + blank(p.sql[from:to]) + p.sql[to:]
+		i = end + 1
+	}
+	if p.word(i) == "AS" {
+		return c, p.unimplemented("CREATE TABLE ... AS")
+	}
+	return c, nil
+}
+
+// blank replaces a text by spaces, so that the places of what follows stay.
+func blank(s string) string {
+	out := []byte(s)
+	for i, c := range out {
+		if c != '\n' {
+			out[i] = ' '
+		}
+	}
+	return string(out)
+}
+
+// closing returns the place of the parenthesis that closes the one at i.
+func (p *parsed) closing(i int) int {
+	depth := p.tokens[i].depth
+	for i++; i < len(p.tokens); i++ {
+		if p.tokens[i].is(")") && p.tokens[i].depth == depth {
+			return i
+		}
+	}
+	return i
+}
+
+// tableOptions are the options of WITH and the only value of each that tables have so far.
+var tableOptions = map[string]string{"shards": "1", "durability": "durable", "index_mode": "sync"}
+
+// checkOptions reads name = value, ... between two places.
+func (p *parsed) checkOptions(from, to int) error {
+	for i := from; i < to; i += 4 {
+		if !p.tokens[i].ident() || p.word(i+1) != "=" || i+2 >= to || i+3 < to && p.word(i+3) != "," {
+			return p.syntaxError(i, "table options are WITH (name = value, ...): syntax error")
+		}
+		name := strings.ToLower(p.tokens[i].name)
+		value := strings.ToLower(strings.Trim(p.sql[p.tokens[i+2].start:p.tokens[i+2].end], `'"`))
+		only, ok := tableOptions[name]
+		switch {
+		case !ok && name != "maintain":
+			return p.syntaxError(i, "there is no table option of this name: syntax error")
+		case value != only:
+			return &Error{Code: Unimplemented, Message: fmt.Sprintf("table option %s = %s is not implemented yet", name, value), Position: p.tokens[i].start + 1}
+		}
+	}
+	return nil
+}
+
+// prepareCreate checks the syntax. Names and types are looked up when the statement runs: other statements may
+// come between.
+func (st *Statement) prepareCreate(l *lease) error {
+	c, err := st.parsed.creation()
+	if err != nil {
+		return err
+	}
+	conn, err := l.shadow.in.connect()
+	if err != nil {
+		return err
+	}
+	defer bind.Disconnect(&conn)
+	x, err := l.shadow.in.extract(conn, c.sql)
+	if err != nil {
+		return err
+	}
+	bind.DestroyExtracted(&x.list)
+	return nil
+}
+
+// create runs CREATE TABLE: the shadow makes the table and says what it is, and forgets it again; it shows up there
+// when the catalog is refreshed, as everywhere.
+func (st *Statement) create(ctx context.Context, l *lease) error {
+	c, err := st.parsed.creation()
+	if err != nil {
+		return err
+	}
+	if _, ok := l.query.tables[fold(c.table.schema, c.table.name)]; ok && c.ifNotExists {
+		return nil
+	}
+	t, err := st.tryCreate(l.shadow.in, c)
+	if err != nil {
+		return err
+	}
+	err = st.e.store.create(ctx, t)
+	if e, ok := engineError(err).(*Error); ok && e.Code == AlreadyExists && c.ifNotExists {
+		return nil
+	}
+	return err
+}
+
+// tryCreate creates the table in the shadow, reads its definition and rolls back.
+func (st *Statement) tryCreate(in *instance, c creation) (t tableInfo, err error) {
+	st.e.shadowMu.Lock()
+	defer st.e.shadowMu.Unlock()
+	conn, err := in.connect()
+	if err != nil {
+		return t, err
+	}
+	defer bind.Disconnect(&conn)
+	if err := in.execOn(conn, "BEGIN TRANSACTION"); err != nil {
+		return t, err
+	}
+	defer func() { _ = in.execOn(conn, "ROLLBACK") }()
+	if err := in.execOn(conn, c.sql); err != nil {
+		return t, err
+	}
+	return in.readTable(conn, c.table)
+}
+
+// readTable reads the definition of a table of the shadow.
+func (in *instance) readTable(conn bind.Connection, ref tableRef) (t tableInfo, err error) {
+	t = tableInfo{schema: ref.schema, name: ref.name}
+	where := fmt.Sprintf("database_name = %s AND lower(schema_name) = lower(%s) AND lower(table_name) = lower(%s)",
+		quoteString(catalogName), quoteString(ref.schema), quoteString(ref.name))
+	rows, err := in.stringsOn(conn, "SELECT sql FROM duckdb_tables() WHERE "+where)
+	if err != nil {
+		return t, err
+	}
+	if len(rows) != 1 {
+		return t, fmt.Errorf("the shadow has %d tables named %q", len(rows), ref.name)
+	}
+	t.sql = rows[0][0]
+	if tokens, err := lex(t.sql); err != nil {
+		return t, err
+	} else if generated(tokens) {
+		return t, errorf(Unimplemented, "generated columns are not implemented yet")
+	}
+	notNull, err := in.readConstraints(conn, where, &t)
+	if err != nil {
+		return t, err
+	}
+	t.arrow, err = in.readColumns(conn, t, notNull)
+	return t, err
+}
+
+// generated says whether DuckDB's own DDL of a table has generated columns.
+func generated(tokens []token) bool {
+	for i, t := range tokens {
+		if t.is("GENERATED") && i+1 < len(tokens) && tokens[i+1].is("ALWAYS") {
+			return true
+		}
+	}
+	return false
+}
+
+// readConstraints sets the key and returns the columns that must not be null. Constraints that only SQL would hold,
+// and streams would not, are refused.
+func (in *instance) readConstraints(conn bind.Connection, where string, t *tableInfo) (map[string]bool, error) {
+	rows, err := in.stringsOn(conn, "SELECT constraint_type, coalesce(unnest(constraint_column_names), '') FROM duckdb_constraints() WHERE "+where)
+	if err != nil {
+		return nil, err
+	}
+	notNull := map[string]bool{}
+	for _, r := range rows {
+		switch kind, column := r[0], r[1]; kind {
+		case "PRIMARY KEY":
+			t.key = append(t.key, column)
+			notNull[column] = true
+		case "NOT NULL":
+			notNull[column] = true
+		default:
+			return nil, errorf(Unimplemented, "%s constraints are not implemented yet; PRIMARY KEY and NOT NULL are", kind)
+		}
+	}
+	return notNull, nil
+}
+
+// keyMetadata marks the columns of the key, as Lance does.
+const keyMetadata = "lance-schema:unenforced-primary-key"
+
+// readColumns returns the columns as Arrow fields.
+func (in *instance) readColumns(conn bind.Connection, t tableInfo, notNull map[string]bool) (*arrow.Schema, error) {
+	sql := "FROM " + t.qualified()
+	x, err := in.extract(conn, sql)
+	if err != nil {
+		return nil, err
+	}
+	defer bind.DestroyExtracted(&x.list)
+	ps, err := in.prepare(conn, x, 0, sql)
+	if err != nil {
+		return nil, err
+	}
+	defer bind.DestroyPrepare(&ps)
+	fields := make([]arrow.Field, bind.PreparedStatementColumnCount(ps))
+	for i := range fields {
+		name := bind.PreparedStatementColumnName(ps, bind.IdxT(i))
+		l := bind.PreparedStatementColumnLogicalType(ps, bind.IdxT(i))
+		typ, err := sqlTypeOfLogical(l)
+		bind.DestroyLogicalType(&l)
+		if err != nil {
+			return nil, errorf(Unimplemented, "column %q: %v", name, err)
+		}
+		fields[i] = arrow.Field{Name: name, Type: typ.arrow(), Nullable: !notNull[name]}
+		for _, k := range t.key {
+			if k == name {
+				fields[i].Metadata = arrow.NewMetadata([]string{keyMetadata}, []string{"true"})
+			}
+		}
+	}
+	return arrow.NewSchema(fields, nil), nil
+}

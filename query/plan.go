@@ -1,0 +1,278 @@
+package query
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// A planNode is what we read of an operator or expression in DuckDB's plan. In a plan that was bound but not
+// optimised, a BOUND_REF is a place in the columns of the operator's children, laid side by side.
+type planNode struct {
+	Type     string     `json:"type"`
+	Name     string     `json:"name"`
+	Children []planNode `json:"children"`
+
+	// Of projections, aggregates and so on. VALUES has lists of lists here, hence the raw form.
+	Expressions json.RawMessage `json:"expressions"`
+	Groups      []planNode      `json:"groups"`
+
+	// Of a BOUND_REF and of the columns of a LOGICAL_GET; the row id is the largest 64-bit number.
+	Index         uint64     `json:"index"`
+	ColumnIndexes []planNode `json:"column_indexes"`
+	ProjectionIDs []int      `json:"projection_ids"`
+	FunctionData  struct {
+		Schema string `json:"schema"`
+		Table  string `json:"table"`
+	} `json:"function_data"`
+
+	JoinType           string `json:"join_type"`
+	LeftProjectionMap  []int  `json:"left_projection_map"`
+	RightProjectionMap []int  `json:"right_projection_map"`
+	ProjectionMap      []int  `json:"projection_map"`
+
+	TableIndex  int               `json:"table_index"`
+	CTEIndex    int               `json:"cte_index"`
+	ColumnCount int               `json:"column_count"`
+	ChunkTypes  []json.RawMessage `json:"chunk_types"`
+}
+
+// planOf asks the shadow for the plan of a query. There is none for statements such as EXPLAIN; that is no error.
+func planOf(shadow *view, sql string) (*planNode, error) {
+	text, err := shadow.in.scalar("SELECT json_serialize_plan(" + quoteString(sql) + ")")
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Error bool       `json:"error"`
+		Plans []planNode `json:"plans"`
+	}
+	if err := json.Unmarshal([]byte(text), &doc); err != nil {
+		return nil, fmt.Errorf("read DuckDB's plan: %w", err)
+	}
+	if doc.Error || len(doc.Plans) != 1 {
+		return nil, nil
+	}
+	return &doc.Plans[0], nil
+}
+
+// quoteString writes a text as a SQL string.
+func quoteString(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+// scansTables says whether any operator of the plan reads one of the tables.
+func (n *planNode) scansTables(tables map[string]tableInfo) bool {
+	if n.Type == "LOGICAL_GET" && n.FunctionData.Table != "" {
+		if _, ok := tables[fold(n.FunctionData.Schema, n.FunctionData.Table)]; ok {
+			return true
+		}
+	}
+	for i := range n.Children {
+		if n.Children[i].scansTables(tables) {
+			return true
+		}
+	}
+	return false
+}
+
+// An origin follows columns from a plan's top to the tables. An entry is the Arrow type of the table's column that
+// passed through, nil for a computed one. A nil slice means that even the number of columns is unknown.
+type origin struct {
+	tables map[string]tableInfo
+	ctes   map[int][]arrow.DataType
+}
+
+// columns returns the origins of the operator's columns.
+func (o *origin) columns(n *planNode) []arrow.DataType {
+	switch n.Type {
+	case "LOGICAL_GET":
+		return o.get(n)
+	case "LOGICAL_PROJECTION":
+		return o.project(n)
+	case "LOGICAL_FILTER", "LOGICAL_ORDER_BY":
+		return pick(o.child(n, 0), n.ProjectionMap)
+	case "LOGICAL_LIMIT", "LOGICAL_TOP_N", "LOGICAL_DISTINCT", "LOGICAL_SAMPLE":
+		return o.child(n, 0)
+	case "LOGICAL_AGGREGATE_AND_GROUP_BY":
+		return o.aggregate(n)
+	case "LOGICAL_WINDOW", "LOGICAL_UNNEST":
+		return extend(o.child(n, 0), len(expressions(n)))
+	case "LOGICAL_COMPARISON_JOIN", "LOGICAL_DELIM_JOIN", "LOGICAL_ASOF_JOIN", "LOGICAL_ANY_JOIN",
+		"LOGICAL_CROSS_PRODUCT", "LOGICAL_POSITIONAL_JOIN":
+		return o.join(n)
+	case "LOGICAL_UNION", "LOGICAL_EXCEPT", "LOGICAL_INTERSECT":
+		return common(o.child(n, 0), o.child(n, 1))
+	case "LOGICAL_MATERIALIZED_CTE":
+		o.ctes[n.TableIndex] = o.child(n, 0)
+		return o.child(n, 1)
+	case "LOGICAL_RECURSIVE_CTE":
+		return make([]arrow.DataType, n.ColumnCount)
+	case "LOGICAL_CTE_REF":
+		if c, ok := o.ctes[n.CTEIndex]; ok && len(c) == len(n.ChunkTypes) {
+			return c
+		}
+		return make([]arrow.DataType, len(n.ChunkTypes))
+	case "LOGICAL_DELIM_GET", "LOGICAL_CHUNK_GET":
+		return make([]arrow.DataType, len(n.ChunkTypes))
+	}
+	return nil
+}
+
+// child returns the origins of the child's columns.
+func (o *origin) child(n *planNode, i int) []arrow.DataType {
+	if i >= len(n.Children) {
+		return nil
+	}
+	return o.columns(&n.Children[i])
+}
+
+// get returns the types of the table's columns that are read. A scan that needs none has one, which nobody reads.
+func (o *origin) get(n *planNode) []arrow.DataType {
+	out := make([]arrow.DataType, max(len(n.ColumnIndexes), 1))
+	if t, ok := o.tables[fold(n.FunctionData.Schema, n.FunctionData.Table)]; ok && n.FunctionData.Table != "" {
+		for i, c := range n.ColumnIndexes {
+			if c.Index < uint64(t.arrow.NumFields()) {
+				out[i] = t.arrow.Field(int(c.Index)).Type
+			}
+		}
+	}
+	return pick(out, n.ProjectionIDs)
+}
+
+// expressions decodes the operator's expressions.
+func expressions(n *planNode) []planNode {
+	var list []planNode
+	if json.Unmarshal(n.Expressions, &list) != nil {
+		return nil
+	}
+	return list
+}
+
+// project follows the references of a projection.
+func (o *origin) project(n *planNode) []arrow.DataType {
+	child := o.child(n, 0)
+	var out []arrow.DataType
+	for _, e := range expressions(n) {
+		out = append(out, follow(e, child))
+	}
+	return out
+}
+
+// follow returns the origin of an expression.
+func follow(e planNode, child []arrow.DataType) arrow.DataType {
+	if e.Type == "BOUND_REF" && e.Index < uint64(len(child)) {
+		return child[e.Index]
+	}
+	return nil
+}
+
+// aggregate has its groups first; they pass through.
+func (o *origin) aggregate(n *planNode) []arrow.DataType {
+	child := o.child(n, 0)
+	var out []arrow.DataType
+	for _, g := range n.Groups {
+		out = append(out, follow(g, child))
+	}
+	return extend(out, len(expressions(n)))
+}
+
+// join lays the columns of both sides side by side, unless the kind of join drops one side.
+func (o *origin) join(n *planNode) []arrow.DataType {
+	left := pick(o.child(n, 0), n.LeftProjectionMap)
+	right := pick(o.child(n, 1), n.RightProjectionMap)
+	switch n.JoinType {
+	case "SEMI", "ANTI":
+		return left
+	case "RIGHT_SEMI", "RIGHT_ANTI":
+		return right
+	case "MARK":
+		return extend(left, 1)
+	}
+	if left == nil {
+		return nil
+	}
+	out := append([]arrow.DataType{}, left...)
+	return append(out, right...)
+}
+
+// pick applies a projection map; an empty one keeps all.
+func pick(columns []arrow.DataType, places []int) []arrow.DataType {
+	if len(places) == 0 || columns == nil {
+		return columns
+	}
+	out := make([]arrow.DataType, len(places))
+	for i, p := range places {
+		if p >= 0 && p < len(columns) {
+			out[i] = columns[p]
+		}
+	}
+	return out
+}
+
+// extend adds computed columns.
+func extend(columns []arrow.DataType, n int) []arrow.DataType {
+	if columns == nil && n == 0 {
+		return nil
+	}
+	return append(append([]arrow.DataType{}, columns...), make([]arrow.DataType, n)...)
+}
+
+// common keeps what both sides of a set operation agree on.
+func common(a, b []arrow.DataType) []arrow.DataType {
+	if len(a) != len(b) {
+		return nil
+	}
+	out := make([]arrow.DataType, len(a))
+	for i := range a {
+		if a[i] != nil && b[i] != nil && arrow.TypeEqual(a[i], b[i]) {
+			out[i] = a[i]
+		}
+	}
+	return out
+}
+
+// passThrough returns the schema of a query's result: DuckDB's own, in which the columns that come unchanged from a
+// table have the table's type. The plan is only asked for when a table of the text has a column whose type DuckDB
+// does not keep by itself.
+func passThrough(shadow *view, p *parsed, natural *arrow.Schema) (*arrow.Schema, error) {
+	if !mentionsInexact(shadow.tables, p) {
+		return natural, nil
+	}
+	plan, err := planOf(shadow, p.sql)
+	if err != nil || plan == nil {
+		return natural, err
+	}
+	o := &origin{tables: shadow.tables, ctes: map[int][]arrow.DataType{}}
+	columns := o.columns(plan)
+	if len(columns) != natural.NumFields() {
+		return natural, nil
+	}
+	fields := natural.Fields()
+	for i, dt := range columns {
+		if dt == nil {
+			continue
+		}
+		t, err := sqlTypeOf(dt)
+		if err == nil && arrow.TypeEqual(t.arrow(), fields[i].Type) {
+			fields[i].Type = dt
+		}
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
+// mentionsInexact says whether the text has the name of a table with a column that needs help.
+func mentionsInexact(tables map[string]tableInfo, p *parsed) bool {
+	for _, t := range tables {
+		inexact := false
+		for _, f := range t.arrow.Fields() {
+			inexact = inexact || !exact(f.Type)
+		}
+		for i := 0; inexact && i < len(p.tokens); i++ {
+			if p.tokens[i].ident() && strings.EqualFold(p.tokens[i].name, t.name) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,360 @@
+package query
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/arrow/util"
+	bind "github.com/duckdb/duckdb-go-bindings"
+)
+
+const (
+	// batchBytes is how much a batch gathers before it leaves: chunks of 2,048 narrow rows alone would drown the
+	// wire in headers.
+	batchBytes = 1 << 20
+	// maxBatchBytes is where a batch is cut: clients accept messages of 4 MiB and more.
+	maxBatchBytes = 2 << 20
+	// interruptEvery repeats an interrupt, because DuckDB forgets one that comes just before a statement starts.
+	interruptEvery = 20 * time.Millisecond
+)
+
+// Result is a stream of record batches. Next and Close may be called by different goroutines.
+type Result struct {
+	cancel  context.CancelCauseFunc
+	ctx     context.Context // ends with the caller's context, or with Close
+	watched sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	sql     string
+	lease   *lease
+	in      *instance
+	exec    *execution
+	snap    snapshot
+	conn    bind.Connection
+	connID  uint64
+	ps      bind.PreparedStatement
+	res     bind.Result
+	started bool // res is there
+	options bind.ArrowOptions
+	natural *arrow.Schema
+	schema  *arrow.Schema
+	ready   []arrow.RecordBatch
+	end     error // what the stream ended with
+}
+
+// start begins to run the query.
+func (st *Statement) start(ctx context.Context, params arrow.RecordBatch) (_ *Result, err error) {
+	r := &Result{sql: st.parsed.sql}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	defer func() {
+		if err != nil {
+			err = engineError(err)
+			_ = r.Close()
+		}
+	}()
+	if err := r.open(ctx, st); err != nil {
+		return nil, err
+	}
+	if err := r.execute(st, params); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// open takes the snapshot and a connection that reads from it.
+func (r *Result) open(ctx context.Context, st *Statement) (err error) {
+	if r.lease, err = st.e.acquire(ctx); err != nil {
+		return err
+	}
+	r.in = r.lease.query.in
+	r.exec = &execution{ctx: r.ctx}
+	if st.parsed.kind == kindCatalog {
+		r.in = r.lease.shadow.in
+	} else {
+		if r.snap, err = st.e.store.snapshot(ctx); err != nil {
+			return err
+		}
+		if r.snap.catalogVersion() != r.lease.version {
+			return errTableChanged
+		}
+	}
+	r.exec.source = func(id int64) (source, error) {
+		t, ok := r.lease.query.byID[id]
+		if !ok || r.snap == nil {
+			return nil, errTableChanged
+		}
+		return r.snap.table(t.schema, t.name)
+	}
+	if r.conn, err = r.in.connect(); err != nil {
+		return err
+	}
+	r.connID = connectionID(r.conn)
+	r.in.bridge.start(r.connID, r.exec)
+	r.watched.Add(1)
+	go r.watch(r.conn)
+	return nil
+}
+
+// watch interrupts DuckDB from the end of the context until nothing runs any more.
+func (r *Result) watch(conn bind.Connection) {
+	defer r.watched.Done()
+	<-r.ctx.Done()
+	bind.Interrupt(conn)
+	tick := time.NewTicker(interruptEvery)
+	defer tick.Stop()
+	for !r.mu.TryLock() {
+		<-tick.C
+		bind.Interrupt(conn)
+	}
+	r.mu.Unlock()
+}
+
+// execute prepares, binds and starts the statement.
+func (r *Result) execute(st *Statement, params arrow.RecordBatch) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	stmts, err := r.in.extract(r.conn, r.sql)
+	if err != nil {
+		return err
+	}
+	defer bind.DestroyExtracted(&stmts.list)
+	for i := range stmts.count {
+		if r.ps, err = r.in.prepare(r.conn, stmts, i, r.sql); err != nil {
+			return r.causeOr(err)
+		}
+		if i == stmts.count-1 {
+			break
+		}
+		if err := r.runFirst(); err != nil {
+			return err
+		}
+	}
+	if err := bindParams(r.ps, params, 0); err != nil {
+		return err
+	}
+	if r.ctx.Err() != nil {
+		return mapError(r.ctx, "", nil, r.sql)
+	}
+	r.started = true
+	if bind.ExecutePreparedStreaming(r.ps, &r.res) == bind.StateError {
+		return r.failure()
+	}
+	return r.describe(st)
+}
+
+// causeOr prefers what a scan or the context failed with over DuckDB's words about it.
+func (r *Result) causeOr(err error) error {
+	if r.ctx.Err() != nil || r.exec.cause() != nil {
+		return mapError(r.ctx, err.Error(), r.exec.cause(), r.sql)
+	}
+	return err
+}
+
+// failure is the error of the result.
+func (r *Result) failure() error {
+	message := bind.ResultError(&r.res)
+	_ = r.in.check(message, r.sql)
+	return mapError(r.ctx, message, r.exec.cause(), r.sql)
+}
+
+// runFirst runs a statement that prepares the ground for the next.
+func (r *Result) runFirst() error {
+	defer bind.DestroyPrepare(&r.ps)
+	var res bind.Result
+	defer bind.DestroyResult(&res)
+	if bind.ExecutePrepared(r.ps, &res) == bind.StateError {
+		message := bind.ResultError(&res)
+		_ = r.in.check(message, r.sql)
+		return mapError(r.ctx, message, r.exec.cause(), r.sql)
+	}
+	return nil
+}
+
+// describe reads the schema of the running result.
+func (r *Result) describe(st *Statement) error {
+	n := int(bind.ColumnCount(&r.res))
+	names, types := make([]string, n), make([]bind.LogicalType, n)
+	for i := range n {
+		names[i] = bind.ColumnName(&r.res, bind.IdxT(i))
+		types[i] = bind.ColumnLogicalType(&r.res, bind.IdxT(i))
+		defer bind.DestroyLogicalType(&types[i])
+	}
+	r.options = bind.ResultGetArrowOptions(&r.res)
+	var err error
+	if r.natural, err = naturalSchema(r.conn, names, types); err != nil {
+		return errorf(Unimplemented, "the result has a type that Arrow cannot carry: %v", err)
+	}
+	r.schema, err = st.resultSchema(r.lease, r.natural)
+	return err
+}
+
+// Schema returns the schema of all batches.
+func (r *Result) Schema() *arrow.Schema { return r.schema }
+
+// Next returns the next batch, which the caller releases; io.EOF after the last one. When ctx ends, the whole query
+// does.
+func (r *Result) Next(ctx context.Context) (arrow.RecordBatch, error) {
+	stop := context.AfterFunc(ctx, func() { r.cancel(context.Cause(ctx)) })
+	defer stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.ready) == 0 && r.end == nil {
+		if r.closed {
+			return nil, errorf(Cancelled, "the result is closed")
+		}
+		r.gather()
+	}
+	if len(r.ready) > 0 {
+		rec := r.ready[0]
+		r.ready = r.ready[1:]
+		return rec, nil
+	}
+	return nil, r.end
+}
+
+// gather fetches chunks until they make a batch, or the end.
+func (r *Result) gather() {
+	var parts []arrow.RecordBatch
+	defer func() { releaseAll(parts) }()
+	var bytes int64
+	for bytes < batchBytes && r.end == nil {
+		// INVARIANT: watch stops once it finds nobody at work, so whoever starts after the end of the context
+		// has to see it here.
+		if r.ctx.Err() != nil {
+			r.end = mapError(r.ctx, "", nil, r.sql)
+			return
+		}
+		chunk := bind.FetchChunk(r.res)
+		if chunk.Ptr == nil {
+			r.end = io.EOF
+			// The end of an interrupted or failed stream looks like any end.
+			if bind.ResultError(&r.res) != "" {
+				r.end = r.failure()
+			} else if r.ctx.Err() != nil {
+				r.end = mapError(r.ctx, "", nil, r.sql)
+			}
+			break
+		}
+		rec, err := chunkRecord(r.options, r.natural, chunk)
+		bind.DestroyDataChunk(&chunk)
+		if err != nil {
+			r.end = engineError(err)
+			return
+		}
+		parts = append(parts, rec)
+		bytes += util.TotalRecordSize(rec)
+	}
+	if r.end != nil && r.end != io.EOF || len(parts) == 0 {
+		return
+	}
+	if err := r.cut(parts, bytes); err != nil {
+		r.end = engineError(err)
+	}
+}
+
+// releaseAll releases batches.
+func releaseAll(recs []arrow.RecordBatch) {
+	for _, rec := range recs {
+		rec.Release()
+	}
+}
+
+// cut joins the parts, gives the columns their types, and cuts batches that can travel.
+func (r *Result) cut(parts []arrow.RecordBatch, bytes int64) error {
+	rec, err := r.join(parts)
+	if err != nil {
+		return err
+	}
+	defer rec.Release()
+	rows := rec.NumRows()
+	step := max(rows, 1)
+	if bytes > maxBatchBytes {
+		step = max(rows*maxBatchBytes/bytes, 1)
+	}
+	for from := int64(0); from < rows; from += step {
+		r.ready = append(r.ready, rec.NewSlice(from, min(from+step, rows)))
+	}
+	return nil
+}
+
+// join concatenates the parts column by column.
+func (r *Result) join(parts []arrow.RecordBatch) (arrow.RecordBatch, error) {
+	var rows int64
+	for _, p := range parts {
+		rows += p.NumRows()
+	}
+	columns := make([]arrow.Array, 0, r.schema.NumFields())
+	defer func() {
+		for _, c := range columns {
+			c.Release()
+		}
+	}()
+	for i := range r.schema.NumFields() {
+		column, err := joinColumn(parts, i)
+		if err != nil {
+			return nil, err
+		}
+		if !arrow.TypeEqual(column.DataType(), r.schema.Field(i).Type) {
+			if column, err = retype(column, r.schema.Field(i).Type); err != nil {
+				return nil, err
+			}
+		}
+		columns = append(columns, column)
+	}
+	return array.NewRecordBatch(r.schema, columns, rows), nil
+}
+
+// joinColumn concatenates one column.
+func joinColumn(parts []arrow.RecordBatch, i int) (arrow.Array, error) {
+	if len(parts) == 1 {
+		c := parts[0].Column(i)
+		c.Retain()
+		return c, nil
+	}
+	arrays := make([]arrow.Array, len(parts))
+	for j, p := range parts {
+		arrays[j] = p.Column(i)
+	}
+	return array.Concatenate(arrays, memory.DefaultAllocator)
+}
+
+// Close ends the query, however far it is, and frees what it holds.
+func (r *Result) Close() error {
+	r.cancel(context.Canceled)
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil
+	}
+	r.closed = true
+	r.mu.Unlock()
+	// INVARIANT: interrupt, result, statement, connection, snapshot, in this order. The connection's end waits for
+	// the workers of a stream that was not read to its end; nothing may be freed under them.
+	r.watched.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	releaseAll(r.ready)
+	r.ready = nil
+	bind.DestroyArrowOptions(&r.options)
+	if r.started {
+		bind.DestroyResult(&r.res)
+	}
+	bind.DestroyPrepare(&r.ps)
+	if r.conn.Ptr != nil {
+		bind.Disconnect(&r.conn)
+		r.in.bridge.start(r.connID, nil)
+	}
+	if r.snap != nil {
+		r.snap.release()
+	}
+	if r.lease != nil {
+		r.lease.release()
+	}
+	return nil
+}

@@ -1,0 +1,414 @@
+package query
+
+/*
+#include <stdlib.h>
+#include "scan.h"
+
+void flightdScanBind(void *info);
+void flightdScanInit(void *info);
+*/
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"runtime/cgo"
+	"runtime/debug"
+	"sync"
+	"unsafe"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/cdata"
+	bind "github.com/duckdb/duckdb-go-bindings"
+)
+
+// scanFunction is the name of our table function. Views call it with the id of their table.
+const scanFunction = "flightd_scan"
+
+// A source is one table at one moment, as the bridge reads it.
+type source interface {
+	// rows is an upper bound of the rows that a scan returns.
+	rows() int64
+	// scan starts reading the columns with these places in the table's schema; none means that only rows count.
+	scan(ctx context.Context, columns []int) (morselReader, error)
+}
+
+// A morselReader hands out the morsels of a scan. next is called by several threads at once, each morsel goes to
+// one of them; after the last one next returns io.EOF. close is called when no thread reads any more.
+type morselReader interface {
+	next(ctx context.Context) (morsel, error)
+	close()
+}
+
+// A morsel is a record batch whose buffers lie outside the Go heap, because C keeps pointers into them. live holds
+// the ascending numbers of the rows that count, nil means all. The receiver calls release.
+type morsel struct {
+	record  arrow.RecordBatch
+	live    []uint32
+	release func()
+}
+
+// An execution is what the scans of one running statement read from. Scans find it by their connection, which is
+// all that DuckDB tells a table function about who calls it.
+type execution struct {
+	ctx    context.Context
+	source func(table int64) (source, error)
+
+	mu  sync.Mutex
+	err error
+}
+
+// fail keeps the first error of a scan, so that the caller gets it as it was and not as DuckDB's text.
+func (x *execution) fail(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.err == nil {
+		x.err = err
+	}
+}
+
+// cause returns the first error of a scan.
+func (x *execution) cause() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.err
+}
+
+// A bridge connects one DuckDB instance with the sources. It is known to C by a handle, in memory of C.
+type bridge struct {
+	// conn lends its settings to the conversion from Arrow. It never runs a query, so any thread may use it.
+	conn    bind.Connection
+	threads int
+	handle  *C.uintptr_t
+
+	mu      sync.Mutex
+	schemas map[int64]*arrow.Schema
+	running map[uint64]*execution
+}
+
+// newBridge registers the table function in the database of conn, which the bridge keeps and closes.
+func newBridge(conn bind.Connection, threads int) (*bridge, error) {
+	b := &bridge{conn: conn, threads: threads, schemas: map[int64]*arrow.Schema{}, running: map[uint64]*execution{}}
+	b.handle = (*C.uintptr_t)(C.malloc(C.sizeof_uintptr_t))
+	*b.handle = C.uintptr_t(cgo.NewHandle(b))
+
+	f := bind.CreateTableFunction()
+	defer bind.DestroyTableFunction(&f)
+	bigint := bind.CreateLogicalType(bind.TypeBigInt)
+	defer bind.DestroyLogicalType(&bigint)
+	bind.TableFunctionSetName(f, scanFunction)
+	bind.TableFunctionAddParameter(f, bigint)
+	bind.TableFunctionSetExtraInfo(f, unsafe.Pointer(b.handle), nil)
+	bind.TableFunctionSetBind(f, C.flightdScanBind)
+	bind.TableFunctionSetInit(f, C.flightdScanInit)
+	bind.TableFunctionSetLocalInit(f, C.fd_scan_local)
+	bind.TableFunctionSetFunction(f, C.fd_scan_next)
+	bind.TableFunctionSupportsProjectionPushdown(f, true)
+	if bind.RegisterTableFunction(conn, f) == bind.StateError {
+		b.free()
+		return nil, errors.New("register the table function " + scanFunction)
+	}
+	return b, nil
+}
+
+// free forgets the handle. REQUIRES: the database is closed, so that no callback comes any more.
+func (b *bridge) free() {
+	cgo.Handle(*b.handle).Delete()
+	C.free(unsafe.Pointer(b.handle))
+}
+
+// setTable makes the table known to views that name its id; a nil schema forgets it.
+func (b *bridge) setTable(id int64, schema *arrow.Schema) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if schema == nil {
+		delete(b.schemas, id)
+		return
+	}
+	b.schemas[id] = schema
+}
+
+// start makes x the execution of the connection; a nil x ends it.
+func (b *bridge) start(conn uint64, x *execution) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if x == nil {
+		delete(b.running, conn)
+		return
+	}
+	b.running[conn] = x
+}
+
+// lookup returns the schema of the table and the execution of the connection, nil if it has none.
+func (b *bridge) lookup(table int64, conn uint64) (*arrow.Schema, *execution, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	schema := b.schemas[table]
+	if schema == nil {
+		return nil, nil, errTableChanged
+	}
+	return schema, b.running[conn], nil
+}
+
+// connectionID returns the number by which table functions know the connection.
+func connectionID(conn bind.Connection) uint64 {
+	var c bind.ClientContext
+	bind.ConnectionGetClientContext(conn, &c)
+	defer bind.DestroyClientContext(&c)
+	return uint64(bind.ClientContextGetConnectionId(c))
+}
+
+// bind tells DuckDB the columns of the table and how many rows to expect.
+func (b *bridge) bind(info bind.BindInfo) error {
+	v := bind.BindGetParameter(info, 0)
+	defer bind.DestroyValue(&v)
+	// DuckDB throws a C++ exception, which would end the process, when a number is asked of a NULL.
+	if bind.IsNullValue(v) {
+		return errTableChanged
+	}
+	table := bind.GetInt64(v)
+	var c bind.ClientContext
+	bind.TableFunctionGetClientContext(info, &c)
+	conn := uint64(bind.ClientContextGetConnectionId(c))
+	bind.DestroyClientContext(&c)
+
+	schema, x, err := b.lookup(table, conn)
+	if err != nil {
+		return err
+	}
+	for _, f := range schema.Fields() {
+		t, err := sqlTypeOf(f.Type)
+		if err != nil {
+			t = sqlType{id: bind.TypeBlob}
+		}
+		l := t.logical()
+		bind.BindAddResultColumn(info, f.Name, l)
+		bind.DestroyLogicalType(&l)
+	}
+	if x != nil {
+		src, err := x.source(table)
+		if err != nil {
+			x.fail(err)
+			return err
+		}
+		// The count bounds the rows from above; the optimiser may take it for exact only if it is.
+		bind.BindSetCardinality(info, bind.IdxT(max(src.rows(), 0)), false)
+	}
+	data := C.fd_bind_new(C.int64_t(table), C.uint64_t(conn))
+	bind.BindSetBindData(info, unsafe.Pointer(data), C.free)
+	return nil
+}
+
+// init starts the scan of one execution of one scan node.
+func (b *bridge) init(info bind.InitInfo) error {
+	data := (*C.fd_bind)(bind.InitGetBindData(info))
+	schema, x, err := b.lookup(int64(data.table), uint64(data.conn))
+	if err != nil {
+		return err
+	}
+	if x == nil {
+		return errors.New("a scan was started outside of a statement")
+	}
+	if err := b.startScan(info, int64(data.table), schema, x); err != nil {
+		x.fail(err)
+		return err
+	}
+	return nil
+}
+
+// startScan opens the source's scan and hands its state to DuckDB, which frees it.
+func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema, x *execution) error {
+	var columns, places []int
+	for i := range int(bind.InitGetColumnCount(info)) {
+		c := uint64(bind.InitGetColumnIndex(info, bind.IdxT(i)))
+		if c == math.MaxUint64 { // the row id that count(*) asks for, and does not look at
+			continue
+		}
+		if c >= uint64(schema.NumFields()) {
+			return fmt.Errorf("scan of table %d: column %d of %d", table, c, schema.NumFields())
+		}
+		columns, places = append(columns, int(c)), append(places, i)
+	}
+	src, err := x.source(table)
+	if err != nil {
+		return err
+	}
+	sc := &scan{x: x}
+	for _, c := range columns {
+		if _, err := sqlTypeOf(schema.Field(c).Type); err != nil {
+			return &Error{Code: InvalidArgument, Message: fmt.Sprintf("column %q: %v", schema.Field(c).Name, err)}
+		}
+		sc.fields = append(sc.fields, schema.Field(c))
+	}
+	if sc.morsels, err = src.scan(x.ctx, columns); err != nil {
+		return err
+	}
+	cs := C.fd_scan_new(C.uintptr_t(cgo.NewHandle(sc)), b.conn.Ptr, C.int(len(columns)))
+	out := unsafe.Slice(cs.out, max(len(columns), 1))
+	schemas := unsafe.Slice(cs.schemas, max(len(columns), 1))
+	for i, f := range sc.fields {
+		out[i] = C.uint64_t(places[i])
+		if schemas[i], err = convertedSchema(b.conn, f); err != nil {
+			C.fd_scan_free(unsafe.Pointer(cs))
+			return err
+		}
+	}
+	bind.InitSetInitData(info, unsafe.Pointer(cs), C.fd_scan_free)
+	bind.InitSetMaxThreads(info, bind.IdxT(b.threads))
+	return nil
+}
+
+// convertedSchema tells DuckDB how to read arrays of the field.
+func convertedSchema(conn bind.Connection, f arrow.Field) (unsafe.Pointer, error) {
+	s := (*C.struct_ArrowSchema)(C.calloc(1, C.sizeof_struct_ArrowSchema))
+	defer C.free(unsafe.Pointer(s))
+	one := arrow.NewSchema([]arrow.Field{{Name: f.Name, Type: scanType(f.Type), Nullable: true}}, nil)
+	cdata.ExportArrowSchema(one, (*cdata.CArrowSchema)(unsafe.Pointer(s)))
+	defer C.fd_release_schema(s)
+	var out unsafe.Pointer
+	if err := takeErrorData(C.duckdb_schema_from_arrow(conn.Ptr, s, &out)); err != nil {
+		return nil, fmt.Errorf("column %q of type %s: %w", f.Name, f.Type, err)
+	}
+	return out, nil
+}
+
+// takeErrorData turns DuckDB's error object into an error and destroys it.
+func takeErrorData(data unsafe.Pointer) error {
+	if data == nil {
+		return nil
+	}
+	defer C.duckdb_destroy_error_data(&data)
+	if !C.duckdb_error_data_has_error(data) {
+		return nil
+	}
+	return errors.New(C.GoString(C.duckdb_error_data_message(data)))
+}
+
+// A scan is the Go side of one running scan. C holds its handle.
+type scan struct {
+	x       *execution
+	morsels morselReader
+	fields  []arrow.Field
+}
+
+// next returns the next morsel in memory of C, nil after the last one.
+func (sc *scan) next() (*C.fd_morsel, error) {
+	m, err := sc.morsels.next(sc.x.ctx)
+	if errors.Is(err, io.EOF) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer m.release()
+	return sc.export(m)
+}
+
+// export copies what C needs to know of the morsel. The exported columns retain their buffers.
+func (sc *scan) export(m morsel) (*C.fd_morsel, error) {
+	rows := m.record.NumRows()
+	if int(m.record.NumCols()) != len(sc.fields) {
+		return nil, fmt.Errorf("a morsel has %d columns, the scan asked for %d", m.record.NumCols(), len(sc.fields))
+	}
+	nlive := -1
+	if m.live != nil {
+		nlive = len(m.live)
+	}
+	cm := C.fd_morsel_new(C.int64_t(rows), C.int(len(sc.fields)), C.int64_t(nlive))
+	if err := sc.exportInto(cm, m); err != nil {
+		C.fd_morsel_unref(cm)
+		return nil, err
+	}
+	return cm, nil
+}
+
+// exportInto fills columns and live rows. A row number out of order or out of range would make DuckDB read beyond
+// a buffer, so it is checked here.
+func (sc *scan) exportInto(cm *C.fd_morsel, m morsel) error {
+	last := int64(-1)
+	for _, r := range m.live {
+		if int64(r) <= last || int64(r) >= m.record.NumRows() {
+			return fmt.Errorf("a morsel of %d rows lists row %d as live after row %d", m.record.NumRows(), r, last)
+		}
+		last = int64(r)
+	}
+	if len(m.live) > 0 {
+		copy(unsafe.Slice((*uint32)(cm.live), len(m.live)), m.live)
+	}
+	cols := unsafe.Slice(cm.cols, max(len(sc.fields), 1))
+	for i, f := range sc.fields {
+		col := m.record.Column(i)
+		if !arrow.TypeEqual(col.DataType(), f.Type) {
+			return fmt.Errorf("column %q of a morsel is %s, the table has %s", f.Name, col.DataType(), f.Type)
+		}
+		arr, err := scanArray(col)
+		if err != nil {
+			return fmt.Errorf("column %q: %w", f.Name, err)
+		}
+		cdata.ExportArrowArray(arr, (*cdata.CArrowArray)(unsafe.Pointer(&cols[i])), nil)
+		arr.Release()
+	}
+	return nil
+}
+
+// guard runs a callback's body. Neither a panic nor its unwinding may reach DuckDB's frames.
+func guard(body func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a scan: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return body()
+}
+
+// bridgeOf finds the bridge by the memory that newBridge registered.
+func bridgeOf(p unsafe.Pointer) *bridge {
+	return cgo.Handle(*(*C.uintptr_t)(p)).Value().(*bridge)
+}
+
+//export flightdScanBind
+func flightdScanBind(info unsafe.Pointer) {
+	i := bind.BindInfo{Ptr: info}
+	if err := guard(func() error { return bridgeOf(bind.BindGetExtraInfo(i)).bind(i) }); err != nil {
+		bind.BindSetError(i, err.Error())
+	}
+}
+
+//export flightdScanInit
+func flightdScanInit(info unsafe.Pointer) {
+	i := bind.InitInfo{Ptr: info}
+	if err := guard(func() error { return bridgeOf(bind.InitGetExtraInfo(i)).init(i) }); err != nil {
+		bind.InitSetError(i, err.Error())
+	}
+}
+
+//export flightdScanNext
+func flightdScanNext(handle C.uintptr_t, message **C.char) *C.fd_morsel {
+	var m *C.fd_morsel
+	sc := cgo.Handle(handle).Value().(*scan)
+	err := guard(func() (err error) {
+		m, err = sc.next()
+		return err
+	})
+	if err != nil {
+		sc.x.fail(err)
+		*message = C.CString(err.Error())
+		return nil
+	}
+	return m
+}
+
+//export flightdScanClose
+func flightdScanClose(handle C.uintptr_t) {
+	h := cgo.Handle(handle)
+	sc := h.Value().(*scan)
+	h.Delete()
+	// A panic here has nobody to tell: DuckDB is tearing the scan down.
+	_ = guard(func() error { sc.morsels.close(); return nil })
+}
+
+// morselsAlive counts the morsels that C holds, in all scans of the process. Tests look for leaks with it.
+func morselsAlive() int64 { return int64(C.fd_morsels_alive()) }

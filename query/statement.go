@@ -1,0 +1,290 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	bind "github.com/duckdb/duckdb-go-bindings"
+)
+
+// noColumns is the schema of statements that return no rows, and of statements without parameters.
+var noColumns = arrow.NewSchema(nil, nil)
+
+// Statement is a prepared statement. It holds nothing open: it can be kept as long as its client likes, and run by
+// several goroutines at once.
+type Statement struct {
+	e       *Engine
+	session *Session
+	parsed  *parsed
+
+	dataset *arrow.Schema // nil if only the parameters' values tell
+	params  *arrow.Schema
+}
+
+// Prepare checks one statement and finds out what it takes and returns.
+func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statement, error) {
+	p, err := parse(sql)
+	if err != nil {
+		return nil, err
+	}
+	l, err := e.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer l.release()
+	st := &Statement{e: e, session: s, parsed: p, dataset: noColumns, params: noColumns}
+	switch p.kind {
+	case kindOptimize:
+		_, err = p.optimizeTarget()
+	case kindCreate:
+		err = st.prepareCreate(l)
+	case kindDrop:
+		_, _, err = p.dropTarget()
+	case kindInsert:
+		err = st.describe(l, &l.shadow)
+	default:
+		err = st.prepareSelect(l)
+	}
+	if err != nil {
+		return nil, engineError(err)
+	}
+	return st, nil
+}
+
+// IsUpdate tells whether the statement changes something: Update runs it, otherwise Query does.
+func (st *Statement) IsUpdate() bool {
+	return st.parsed.kind != kindSelect && st.parsed.kind != kindCatalog
+}
+
+// DatasetSchema returns the schema of the rows: an empty one for updates, nil when it depends on the parameters'
+// values and Result.Schema tells.
+func (st *Statement) DatasetSchema() *arrow.Schema { return st.dataset }
+
+// ParameterSchema returns the types that the parameters are taken as, in order. A parameter whose type the
+// statement leaves open is a string here; any type can be bound to it.
+func (st *Statement) ParameterSchema() *arrow.Schema { return st.params }
+
+// Close ends the use of the statement. Results that it gave stay open.
+func (st *Statement) Close() error { return nil }
+
+// prepareSelect describes a query. Queries over the catalog run on the shadow, unless they read tables as well.
+func (st *Statement) prepareSelect(l *lease) error {
+	c := &l.query
+	if st.parsed.kind == kindCatalog {
+		plan, err := planOf(&l.shadow, st.parsed.sql)
+		if err != nil {
+			return err
+		}
+		if plan != nil && plan.scansTables(l.shadow.tables) {
+			st.parsed.kind = kindSelect
+		} else {
+			c = &l.shadow
+		}
+	}
+	return st.describe(l, c)
+}
+
+// describe asks DuckDB for the schemas.
+func (st *Statement) describe(l *lease, c *view) error {
+	conn, err := c.in.connect()
+	if err != nil {
+		return err
+	}
+	defer bind.Disconnect(&conn)
+	stmts, err := c.in.extract(conn, st.parsed.sql)
+	if err != nil {
+		return err
+	}
+	defer bind.DestroyExtracted(&stmts.list)
+	if stmts.count > 1 { // PIVOT without IN runs a query of its own before it knows its columns
+		st.dataset = nil
+		return nil
+	}
+	ps, err := c.in.prepare(conn, stmts, 0, st.parsed.sql)
+	if err != nil {
+		return err
+	}
+	defer bind.DestroyPrepare(&ps)
+	known, err := st.describeParams(conn, ps)
+	if err != nil || st.parsed.kind == kindInsert {
+		return err
+	}
+	if !known {
+		st.dataset = nil
+		return nil
+	}
+	natural, err := preparedSchema(conn, ps)
+	if err != nil {
+		return err
+	}
+	st.dataset, err = st.resultSchema(l, natural)
+	return err
+}
+
+// resultSchema is the natural schema with the tables' types where columns pass through.
+func (st *Statement) resultSchema(l *lease, natural *arrow.Schema) (*arrow.Schema, error) {
+	if st.parsed.kind != kindSelect {
+		return natural, nil
+	}
+	return passThrough(&l.shadow, st.parsed, natural)
+}
+
+// preparedSchema returns the natural schema of a statement that was not run yet.
+func preparedSchema(conn bind.Connection, ps bind.PreparedStatement) (*arrow.Schema, error) {
+	n := int(bind.PreparedStatementColumnCount(ps))
+	names, types := make([]string, n), make([]bind.LogicalType, n)
+	for i := range n {
+		names[i] = bind.PreparedStatementColumnName(ps, bind.IdxT(i))
+		types[i] = bind.PreparedStatementColumnLogicalType(ps, bind.IdxT(i))
+		defer bind.DestroyLogicalType(&types[i])
+	}
+	return naturalSchema(conn, names, types)
+}
+
+// describeParams sets the parameters' schema. known is false if the type of one is open: DuckDB then knows nothing
+// of the result, either.
+func (st *Statement) describeParams(conn bind.Connection, ps bind.PreparedStatement) (known bool, err error) {
+	known = true
+	fields := make([]arrow.Field, bind.NParams(ps))
+	for i := range fields {
+		place := bind.IdxT(i + 1)
+		fields[i] = arrow.Field{Name: bind.ParameterName(ps, place), Type: arrow.BinaryTypes.String, Nullable: true}
+		if bind.ParamType(ps, place) == bind.TypeInvalid {
+			known = false
+			continue
+		}
+		l := bind.ParamLogicalType(ps, place)
+		s, err := naturalSchema(conn, []string{fields[i].Name}, []bind.LogicalType{l})
+		bind.DestroyLogicalType(&l)
+		if err != nil {
+			return false, fmt.Errorf("parameter %d: %w", i+1, err)
+		}
+		fields[i] = s.Field(0)
+	}
+	st.params = arrow.NewSchema(fields, nil)
+	return known, nil
+}
+
+// Query runs a statement that returns rows. params is nil or has one row with a column for each parameter, in
+// order. The result is one snapshot of all tables; ctx bounds its whole life.
+func (st *Statement) Query(ctx context.Context, params arrow.RecordBatch) (*Result, error) {
+	if err := checkOneRow(params); err != nil {
+		return nil, err
+	}
+	if st.IsUpdate() {
+		return nil, errorf(InvalidArgument, "the statement returns no rows; run it as an update")
+	}
+	// A table that is replaced between our look at the catalog and DuckDB's is seen by the scan; the second
+	// attempt looks again.
+	for attempt := 0; ; attempt++ {
+		r, err := st.start(ctx, params)
+		if err == nil || !errors.Is(err, errTableChanged) || attempt == 2 {
+			return r, err
+		}
+	}
+}
+
+// Update runs a statement that changes something, and returns the number of rows that it wrote. params is nil or
+// has a row for each run; all of them apply together or not at all.
+func (st *Statement) Update(ctx context.Context, params arrow.RecordBatch) (int64, error) {
+	l, err := st.e.acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer l.release()
+	n, err := st.update(ctx, l, params)
+	return n, engineError(err)
+}
+
+// update runs the statement by its kind.
+func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBatch) (int64, error) {
+	if st.parsed.kind != kindInsert && params != nil && params.NumCols() > 0 {
+		return 0, errorf(InvalidArgument, "the statement has no parameters, %d were given", params.NumCols())
+	}
+	switch st.parsed.kind {
+	case kindCreate:
+		return 0, st.create(ctx, l)
+	case kindDrop:
+		return 0, st.drop(ctx)
+	case kindInsert:
+		return st.insert(ctx, l, params)
+	case kindOptimize:
+		t, err := st.parsed.optimizeTarget()
+		if err != nil {
+			return 0, err
+		}
+		return 0, st.e.store.optimize(ctx, t.schema, t.name)
+	}
+	return 0, errorf(InvalidArgument, "the statement returns rows; run it as a query")
+}
+
+// An extraction is a text split into statements by DuckDB.
+type extraction struct {
+	list  bind.ExtractedStatements
+	count int
+}
+
+// extract splits the text. The caller destroys the list.
+func (in *instance) extract(conn bind.Connection, sql string) (extraction, error) {
+	var x extraction
+	x.count = int(bind.ExtractStatements(conn, sql, &x.list))
+	if x.count > 0 {
+		return x, nil
+	}
+	message := bind.ExtractStatementsError(x.list)
+	bind.DestroyExtracted(&x.list)
+	if message == "" {
+		return x, errorf(InvalidArgument, "there is no statement in the text")
+	}
+	return x, in.check(message, sql)
+}
+
+// prepare prepares the i-th statement. The caller destroys it.
+func (in *instance) prepare(conn bind.Connection, x extraction, i int, sql string) (bind.PreparedStatement, error) {
+	var ps bind.PreparedStatement
+	if bind.PrepareExtractedStatement(conn, x.list, bind.IdxT(i), &ps) == bind.StateError {
+		defer bind.DestroyPrepare(&ps)
+		return ps, in.check(bind.PrepareError(ps), sql)
+	}
+	if !allowed(bind.PreparedStatementType(ps), i < x.count-1) {
+		defer bind.DestroyPrepare(&ps)
+		return ps, errorf(PermissionDenied, "statements of this kind are off for clients")
+	}
+	return ps, nil
+}
+
+// allowed is the second door behind classify: what DuckDB itself says the statement is. A PIVOT may create a
+// temporary type first; INSERT and CREATE only ever run on the shadow.
+func allowed(t bind.StatementType, first bool) bool {
+	switch t {
+	case bind.StatementTypeSelect, bind.StatementTypeExplain, bind.StatementTypeInsert:
+		return true
+	case bind.StatementTypeCreate:
+		return first
+	}
+	return false
+}
+
+// scalar runs a query of ours that returns one string.
+func (in *instance) scalar(sql string) (string, error) {
+	rows, err := in.strings(sql)
+	if err != nil {
+		return "", err
+	}
+	if len(rows) != 1 || len(rows[0]) != 1 {
+		return "", fmt.Errorf("%d rows where one was expected", len(rows))
+	}
+	return rows[0][0], nil
+}
+
+// strings runs a query of ours whose columns are all strings, on a connection of its own.
+func (in *instance) strings(sql string) ([][]string, error) {
+	conn, err := in.connect()
+	if err != nil {
+		return nil, err
+	}
+	defer bind.Disconnect(&conn)
+	return in.stringsOn(conn, sql)
+}

@@ -1,0 +1,122 @@
+package query
+
+import (
+	"context"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/flightd/flightd/lsm"
+)
+
+// A store is what a query needs of the storage engine. lsmStore is the one that ships; tests of the bridge feed
+// batches from memory instead, to control where morsels end and which of their rows live.
+type store interface {
+	catalogVersion() uint64
+	tables() []tableInfo
+	snapshot(ctx context.Context) (snapshot, error)
+	create(ctx context.Context, t tableInfo) error
+	drop(ctx context.Context, schema, name string) error
+	insert(ctx context.Context, schema, name string, rec arrow.RecordBatch) (int64, error)
+	optimize(ctx context.Context, schema, name string) error
+}
+
+// A snapshot is all tables at one moment.
+type snapshot interface {
+	catalogVersion() uint64
+	table(schema, name string) (source, error)
+	release()
+}
+
+// lsmStore reads and writes the engine.
+type lsmStore struct{ db *lsm.DB }
+
+func (s lsmStore) catalogVersion() uint64 { return s.db.CatalogVersion() }
+
+func (s lsmStore) tables() []tableInfo {
+	var out []tableInfo
+	for _, t := range s.db.Tables() {
+		name := t.Name()
+		if name.Schema == "" {
+			name.Schema = lsm.MainSchema
+		}
+		out = append(out, tableInfo{
+			schema: name.Schema, name: name.Name,
+			arrow: t.Schema(), key: t.Key(), sql: t.SQL(), incarnation: t.Incarnation(),
+		})
+	}
+	return out
+}
+
+func (s lsmStore) snapshot(ctx context.Context) (snapshot, error) {
+	sn, err := s.db.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return lsmSnapshot{sn}, nil
+}
+
+func (s lsmStore) create(ctx context.Context, t tableInfo) error {
+	return s.db.CreateTable(ctx, lsm.TableDef{
+		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql,
+	})
+}
+
+func (s lsmStore) drop(ctx context.Context, schema, name string) error {
+	return s.db.DropTable(ctx, lsm.TableName{Schema: schema, Name: name})
+}
+
+func (s lsmStore) insert(ctx context.Context, schema, name string, rec arrow.RecordBatch) (int64, error) {
+	t, err := s.db.Table(lsm.TableName{Schema: schema, Name: name})
+	if err != nil {
+		return 0, err
+	}
+	return t.Insert(ctx, rec)
+}
+
+func (s lsmStore) optimize(ctx context.Context, schema, name string) error {
+	return s.db.Optimize(ctx, lsm.TableName{Schema: schema, Name: name})
+}
+
+// lsmSnapshot is a snapshot of the engine.
+type lsmSnapshot struct{ s *lsm.Snapshot }
+
+func (s lsmSnapshot) table(schema, name string) (source, error) {
+	v, err := s.s.Table(lsm.TableName{Schema: schema, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	return lsmSource{v}, nil
+}
+
+func (s lsmSnapshot) catalogVersion() uint64 { return s.s.CatalogVersion() }
+
+func (s lsmSnapshot) release() { s.s.Release() }
+
+// lsmSource is a table of a snapshot.
+type lsmSource struct{ v *lsm.View }
+
+func (s lsmSource) rows() int64 { return s.v.Rows() }
+
+func (s lsmSource) scan(ctx context.Context, columns []int) (morselReader, error) {
+	if columns == nil {
+		columns = []int{} // count only; nil could be read as all columns
+	}
+	sc, err := s.v.Scan(ctx, lsm.ScanOptions{Columns: columns})
+	if err != nil {
+		return nil, err
+	}
+	return lsmMorsels{sc}, nil
+}
+
+// lsmMorsels is a running scan.
+type lsmMorsels struct{ sc *lsm.Scan }
+
+func (m lsmMorsels) next(ctx context.Context) (morsel, error) {
+	next, err := m.sc.Next(ctx)
+	if err != nil {
+		return morsel{}, err
+	}
+	return morsel{record: next.Record, live: next.Live, release: next.Release}, nil
+}
+
+func (m lsmMorsels) close() { m.sc.Close() }
