@@ -222,11 +222,11 @@ func TestLanceReadsWhatWeCommit(t *testing.T) {
 func TestWeAndLanceTakeTurnsOnOneTable(t *testing.T) {
 	p, st := newPylance(t)
 	root := "t.lance"
-	v := commitRows(t, st, root, createTable(t, st, root), numbered(0, 12000), nil)
+	commitRows(t, st, root, createTable(t, st, root), numbered(0, 12000), nil)
 	p.run("append", root, "12000", "100")
 	p.requireAgreement(st, root)
 	p.run("delete", root, "id % 1000 = 7") // few: an Arrow array
-	v = p.requireAgreement(st, root)
+	v := p.requireAgreement(st, root)
 	require.Equal(t, Array, v.Fragments[0].Deletion.Kind)
 	commitRows(t, st, root, v, numbered(20000, 10), map[uint64]*roaring.Bitmap{0: roaring.BitmapOf(1, 7)})
 	p.requireAgreement(st, root)
@@ -237,7 +237,7 @@ func TestWeAndLanceTakeTurnsOnOneTable(t *testing.T) {
 	v = p.requireAgreement(st, root)
 	require.Len(t, v.Indexes, 1)
 	require.True(t, v.Indexes[0].BTree())
-	v = commitRows(t, st, root, v, numbered(30000, 10), map[uint64]*roaring.Bitmap{0: roaring.BitmapOf(7000)})
+	commitRows(t, st, root, v, numbered(30000, 10), map[uint64]*roaring.Bitmap{0: roaring.BitmapOf(7000)})
 	p.requireAgreement(st, root)
 	p.run("merge", root, "11990", "20")
 	p.requireAgreement(st, root)
