@@ -88,7 +88,7 @@ func (b *base) openIndexes(ctx context.Context, st object.Store, t *Table) error
 		if len(t.codec.cols) != 1 || !x.BTree() || x.Fragments == nil || !slices.Equal(x.Fields, []int32{t.lance.Fields[t.codec.cols[0]].ID}) {
 			continue
 		}
-		index, err := btree.Open(ctx, st, path.Join(t.root, x.Dir()), btree.Options{})
+		index, err := btree.Open(ctx, st, path.Join(t.root, x.Dir()), btree.Options{Files: indexFiles(x)})
 		if err != nil {
 			return fmt.Errorf("open index %q: %w", x.Name, err)
 		}
@@ -101,6 +101,15 @@ func (b *base) openIndexes(ctx context.Context, st object.Store, t *Table) error
 		}
 	}
 	return nil
+}
+
+// indexFiles returns the sizes that the manifest knows of an index segment's files.
+func indexFiles(x manifest.Index) []btree.File {
+	files := make([]btree.File, len(x.Files))
+	for i, f := range x.Files {
+		files[i] = btree.File{Path: f.Path, Bytes: f.Bytes}
+	}
+	return files
 }
 
 // fragment returns an open fragment, nil when the version has none of that id.

@@ -12,10 +12,11 @@ type budget struct {
 	// full is called, without the lock, when a writer has to wait: somebody must begin a flush.
 	full func()
 
-	mu     sync.Mutex
-	used   int64
-	stalls int64
-	freed  chan struct{} // closed and replaced when memory comes back
+	mu      sync.Mutex
+	used    int64
+	waiting int           // writers that wait now
+	stalls  int64         // writers that ever had to
+	freed   chan struct{} // closed and replaced when memory comes back
 }
 
 // newBudget returns a budget of limit bytes.
@@ -26,27 +27,43 @@ func newBudget(limit int64, full func()) *budget {
 // acquire takes n bytes, and waits while that would overshoot. One batch may always pass when nothing else is
 // held, however large it is.
 func (b *budget) acquire(ctx context.Context, n int64) error {
-	stalled := false
-	for {
-		b.mu.Lock()
-		if b.used == 0 || b.used+n <= b.limit {
-			b.used += n
-			b.mu.Unlock()
-			return nil
-		}
-		if !stalled {
-			stalled = true
-			b.stalls++
-		}
-		freed := b.freed
-		b.mu.Unlock()
-		b.full()
-		select {
-		case <-freed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used > 0 && b.used+n > b.limit {
+		b.stalls++
+	}
+	for b.used > 0 && b.used+n > b.limit {
+		if err := b.waitLocked(ctx); err != nil {
+			return err
 		}
 	}
+	b.used += n
+	return nil
+}
+
+// waitLocked waits until memory comes back. It gives up the lock meanwhile.
+func (b *budget) waitLocked(ctx context.Context) error {
+	freed := b.freed
+	b.waiting++
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		b.waiting--
+	}()
+	b.full()
+	select {
+	case <-freed:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// short reports whether a writer waits.
+func (b *budget) short() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting > 0
 }
 
 // add takes n bytes without waiting: an index grew by them.

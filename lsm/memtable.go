@@ -99,6 +99,20 @@ func (m *memtable) index(rec arrow.RecordBatch, first uint32, dead []uint32) (_ 
 	return dead, m.ints.MemoryBytes() - before
 }
 
+// growth returns how many bytes a batch would add, the copies of wide keys aside.
+func (m *memtable) growth(rows int, bytes int64) int64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	switch {
+	case m.codec == nil:
+	case m.codec.wide:
+		bytes += m.wides.Growth(rows)
+	default:
+		bytes += m.ints.Growth(rows)
+	}
+	return bytes
+}
+
 // rowCount returns the rows that went in, replaced ones and tombstones included.
 func (r *memRows) rowCount() int64 {
 	if len(r.batches) == 0 {

@@ -137,22 +137,27 @@ func (s *shard) addQueued() {
 	for _, x := range q {
 		s.add(x.lsn, x.put)
 	}
-	if len(q) > 0 {
-		s.db.marks.indexed(s, len(q))
+	if len(q) == 0 {
+		return
+	}
+	s.db.marks.indexed(s, len(q))
+	if s.db.budget.short() {
+		// When the writer began to wait, these batches were in no memtable yet, and there may have been none to freeze.
+		s.db.relieve()
 	}
 }
 
-// add puts a batch into the active memtable, and freezes that when it is full.
+// add puts a batch into the active memtable. When that would make it too large it is frozen before: its index grows
+// in leaps, and the memory must not.
 func (s *shard) add(lsn LSN, p *put) {
 	m := s.set.active()
-	if n := m.rows.Load().rowCount(); n > 0 && n+p.rec.NumRows() > maxBatchRows {
+	rows := m.rows.Load().rowCount()
+	full := rows+p.rec.NumRows() > maxBatchRows || m.bytes.Load()+m.growth(int(p.rec.NumRows()), p.bytes) > s.db.opt.MemtableBytes
+	if rows > 0 && full {
 		s.freezeActive()
 		m = s.set.active()
 	}
 	s.db.budget.add(m.add(lsn, p.rec, p.tombs, p.bytes))
-	if m.bytes.Load() >= s.db.opt.MemtableBytes {
-		s.freezeActive()
-	}
 }
 
 // freezeActive puts an empty memtable in front of the active one, if that has rows, and tells the flusher.

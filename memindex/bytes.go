@@ -118,18 +118,20 @@ func (x *Bytes) store(k []byte) (chunk, off uint32) {
 	return uint32(last), off
 }
 
-// reserve makes room for n more keys at a load of at most one half, as Ints does.
+// Growth returns how many bytes more the table will occupy once n more keys are in, if all are new. The copies of
+// the keys come on top.
+func (x *Bytes) Growth(n int) int64 {
+	return int64(slotsFor(x.used+n, len(x.slots))-len(x.slots)) * byteSlotBytes
+}
+
+// reserve makes room for n more keys.
 func (x *Bytes) reserve(n int) {
-	if len(x.slots) == 0 {
-		x.seed = maphash.MakeSeed()
-	}
-	need := 2 * (x.used + n)
-	if need <= len(x.slots) {
+	size := slotsFor(x.used+n, len(x.slots))
+	if size == len(x.slots) {
 		return
 	}
-	size := max(minSlots, len(x.slots))
-	for size < need {
-		size *= 2
+	if len(x.slots) == 0 {
+		x.seed = maphash.MakeSeed()
 	}
 	old := x.slots
 	x.slots, x.shift = make([]byteSlot, size), shiftFor(size)

@@ -78,16 +78,26 @@ func (x *Ints) Each(fn func(key int64, row uint32)) {
 	}
 }
 
-// reserve makes room for n more keys at a load of at most one half: beyond it the probe chains of a linear table
-// grow fast, and with it half of the lookups end in their first cache line.
-func (x *Ints) reserve(n int) {
-	need := 2 * (x.used + n)
-	if need <= len(x.slots) {
-		return
-	}
-	size := max(minSlots, len(x.slots))
-	for size < need {
+// Growth returns how many bytes more the index will occupy once n more keys are in, if all are new.
+func (x *Ints) Growth(n int) int64 {
+	return int64(slotsFor(x.used+n, len(x.slots))-len(x.slots)) * intSlotBytes
+}
+
+// slotsFor returns the size of a table for some keys, at least have. The load stays at or below one half: beyond it
+// the probe chains of a linear table grow fast, and with it half of the lookups end in their first cache line.
+func slotsFor(keys, have int) int {
+	size := max(minSlots, have)
+	for size < 2*keys {
 		size *= 2
+	}
+	return size
+}
+
+// reserve makes room for n more keys.
+func (x *Ints) reserve(n int) {
+	size := slotsFor(x.used+n, len(x.slots))
+	if size == len(x.slots) {
+		return
 	}
 	old := x.slots
 	x.slots, x.shift = make([]intSlot, size), shiftFor(size)

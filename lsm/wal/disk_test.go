@@ -25,8 +25,8 @@ type crashDisk struct {
 	ops       []func(map[string]*crashFile)
 	// fail is asked before each operation.
 	fail func(op, name string) error
-	// syncs counts the syncs of files.
-	syncs int
+	// handles counts the open files.
+	handles int
 }
 
 // crashFile is the content of a file. It is guarded by the disk's lock.
@@ -133,6 +133,7 @@ func (d *crashDisk) Open(name string, _ bool) (file, error) {
 	if !ok {
 		return nil, fmt.Errorf("open %s: %w", name, os.ErrNotExist)
 	}
+	d.handles++
 	return &crashHandle{disk: d, name: name, f: f}, nil
 }
 
@@ -142,6 +143,9 @@ func (d *crashDisk) Create(name string) (file, error) {
 	}
 	f := &crashFile{}
 	d.change(func(names map[string]*crashFile) { names[name] = f })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.handles++
 	return &crashHandle{disk: d, name: name, f: f}, nil
 }
 
@@ -230,7 +234,6 @@ func (h *crashHandle) Sync() error {
 	h.disk.mu.Lock()
 	defer h.disk.mu.Unlock()
 	h.f.safe = content
-	h.disk.syncs++
 	return nil
 }
 
@@ -247,6 +250,11 @@ func (h *crashHandle) Truncate(size int64) error {
 	return nil
 }
 
-func (h *crashHandle) Close() error { return h.disk.try("close", h.name) }
+func (h *crashHandle) Close() error {
+	h.disk.mu.Lock()
+	defer h.disk.mu.Unlock()
+	h.disk.handles--
+	return nil
+}
 
 var errInjected = errors.New("injected")

@@ -1,0 +1,285 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/flightd/flightd/internal/rows"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// writesSchema is a table of writes: who wrote the key's row, and as which of its writes.
+const writesSchema = "key int64 key, writer int64, seq int64"
+
+// openTest opens a DB with small memtables, so that flushes happen in a short test.
+func openTest(t *testing.T, dir string) *DB {
+	t.Helper()
+	db, err := Open(context.Background(), Options{Dir: dir, Memory: minMemory, MemtableBytes: 256 << 10, SegmentBytes: 1 << 20})
+	require.NoError(t, err)
+	return db
+}
+
+// createTest makes a table and returns it.
+func createTest(t *testing.T, db *DB, name, schema string) *Table {
+	t.Helper()
+	s, err := rows.Schema(schema)
+	require.NoError(t, err)
+	require.NoError(t, db.CreateTable(context.Background(), TableDef{Name: TableName{Name: name}, Schema: s}))
+	table, err := db.Table(TableName{Name: name})
+	require.NoError(t, err)
+	return table
+}
+
+// writesBatch returns rows of a table of writes.
+func writesBatch(s *arrow.Schema, writer, seq int64, keys []int64) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, s)
+	defer b.Release()
+	for _, k := range keys {
+		b.Field(0).(*array.Int64Builder).Append(k)
+		b.Field(1).(*array.Int64Builder).Append(writer)
+		b.Field(2).(*array.Int64Builder).Append(seq)
+	}
+	return b.NewRecordBatch()
+}
+
+// readWrites returns the rows of a table of writes by key, and fails on a key that comes twice.
+func readWrites(t *testing.T, db *DB, name string) map[int64][2]int64 {
+	t.Helper()
+	snap, err := db.Snapshot(context.Background())
+	require.NoError(t, err)
+	defer snap.Release()
+	return readWritesAt(t, snap, name)
+}
+
+func readWritesAt(t *testing.T, snap *Snapshot, name string) map[int64][2]int64 {
+	t.Helper()
+	ctx := context.Background()
+	v, err := snap.Table(TableName{Name: name})
+	require.NoError(t, err)
+	sc, err := v.Scan(ctx, ScanOptions{Columns: []int{0, 1, 2}})
+	require.NoError(t, err)
+	defer sc.Close()
+	got := map[int64][2]int64{}
+	for {
+		m, err := sc.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return got
+		}
+		require.NoError(t, err)
+		live := m.Live
+		if live == nil {
+			for i := range uint32(m.Record.NumRows()) {
+				live = append(live, i)
+			}
+		}
+		for _, i := range live {
+			key := m.Record.Column(0).(*array.Int64).Value(int(i))
+			if _, twice := got[key]; twice { // require.NotContains looks at every key
+				t.Fatalf("key %d comes twice", key)
+			}
+			got[key] = [2]int64{m.Record.Column(1).(*array.Int64).Value(int(i)), m.Record.Column(2).(*array.Int64).Value(int(i))}
+		}
+		m.Release()
+	}
+}
+
+// TestConcurrentWritersAndReaders has several writers upsert their own and shared keys while others read, flush and
+// optimize: a snapshot has each writer's acknowledged writes and each key once, and at the end each key has the last
+// write to it of one of the writers.
+func TestConcurrentWritersAndReaders(t *testing.T) {
+	const writers, batches, keys = 4, 150, 500
+	ctx := context.Background()
+	db := openTest(t, t.TempDir())
+	defer func() { require.NoError(t, db.Close()) }()
+	table := createTest(t, db, "w", writesSchema)
+	var last [writers][keys]int64
+	stop := make(chan struct{})
+	var writing, reading sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(w), 1))
+			for seq := int64(1); seq <= batches; seq++ {
+				var ks []int64
+				for range 100 {
+					k := r.Int64N(keys)
+					ks = append(ks, k)
+					last[w][k] = seq
+				}
+				rec := writesBatch(table.Schema(), int64(w), seq, ks)
+				lsn, err := table.Put(ctx, Batch{Record: rec})
+				rec.Release()
+				if err == nil && seq%10 == 0 {
+					err = db.Wait(ctx, lsn)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	reading.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			readWrites(t, db, "w")
+			if i%3 == 0 {
+				if err := db.Optimize(ctx, TableName{Name: "w"}); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	writing.Wait()
+	close(stop)
+	reading.Wait()
+	require.NoError(t, db.Wait(ctx, LSN(table.last.Load())))
+	check := func() {
+		got := readWrites(t, db, "w")
+		for k := range int64(keys) {
+			w := got[k]
+			require.Equal(t, last[w[0]][k], w[1], "key %d is not at the last write of writer %d", k, w[0])
+		}
+	}
+	check()
+	require.NoError(t, db.Optimize(ctx, TableName{Name: "w"}))
+	check()
+}
+
+// TestSnapshotIsOneMoment writes the same number to two tables in turn: a snapshot never sees the second ahead of
+// the first, nor more than one behind.
+func TestSnapshotIsOneMoment(t *testing.T) {
+	ctx := context.Background()
+	db := openTest(t, t.TempDir())
+	defer func() { require.NoError(t, db.Close()) }()
+	a, b := createTest(t, db, "a", writesSchema), createTest(t, db, "b", writesSchema)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for seq := range int64(500) {
+			for _, table := range []*Table{a, b} {
+				rec := writesBatch(table.Schema(), 0, seq, []int64{0})
+				_, err := table.Put(ctx, Batch{Record: rec})
+				rec.Release()
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		snap, err := db.Snapshot(ctx)
+		require.NoError(t, err)
+		x, haveA := readWritesAt(t, snap, "a")[0]
+		y, haveB := readWritesAt(t, snap, "b")[0]
+		snap.Release()
+		if haveB {
+			require.True(t, haveA)
+			require.LessOrEqual(t, y[1], x[1])
+			require.LessOrEqual(t, x[1]-y[1], int64(1))
+		}
+	}
+}
+
+// TestWritersWaitForMemory writes far more than the memory for memtables holds: nobody fails, and the budget is
+// never exceeded by more than one batch of each writer and the growth of indexes.
+func TestWritersWaitForMemory(t *testing.T) {
+	ctx := context.Background()
+	db, err := Open(ctx, Options{Dir: t.TempDir(), Memory: minMemory, MemtableBytes: 4 << 20})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	db.budget.limit = 8 << 20
+	tables := []*Table{createTest(t, db, "a", writesSchema), createTest(t, db, "b", writesSchema)}
+	const perBatch = 10_000
+	var wg sync.WaitGroup
+	for n, table := range tables {
+		wg.Go(func() {
+			for seq := range int64(100) {
+				mine := make([]int64, perBatch)
+				for i := range mine {
+					mine[i] = seq*perBatch + int64(i)
+				}
+				rec := writesBatch(table.Schema(), int64(n), seq, mine)
+				_, err := table.Put(ctx, Batch{Record: rec})
+				rec.Release()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if used, _ := db.budget.state(); used > 16<<20 {
+					t.Errorf("%d bytes are held", used)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for n, table := range tables {
+		require.NoError(t, db.Wait(ctx, LSN(table.last.Load())))
+		require.Len(t, readWrites(t, db, string(rune('a'+n))), 1_000_000)
+	}
+	_, stalls := db.budget.state()
+	require.Positive(t, stalls, "the test wrote too little to fill the memory")
+}
+
+// TestDropWhileWriting drops a table that others write and read: they end with ErrTableNotFound or a whole answer.
+func TestDropWhileWriting(t *testing.T) {
+	ctx := context.Background()
+	db := openTest(t, t.TempDir())
+	defer func() { require.NoError(t, db.Close()) }()
+	for round := range 10 {
+		table := createTest(t, db, "w", writesSchema)
+		var wg sync.WaitGroup
+		for w := range int64(3) {
+			wg.Go(func() {
+				for seq := int64(0); ; seq++ {
+					rec := writesBatch(table.Schema(), w, seq, []int64{1, 2, 3})
+					_, err := table.Put(ctx, Batch{Record: rec})
+					rec.Release()
+					if err != nil {
+						if !errors.Is(err, ErrTableNotFound) {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			})
+		}
+		if round%2 == 0 {
+			require.NoError(t, db.Flush(ctx, TableName{Name: "w"}))
+		}
+		require.NoError(t, db.DropTable(ctx, TableName{Name: "w"}))
+		wg.Wait()
+	}
+}
+
+// TestFolderHasOneOwner opens a folder twice.
+func TestFolderHasOneOwner(t *testing.T) {
+	dir := t.TempDir()
+	db := openTest(t, dir)
+	_, err := Open(context.Background(), Options{Dir: dir})
+	require.ErrorContains(t, err, "is in use by flightd, process")
+	require.NoError(t, db.Close())
+	_, err = db.Snapshot(context.Background())
+	require.ErrorIs(t, err, ErrClosed)
+	db = openTest(t, dir)
+	require.NoError(t, db.Close())
+}
