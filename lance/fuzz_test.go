@@ -1,0 +1,180 @@
+package lance
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/object"
+)
+
+// boundedAllocator knows how much was out at most.
+type boundedAllocator struct {
+	memory.Allocator
+	out, peak atomic.Int64
+}
+
+func (a *boundedAllocator) Allocate(n int) []byte {
+	a.note(int64(n))
+	return a.Allocator.Allocate(n)
+}
+
+func (a *boundedAllocator) Reallocate(n int, b []byte) []byte {
+	a.note(int64(n - len(b)))
+	return a.Allocator.Reallocate(n, b)
+}
+
+func (a *boundedAllocator) Free(b []byte) {
+	a.note(-int64(len(b)))
+	a.Allocator.Free(b)
+}
+
+func (a *boundedAllocator) note(n int64) {
+	a.peak.Store(max(a.peak.Load(), a.out.Add(n)))
+}
+
+// FuzzRead reads anything as a file: there must be no panic, no error of an unknown kind, no memory out of proportion and
+// nothing left behind.
+func FuzzRead(f *testing.F) {
+	for _, name := range []string{"types", "pages", "dictionary", "empty"} {
+		b, err := os.ReadFile(filepath.Join(fixtures, name+".lance"))
+		require.NoError(f, err)
+		f.Add(b)
+	}
+	b, _ := smallFile(f)
+	f.Add(b)
+	f.Add(withoutChecksums(f, b))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		alloc := &boundedAllocator{Allocator: memory.NewGoAllocator()}
+		err := readAnything(t.Context(), b, alloc)
+		var corrupt *object.CorruptError
+		if err != nil && !errors.As(err, &corrupt) && !errors.Is(err, ErrUnsupported) {
+			t.Fatalf("an error of no kind: %v", err)
+		}
+		require.Zero(t, alloc.out.Load(), "memory is left behind")
+		require.Less(t, alloc.peak.Load(), int64(len(b))*100+256<<20)
+	})
+}
+
+// withoutChecksums returns the file without its checksums, so that what is changed in it is not found at once.
+func withoutChecksums(t testing.TB, b []byte) []byte {
+	b = append([]byte{}, b...)
+	require.NoError(t, readAll(t.Context(), b, func(r *Reader) error {
+		b[r.globals[len(r.globals)-1].off] ^= 1
+		return nil
+	}))
+	// The key in the schema must go as well.
+	i := len(b) - 1
+	for string(b[i-len(metaChecksums):i]) != metaChecksums {
+		i--
+	}
+	b[i-1] ^= 1
+	require.NoError(t, readAll(t.Context(), b, func(r *Reader) error {
+		require.False(t, r.HasChecksums())
+		return nil
+	}))
+	return b
+}
+
+// readAnything opens a file and reads a bounded part of it in every way.
+func readAnything(ctx context.Context, b []byte, alloc memory.Allocator) error {
+	st := object.NewMem()
+	if err := st.Put(ctx, "f", b); err != nil {
+		return err
+	}
+	r, err := Open(ctx, st, "f", 0, ReaderOptions{Alloc: alloc})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	errs := []error{r.Verify(ctx), r.Describe(io.Discard)}
+	for c := range r.Schema().Fields {
+		errs = append(errs, scanSome(ctx, r, []int{c}, 0), scanSome(ctx, r, []int{c}, r.Rows()/2))
+		if r.Rows() > 0 {
+			rec, err := r.Take(ctx, []int{c}, []int64{0, r.Rows() - 1, r.Rows() / 2, 0})
+			if err == nil {
+				touch(rec.Column(0).Data())
+				rec.Release()
+			}
+			errs = append(errs, err)
+		}
+	}
+	for i := range 3 {
+		if _, err := r.GlobalBuffer(ctx, i+1); i < r.userGlobals() {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// scanSome reads a few batches: a file can claim any number of null rows.
+func scanSome(ctx context.Context, r *Reader, columns []int, off int64) error {
+	s := r.Scan(columns, off, r.Rows(), 0)
+	defer s.Close()
+	for range 5 {
+		rec, err := s.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		touch(rec.Column(0).Data())
+		rec.Release()
+	}
+	return nil
+}
+
+// touch reads every value.
+func touch(d interface{ Len() int }) {
+	switch a := array.MakeFromData(d.(*array.Data)).(type) {
+	case *array.String:
+		for i := range a.Len() {
+			_ = len(a.Value(i))
+		}
+		a.Release()
+	default:
+		if a.Len() < 1<<20 {
+			_ = array.Equal(a, a)
+		}
+		a.Release()
+	}
+}
+
+func FuzzChecksums(f *testing.F) {
+	f.Add((&checksums{schema: 1, globals: []uint32{2}, columns: []columnSums{{3, []uint32{4, 5}}, {6, nil}}}).encode())
+	f.Add((&checksums{}).encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := parseChecksums(b)
+		if err == nil {
+			require.Equal(t, b, c.encode())
+		}
+	})
+}
+
+func FuzzLogicalType(f *testing.F) {
+	for _, dt := range storable {
+		name, err := logicalType(dt)
+		require.NoError(f, err)
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		dt, err := parseLogicalType(name)
+		if err != nil {
+			return
+		}
+		again, err := logicalType(dt)
+		require.NoError(t, err)
+		back, err := parseLogicalType(again)
+		require.NoError(t, err)
+		require.Equal(t, dt, back)
+	})
+}
