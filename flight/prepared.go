@@ -3,6 +3,7 @@ package flight
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -202,7 +203,7 @@ func (s *service) preparedInfo(ctx context.Context, handle []byte, d *flight.Fli
 		}
 		return countInfo(rows, d)
 	}
-	schema, err := resultSchema(p.statement)
+	schema, err := s.preparedSchema(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -222,14 +223,27 @@ func (s *service) update(ctx context.Context, p *prepared) (int64, error) {
 	return p.statement.Update(ctx, params)
 }
 
-// preparedSchema returns the schema of a prepared statement's result.
-func (s *service) preparedSchema(handle []byte) (*arrow.Schema, error) {
-	p, release, err := s.prepared.acquire(handle)
-	if err != nil {
-		return nil, err
+// preparedSchema returns the schema of a prepared statement's result. Where the columns depend on the parameters'
+// values, as in SELECT ?, it runs the statement with those that are bound to see what comes.
+func (s *service) preparedSchema(ctx context.Context, p *prepared) (*arrow.Schema, error) {
+	params := p.bound()
+	if params != nil {
+		defer params.Release()
 	}
-	defer release()
-	return resultSchema(p.statement)
+	if params == nil || params.NumRows() == 0 || p.statement.IsUpdate() || p.statement.DatasetSchema() != nil {
+		return resultSchema(p.statement)
+	}
+	first := params.NewSlice(0, 1)
+	defer first.Release()
+	result, err := p.statement.Query(ctx, first)
+	if err != nil {
+		return nil, cause(ctx, err)
+	}
+	schema := result.Schema()
+	if err := result.Close(); err != nil {
+		return nil, fmt.Errorf("close a result: %w", err)
+	}
+	return schema, nil
 }
 
 // getPrepared streams the result of a prepared statement with the parameters that are bound.

@@ -71,7 +71,7 @@ func (s *service) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor)
 		if err != nil {
 			return nil, err
 		}
-		return s.tableInfo(table, d)
+		return s.tableInfo(ctx, table, d)
 	}
 	command, err := parseCommand(d.GetCmd())
 	if err != nil {
@@ -123,7 +123,12 @@ func (s *service) schemaOf(ctx context.Context, d *flight.FlightDescriptor) (*ar
 	case *pb.CommandStatementQuery:
 		return s.statementSchema(ctx, command.GetQuery())
 	case *pb.CommandPreparedStatementQuery:
-		return s.preparedSchema(command.GetPreparedStatementHandle())
+		p, release, err := s.prepared.acquire(command.GetPreparedStatementHandle())
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		return s.preparedSchema(ctx, p)
 	}
 	if l, ok := s.listing(command); ok {
 		return l.schema, nil
@@ -159,7 +164,7 @@ func (s *service) ListFlights(_ *flight.Criteria, stream pb.FlightService_ListFl
 	for _, table := range s.db.Tables() {
 		name := table.Name()
 		path := []string{schemaName(name), name.Name}
-		info, err := s.tableInfo(table, &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: path})
+		info, err := s.tableInfo(stream.Context(), table, &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: path})
 		if err != nil {
 			return err
 		}
@@ -237,15 +242,10 @@ func (s *service) tableAt(ctx context.Context, path []string) (*lsm.Table, error
 	return table, nil
 }
 
-// tableInfo describes reading a whole table.
-func (s *service) tableInfo(table *lsm.Table, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+// tableInfo describes reading a whole table. Its schema is the query's, in which every column may be null.
+func (s *service) tableInfo(ctx context.Context, table *lsm.Table, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
 	name := table.Name()
-	sql := "SELECT * FROM " + quoteName(schemaName(name)) + "." + quoteName(name.Name)
-	ticket, err := packTicket(queryTicket{schema: lsm.MainSchema, sql: sql})
-	if err != nil {
-		return nil, err
-	}
-	return newInfo(table.Schema(), d, ticket), nil
+	return s.statementInfo(ctx, "SELECT * FROM "+quoteName(schemaName(name))+"."+quoteName(name.Name), d)
 }
 
 // newInfo describes a result of one endpoint, on the connection at hand.
