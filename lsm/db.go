@@ -304,13 +304,13 @@ func (db *DB) relieve() {
 	var most int64
 	db.moment.Lock()
 	for _, t := range db.tables {
-		if t.shard.set == nil {
+		if t.shard.set.Load() == nil {
 			continue
 		}
-		if n := t.shard.set.active().bytes.Load(); n > most {
+		if n := t.shard.set.Load().active().bytes.Load(); n > most {
 			largest, most = t.shard, n
 		}
-		if len(t.shard.set.frozen()) > 0 {
+		if len(t.shard.set.Load().frozen()) > 0 {
 			largest = nil // a flush is under way and will give memory back
 			break
 		}

@@ -51,7 +51,7 @@ func (s *shard) flushLoop() {
 // flushFrozen flushes all frozen memtables.
 func (s *shard) flushFrozen(ctx context.Context) error {
 	for {
-		frozen := s.set.frozen()
+		frozen := s.set.Load().frozen()
 		if len(frozen) == 0 {
 			return nil
 		}
@@ -110,7 +110,7 @@ func (s *shard) publishFlush(ctx context.Context, m *memtable, g *generation, la
 	}
 	s.swap.Lock()
 	defer s.swap.Unlock()
-	layers := slices.Clone(s.set.layers)
+	layers := slices.Clone(s.set.Load().layers)
 	for i, l := range layers {
 		if l.layer == layer(m) {
 			layers[i] = layerRef{layer: g, mask: l.mask}
@@ -190,14 +190,14 @@ func (s *shard) compact(ctx context.Context) error {
 		return err
 	}
 	start := time.Now()
-	e := OptimizeEvent{Table: s.table.name, Generations: len(s.set.generations())}
+	e := OptimizeEvent{Table: s.table.name, Generations: len(s.set.Load().generations())}
 	var err error
 	e.Rows, err = s.merge(ctx)
 	if errors.Is(err, manifest.ErrConflict) {
 		// Another program rewrote the table meanwhile: everything is worked out again on what it left.
 		e.Rows, err = s.merge(ctx)
 	}
-	e.Version, e.Duration, e.Err = s.set.base().version.Number, time.Since(start), err
+	e.Version, e.Duration, e.Err = s.set.Load().base().version.Number, time.Since(start), err
 	if f := s.db.opt.Events.Optimize; f != nil {
 		f(e)
 	}

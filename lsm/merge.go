@@ -40,7 +40,7 @@ func (s *shard) merge(ctx context.Context) (int64, error) {
 	if err := s.refreshBase(ctx); err != nil {
 		return 0, err
 	}
-	set := s.set
+	set := s.set.Load()
 	gens := set.generations()
 	if len(gens) == 0 {
 		return 0, nil
@@ -268,31 +268,31 @@ func (s *shard) refreshBase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if v.Number == s.set.base().version.Number {
+	if v.Number == s.set.Load().base().version.Number {
 		return nil
 	}
 	if err := s.checkSchema(v); err != nil {
 		return err
 	}
-	b, err := openBase(ctx, s.db.st, s.table, v, s.set.base())
+	b, err := openBase(ctx, s.db.st, s.table, v, s.set.Load().base())
 	if err != nil {
 		return err
 	}
 	defer b.unref()
 	mask := &rowMask{upTo: LSN(s.man.ReplayAfter)}
-	for _, l := range s.set.generations() {
+	for _, l := range s.set.Load().generations() {
 		if mask, err = resolveGeneration(ctx, b, mask, l.layer.(*generation), s.table.codec); err != nil {
 			return err
 		}
 	}
-	s.swapBase(b, mask, s.set.generations())
+	s.swapBase(b, mask, s.set.Load().generations())
 	return nil
 }
 
 // retire puts the new version of the base in the place of all generations, which it contains (nobody else flushes
 // meanwhile): first for the next Open, then for readers. Their folders go when no snapshot holds them any more.
 func (s *shard) retire(ctx context.Context, v *manifest.Version, last uint64) error {
-	b, err := openBase(ctx, s.db.st, s.table, v, s.set.base())
+	b, err := openBase(ctx, s.db.st, s.table, v, s.set.Load().base())
 	if err != nil {
 		return err
 	}
@@ -302,7 +302,7 @@ func (s *shard) retire(ctx context.Context, v *manifest.Version, last uint64) er
 		return err
 	}
 	s.man = man
-	for _, l := range s.set.generations() {
+	for _, l := range s.set.Load().generations() {
 		l.layer.(*generation).removeLater(func(dir string) {
 			if err := s.db.st.DeleteAll(context.WithoutCancel(ctx), dir); err != nil {
 				s.warn("remove merged generation", err)
@@ -329,7 +329,7 @@ func (s *shard) swapBase(b *base, mask *rowMask, gens []layerRef) {
 	s.swap.Lock()
 	defer s.swap.Unlock()
 	layers := append([]layerRef{{layer: b, mask: newMaskCell(mask)}}, gens...)
-	for _, l := range s.set.layers {
+	for _, l := range s.set.Load().layers {
 		if _, ok := l.layer.(*memtable); ok {
 			layers = append(layers, l)
 		}

@@ -42,7 +42,7 @@ func (db *DB) Metrics() Metrics {
 	defer db.moment.Unlock()
 	for _, t := range db.tables {
 		m.Tables++
-		if set := t.shard.set; set != nil {
+		if set := t.shard.set.Load(); set != nil {
 			m.FrozenMemtables += int64(len(set.frozen()))
 			m.Generations += int64(len(set.generations()))
 		}

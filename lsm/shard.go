@@ -3,6 +3,7 @@ package lsm
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -18,9 +19,10 @@ type shard struct {
 	id    uuid.UUID
 	dir   string
 
-	// set is what readers see. It is replaced under db.moment, by the applier (freeze) and the flusher (the
-	// rest), each under swap.
-	set *layerSet
+	// set is what readers see, nil when the shard is closed. It is replaced under db.moment, by the applier (freeze)
+	// and the flusher (the rest), each under swap. Both may load it without a lock: what each relies on, the active
+	// memtable or the layers behind it, only it replaces. Others load it under db.moment and retain it there.
+	set atomic.Pointer[layerSet]
 	// swap keeps the two from losing each other's new set. It comes before db.moment.
 	swap sync.Mutex
 
@@ -79,8 +81,7 @@ func (s *shard) close() {
 		q.put.drop(s.table)
 	}
 	s.db.moment.Lock()
-	set := s.set
-	s.set = nil
+	set := s.set.Swap(nil)
 	s.db.moment.Unlock()
 	if set != nil {
 		set.unref()
@@ -150,12 +151,12 @@ func (s *shard) addQueued() {
 // add puts a batch into the active memtable. When that would make it too large it is frozen before: its index grows
 // in leaps, and the memory must not.
 func (s *shard) add(lsn LSN, p *put) {
-	m := s.set.active()
+	m := s.set.Load().active()
 	rows := m.rows.Load().rowCount()
 	full := rows+p.rec.NumRows() > maxBatchRows || m.bytes.Load()+m.growth(int(p.rec.NumRows()), p.bytes) > s.db.opt.MemtableBytes
 	if rows > 0 && full {
 		s.freezeActive()
-		m = s.set.active()
+		m = s.set.Load().active()
 	}
 	s.db.budget.add(m.add(lsn, p.rec, p.tombs, p.bytes))
 }
@@ -164,7 +165,7 @@ func (s *shard) add(lsn LSN, p *put) {
 func (s *shard) freezeActive() {
 	s.swap.Lock()
 	defer s.swap.Unlock()
-	old := s.set
+	old := s.set.Load()
 	m := old.active()
 	last := m.rows.Load().lastLSN()
 	if last == 0 {
@@ -183,8 +184,7 @@ func (s *shard) freezeActive() {
 func (s *shard) publish(layers []layerRef) {
 	next := newLayerSet(layers)
 	s.db.moment.Lock()
-	old := s.set
-	s.set = next
+	old := s.set.Swap(next)
 	s.db.moment.Unlock()
 	if old != nil {
 		old.unref()
@@ -194,7 +194,7 @@ func (s *shard) publish(layers []layerRef) {
 // unflushed returns the lowest LSN that only the log and a memtable hold, and whether there is one.
 func (s *shard) unflushed() (LSN, bool) {
 	s.db.moment.Lock()
-	set := s.set
+	set := s.set.Load()
 	if set == nil {
 		s.db.moment.Unlock()
 		return 0, false

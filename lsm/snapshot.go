@@ -36,8 +36,9 @@ func (db *DB) Snapshot(ctx context.Context) (*Snapshot, error) {
 	}
 	s := &Snapshot{lsn: db.marks.visible(), version: db.version.Load(), views: make(map[string]*View, len(db.tables))}
 	for name, t := range db.tables {
-		t.shard.set.retain()
-		s.views[name] = &View{table: t, lsn: s.lsn, set: t.shard.set}
+		set := t.shard.set.Load()
+		set.retain()
+		s.views[name] = &View{table: t, lsn: s.lsn, set: set}
 	}
 	return s, nil
 }
