@@ -152,7 +152,7 @@ def code_of(error):
         return error.code().name
     text = str(error)
     if isinstance(error, adbc_driver_manager.Error):
-        found = re.search(r"\((\w+); \w+\)", text) or re.match(r"([A-Z_]+):", text)
+        found = re.search(r"\(([A-Z]\w+); [A-Z]", text) or re.match(r"([A-Z_]+):", text)
         name = found[1] if found else text
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()
     # pyarrow keeps the code in its words only.
@@ -162,7 +162,7 @@ def code_of(error):
         "unimplemented": "UNIMPLEMENTED", "internal": "INTERNAL", "unavailable": "UNAVAILABLE", "data loss": "DATA_LOSS",
         "unauthenticated": "UNAUTHENTICATED", "unauthorized": "PERMISSION_DENIED", "cancelled": "CANCELLED", "unknown": "UNKNOWN",
     }
-    found = re.search(r"Flight returned ([a-z ]+?) error", text)
+    found = re.search(r"(?:Flight|gRPC) returned ([a-z ]+?) error", text)
     return words.get(found[1], found[1]) if found else f"{type(error).__name__}: {text}"
 
 

@@ -45,7 +45,8 @@ def test_insert_applies_defaults_and_not_null(shared_server, cursor):
 
 def test_select_with_parameters(cursor):
     cursor.execute("CREATE TABLE numbers (id BIGINT PRIMARY KEY, s VARCHAR)")
-    cursor.execute("INSERT INTO numbers SELECT range, 'n' || range FROM range(1000)")
+    cursor.execute("INSERT INTO numbers VALUES " + ", ".join(f"({i}, 'n{i}')" for i in range(1000)))
+    assert cursor.rowcount == 1000
     cursor.execute("SELECT s FROM numbers WHERE id = ?", (77,))
     assert cursor.fetchall() == [("n77",)]
     cursor.execute("SELECT count(*) FROM numbers WHERE id BETWEEN ? AND ? AND s LIKE ?", (10, 99, "n1%"))
