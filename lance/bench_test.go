@@ -85,7 +85,7 @@ func BenchmarkWrite(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					// What is measured is the encoding; a disk's sync would hide it.
-					w := &Writer{name: "sink", schema: schema, meta: map[string]string{}, out: newOutput(sinkObject{})}
+					w := &Writer{name: "sink", schema: schema, meta: map[string]string{}, out: newOutput(sinkObject{}), options: WriterOptions{PageBytes: defaultPageBytes}}
 					for _, f := range schema.Fields {
 						w.columns = append(w.columns, newColumnWriter(f, defaultPageBytes))
 					}

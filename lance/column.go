@@ -2,9 +2,12 @@ package lance
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -14,7 +17,8 @@ import (
 // chunk is a part of an array that waits for its page. It holds a reference to the array.
 type chunk struct {
 	data    arrow.ArrayData
-	from, n int // rows of data
+	from, n int  // rows of data
+	owned   bool // nobody else has the array
 }
 
 // offset is the first row of the chunk in the buffers of its array.
@@ -95,7 +99,7 @@ func (c *columnWriter) check(d arrow.ArrayData, rows int64) error {
 	if d.Len() == 0 {
 		return nil
 	}
-	whole := chunk{d, 0, d.Len()}
+	whole := chunk{data: d, n: d.Len()}
 	if v := whole.validity(); v != nil && len(v) < bitBytes(whole.offset()+whole.n) {
 		return fmt.Errorf("the validity bitmap has %d bytes, too few for %d rows", len(v), whole.n)
 	}
@@ -118,22 +122,23 @@ func sameType(a, b arrow.DataType) bool {
 	return ta.Len() == tb.Len() && arrow.TypeEqual(ta.Elem(), tb.Elem())
 }
 
-// add takes rows that check has passed and writes the pages that they complete.
-func (c *columnWriter) add(out *output, d arrow.ArrayData) error {
+// add takes rows that check has passed and writes the pages that they complete. It returns the size of the rows.
+func (c *columnWriter) add(out *output, d arrow.ArrayData) (int64, error) {
 	if d.Len() == 0 {
-		return nil
+		return 0, nil
 	}
 	d.Retain()
-	last := chunk{d, 0, d.Len()}
+	last := chunk{data: d, n: d.Len()}
 	c.pending = append(c.pending, last)
+	size := c.enc.bytes(last)
 	c.pendingRows += last.n
-	c.pendingBytes += c.enc.bytes(last)
+	c.pendingBytes += size
 	for c.pendingBytes >= c.pageBytes && c.pendingRows > 0 {
 		if err := c.cut(out, c.pageRows()); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return size, nil
 }
 
 // flush writes the rows that do not fill a page.
@@ -203,14 +208,47 @@ func split(chunks []chunk, rows int) (taken, rest []chunk) {
 			rest = append([]chunk{}, chunks[i:]...)
 			if rows > 0 {
 				ch.data.Retain()
-				taken = append(taken, chunk{ch.data, ch.from, rows})
-				rest[0] = chunk{ch.data, ch.from + rows, ch.n - rows}
+				taken = append(taken, chunk{ch.data, ch.from, rows, ch.owned})
+				rest[0] = chunk{ch.data, ch.from + rows, ch.n - rows, ch.owned}
 			}
 			return taken, rest
 		}
 		rows -= ch.n
 	}
 	return chunks, nil
+}
+
+// own copies the pending rows that lie in the caller's arrays, if they are at most limit bytes. A batch from the wire is
+// one piece of memory, and a narrow column that waits for its page would hold the wide ones with it.
+func (c *columnWriter) own(limit int64) error {
+	first := slices.IndexFunc(c.pending, func(ch chunk) bool { return !ch.owned })
+	if first < 0 || c.field.Type.ID() == arrow.NULL {
+		return nil
+	}
+	loose, size := c.pending[first:], int64(0)
+	for _, ch := range loose {
+		size += c.enc.bytes(ch)
+	}
+	if size > limit {
+		return nil
+	}
+	arrays := make([]arrow.Array, len(loose))
+	for i, ch := range loose {
+		data := array.NewSliceData(ch.data, int64(ch.from), int64(ch.from+ch.n))
+		defer data.Release()
+		arrays[i] = array.MakeFromData(data)
+		defer arrays[i].Release()
+	}
+	joined, err := array.Concatenate(arrays, memory.DefaultAllocator)
+	if err != nil {
+		return err
+	}
+	for _, ch := range loose {
+		ch.data.Release()
+	}
+	// The array's reference becomes the chunk's.
+	c.pending = append(c.pending[:first], chunk{data: joined.Data(), n: joined.Len(), owned: true})
+	return nil
 }
 
 // release drops the pending rows.

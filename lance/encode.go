@@ -47,7 +47,7 @@ func (e fixedEncoder) check(d arrow.ArrayData) error {
 	if have, want := values.Buffers()[1].Len(), bitBytes((first+count)*int(e.valueBits())); have < want {
 		return fmt.Errorf("the values have %d bytes, want %d", have, want)
 	}
-	if v := (chunk{values, 0, 0}).validity(); v != nil && len(v) < bitBytes(first+count) {
+	if v := (chunk{data: values}).validity(); v != nil && len(v) < bitBytes(first+count) {
 		return fmt.Errorf("the validity bitmap has %d bytes, too few for %d values", len(v), first+count)
 	}
 	return nil
@@ -81,7 +81,7 @@ func (e fixedEncoder) encode(p *pageWriter, chunks []chunk, rows int) (*lancepb.
 	items := make([]chunk, len(chunks))
 	for i, c := range chunks {
 		values, first, count := e.values(c.data, c.from, c.n)
-		items[i] = chunk{values, first - values.Offset(), count}
+		items[i] = chunk{data: values, from: first - values.Offset(), n: count}
 	}
 	itemValidity, itemNulls := joinValidity(items, rows*int(e.items))
 	if itemNulls > 0 && itemNulls == e.itemsUnderNulls(chunks) {
@@ -105,7 +105,7 @@ func (e fixedEncoder) itemsUnderNulls(chunks []chunk) (nulls int) {
 		for i := range c.n {
 			if !bitutil.BitIsSet(validity, c.offset()+i) {
 				values, first, count := e.values(c.data, c.from+i, 1)
-				nulls += chunk{values, first - values.Offset(), count}.nulls()
+				nulls += chunk{data: values, from: first - values.Offset(), n: count}.nulls()
 			}
 		}
 	}
@@ -161,7 +161,7 @@ func (e binaryEncoder[O]) check(d arrow.ArrayData) error {
 	if b[2] != nil {
 		dataBytes = int64(b[2].Len())
 	}
-	offsets := e.offsets(chunk{d, 0, d.Len()})
+	offsets := e.offsets(chunk{data: d, n: d.Len()})
 	// The sign of a difference survives the union of them all: one test at the end covers every row.
 	last, falls := offsets[0], offsets[0]
 	for _, o := range offsets {

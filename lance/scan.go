@@ -99,7 +99,7 @@ func slice(a arrow.Array, from, to int64) arrow.Array {
 	data := array.NewSliceData(a.Data(), from, to)
 	defer data.Release()
 	if data.NullN() < 0 {
-		nulls := chunk{data, 0, data.Len()}.nulls()
+		nulls := chunk{data: data, n: data.Len()}.nulls()
 		data.(*array.Data).SetNullN(nulls)
 	}
 	return array.MakeFromData(data)

@@ -57,6 +57,8 @@ type Writer struct {
 	sums    []uint32 // of the user global buffers
 	meta    map[string]string
 	rows    int64
+	options WriterOptions
+	loose   int64 // bytes of rows since columns last let go of the caller's arrays
 	err     error // the first failure, or that the writer has ended
 }
 
@@ -68,7 +70,7 @@ func Create(ctx context.Context, st object.Store, name string, s *Schema, o Writ
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
-	w := &Writer{name: name, schema: s, meta: maps.Clone(s.Metadata)}
+	w := &Writer{name: name, schema: s, meta: maps.Clone(s.Metadata), options: o}
 	if w.meta == nil {
 		w.meta = map[string]string{}
 	}
@@ -88,7 +90,7 @@ func Create(ctx context.Context, st object.Store, name string, s *Schema, o Writ
 }
 
 // Write appends a batch. Its columns are those of the schema, in order, and are matched by type, not by name. The
-// Writer retains the parts that do not fill a page yet.
+// Writer retains what does not fill a page yet; it holds a few times PageBytes of the caller's memory at most.
 func (w *Writer) Write(ctx context.Context, rec arrow.RecordBatch) error {
 	if err := w.ready(ctx); err != nil {
 		return fmt.Errorf("write %s: %w", w.name, err)
@@ -98,11 +100,28 @@ func (w *Writer) Write(ctx context.Context, rec arrow.RecordBatch) error {
 	}
 	w.rows += rec.NumRows()
 	for i, c := range w.columns {
-		if err := c.add(w.out, rec.Column(i).Data()); err != nil {
+		size, err := c.add(w.out, rec.Column(i).Data())
+		if err != nil {
+			w.err = err
+			return fmt.Errorf("write %s: column %q: %w", w.name, c.field.Name, err)
+		}
+		w.loose += size
+	}
+	if w.loose >= w.options.PageBytes {
+		return w.own()
+	}
+	return nil
+}
+
+// own lets columns copy what they hold, where that is little of what it keeps alive.
+func (w *Writer) own() error {
+	for _, c := range w.columns {
+		if err := c.own(w.loose / 4); err != nil {
 			w.err = err
 			return fmt.Errorf("write %s: column %q: %w", w.name, c.field.Name, err)
 		}
 	}
+	w.loose = 0
 	return nil
 }
 

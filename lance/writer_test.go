@@ -138,6 +138,58 @@ func TestWriterRetainsOnlyUntilThePageIsCut(t *testing.T) {
 	}
 }
 
+func TestNarrowColumnsDoNotHoldWideOnes(t *testing.T) {
+	alloc := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer alloc.AssertSize(t, 0)
+	st := object.NewMem()
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "flag", Type: arrow.FixedWidthTypes.Boolean}, {Name: "none", Type: arrow.Null, Nullable: true},
+		{Name: "wide", Type: &arrow.FixedSizeBinaryType{ByteWidth: 64}},
+	}, nil)
+	ls, err := SchemaFromArrow(schema, 0)
+	require.NoError(t, err)
+	const pageBytes = 16 << 10
+	w, err := Create(t.Context(), st, "f", ls, WriterOptions{PageBytes: pageBytes})
+	require.NoError(t, err)
+	for i := range 100 {
+		rec := wireBatch(alloc, schema, byte(i))
+		require.NoError(t, w.Write(t.Context(), rec))
+		rec.Release()
+		require.Less(t, alloc.CurrentAlloc(), 4*pageBytes, "behind batch %d", i)
+	}
+	_, err = w.Finish(t.Context())
+	require.NoError(t, err)
+
+	want := wireBatch(memory.NewGoAllocator(), schema, 99)
+	rec, err := openFile(t, st, "f").Take(t.Context(), []int{0, 1, 2}, []int64{99 * want.NumRows(), 100*want.NumRows() - 1})
+	require.NoError(t, err)
+	defer rec.Release()
+	for c := range rec.Columns() {
+		require.True(t, array.SliceEqual(want.Column(c), 0, 1, rec.Column(c), 0, 1))
+		require.True(t, array.SliceEqual(want.Column(c), want.NumRows()-1, want.NumRows(), rec.Column(c), 1, 2))
+	}
+}
+
+// wireBatch makes a batch as it comes over the wire: all its columns, a flag and a wide one, lie in one piece of memory.
+func wireBatch(alloc memory.Allocator, s *arrow.Schema, seed byte) arrow.RecordBatch {
+	const rows, flags = 40, 64
+	body := sizedBuffer(alloc, flags+rows*64)
+	defer body.Release()
+	for i := range body.Bytes() {
+		body.Bytes()[i] = seed ^ byte(i*i)
+	}
+	columns := []arrow.Array{nil, array.NewNull(rows), nil}
+	for c, part := range map[int][2]int{0: {0, flags}, 2: {flags, rows * 64}} {
+		values := memory.SliceBuffer(body, part[0], part[1])
+		data := array.NewData(s.Field(c).Type, rows, []*memory.Buffer{nil, values}, nil, 0, 0)
+		values.Release()
+		columns[c] = array.MakeFromData(data)
+		data.Release()
+		defer columns[c].Release()
+	}
+	return array.NewRecordBatch(s, columns, rows)
+}
+
 func batchOfNothing(s *arrow.Schema) arrow.RecordBatch {
 	return array.NewRecordBatch(s, []arrow.Array{array.MakeArrayOfNull(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, 0)}, 0)
 }
