@@ -144,6 +144,7 @@ func (b *base) resolve(ctx context.Context, run *keyRun, mark func(fragment uint
 // probe finds the keys of a run by reading the key columns of a fragment that no index covers.
 func (b *base) probe(ctx context.Context, f *fragment, run *keyRun, mark func(fragment uint64, row uint32)) error {
 	sc := f.reader.Scan(f.columns(b.codec.cols), 0, f.rows, morselRows)
+	defer sc.Close()
 	first := uint32(0)
 	whole := *b.codec // the key's columns come as the first of the batch
 	whole.cols = make([]int, len(b.codec.cols))

@@ -7,10 +7,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-
-	"github.com/flightd/flightd/internal/offheap"
 )
 
 // Conformer turns the batches of one stream into batches of one table: columns are matched by name without case,
@@ -92,8 +89,8 @@ func (c *Conformer) checkType(want arrow.Field, came arrow.DataType) error {
 // can be logged as they are.
 func (c *Conformer) Identity() bool { return c.same }
 
-// Apply returns a batch of the stream as a batch of the table, in memory outside the Go heap as far as it makes new
-// memory. The caller releases it. A value that a cast would change is a *ColumnError.
+// Apply returns a batch of the stream as a batch of the table. The caller releases it. A value that a cast would
+// change is a *ColumnError.
 func (c *Conformer) Apply(ctx context.Context, rec arrow.RecordBatch) (arrow.RecordBatch, error) {
 	cols := make([]arrow.Array, len(c.from))
 	defer func() {
@@ -103,28 +100,19 @@ func (c *Conformer) Apply(ctx context.Context, rec arrow.RecordBatch) (arrow.Rec
 			}
 		}
 	}()
-	ctx = compute.WithAllocator(ctx, offheap.Default)
 	for i, j := range c.from {
 		want := c.want.Field(i)
 		if j < 0 {
 			cols[i] = nullArray(want.Type, int(rec.NumRows()))
 			continue
 		}
-		col, err := castColumn(ctx, rec.Column(j), want.Type)
+		col, err := castColumn(rec.Column(j), want.Type)
 		if err != nil {
 			return nil, &ColumnError{Table: c.table, Column: want.Name, Came: rec.Column(j).DataType().String(), Want: want.Type.String(), Hint: err.Error()}
 		}
 		cols[i] = col
 	}
 	return array.NewRecordBatch(c.want, cols, rec.NumRows()), nil
-}
-
-// castColumn returns a column as the wanted type; the caller releases it.
-func castColumn(ctx context.Context, col arrow.Array, want arrow.DataType) (arrow.Array, error) {
-	if sameLayout(col.DataType(), want) {
-		return relabel(col, want), nil
-	}
-	return compute.CastArray(ctx, col, compute.SafeCastOptions(want))
 }
 
 // relabel returns a column under a type of the same layout whose inner fields have other names.
@@ -165,20 +153,4 @@ func sameLayout(a, b arrow.DataType) bool {
 		return x.Len() == y.Len() && sameLayout(x.Elem(), y.Elem())
 	}
 	return arrow.TypeEqual(a, b)
-}
-
-// castable reports whether values of one type can be cast to another without a change of meaning: within the
-// integers, within the floats, within the strings and within the binaries. Whether each value fits is seen when
-// it comes.
-func castable(from, to arrow.DataType) bool {
-	isText := func(t arrow.DataType) bool {
-		return t.ID() == arrow.STRING || t.ID() == arrow.LARGE_STRING || t.ID() == arrow.STRING_VIEW
-	}
-	isBytes := func(t arrow.DataType) bool {
-		return t.ID() == arrow.BINARY || t.ID() == arrow.LARGE_BINARY || t.ID() == arrow.BINARY_VIEW
-	}
-	return arrow.IsInteger(from.ID()) && arrow.IsInteger(to.ID()) ||
-		arrow.IsFloating(from.ID()) && arrow.IsFloating(to.ID()) ||
-		isText(from) && isText(to) || isBytes(from) && isBytes(to) ||
-		from.ID() == arrow.NULL
 }

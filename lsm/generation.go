@@ -195,6 +195,7 @@ func readTombstones(ctx context.Context, f *fragment) (*roaring.Bitmap, error) {
 	out := roaring.New()
 	first := uint32(0)
 	sc := f.reader.Scan([]int{column}, 0, f.rows, morselRows)
+	defer sc.Close()
 	for {
 		rec, err := sc.Next(ctx)
 		if errors.Is(err, io.EOF) {

@@ -43,7 +43,7 @@ func TestKill(t *testing.T) {
 		killVictim(dir)
 		return
 	}
-	rounds := 12
+	rounds := 8
 	if n, err := strconv.Atoi(os.Getenv("FLIGHTD_KILL_ROUNDS")); err == nil {
 		rounds = n
 	}
@@ -117,7 +117,7 @@ func killVictim(dir string) {
 			os.Exit(3)
 		}
 	}
-	db, err := Open(ctx, Options{Dir: dir, Memory: minMemory, MemtableBytes: 64 << 10, SegmentBytes: 1 << 20})
+	db, err := Open(ctx, Options{Dir: dir, Memory: minMemory, MemtableBytes: 256 << 10, SegmentBytes: 1 << 20})
 	fail(err)
 	name := TableName{Name: "k"}
 	table, err := db.Table(name)
@@ -150,6 +150,7 @@ func killVictim(dir string) {
 		lsn, err := table.Put(ctx, Batch{Record: array.NewRecordBatch(table.recordSchema(true), cols, rec.NumRows())})
 		fail(err)
 		acks <- pending{seq, lsn}
+		time.Sleep(time.Millisecond) // or the folder grows faster than the parent can check it
 	}
 }
 

@@ -3,19 +3,14 @@ package lsm
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"path"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/compute"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/uuid"
 
-	"github.com/flightd/flightd/internal/offheap"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
 )
@@ -142,26 +137,38 @@ func (s *shard) writeFragments(ctx context.Context, m *merged) error {
 	return nil
 }
 
+// copyRows is how many rows of a generation are looked at together: few enough that their copies are small beside a
+// memtable, vectors included.
+const copyRows = 16_384
+
 // copyLive appends the live rows of a file.
 func (w *fragmentWriter) copyLive(ctx context.Context, f *fragment, live *roaring.Bitmap) error {
-	if live.IsEmpty() {
-		return nil
+	dead := roaring.Flip(live, 0, uint64(f.rows))
+	for first := int64(0); first < f.rows; first += copyRows {
+		n := min(copyRows, f.rows-first)
+		rows := liveRows(uint32(first), uint32(n), []*roaring.Bitmap{dead}, nil)
+		var err error
+		if rows == nil {
+			err = w.copyRange(ctx, f, first, n)
+		} else if len(rows) > 0 {
+			err = w.copyTaken(ctx, f, first, rows)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	columns := make([]int, len(f.byField))
-	for i := range columns {
-		columns[i] = i
-	}
-	first := uint32(0)
-	sc := f.reader.Scan(f.columns(columns), 0, f.rows, morselRows)
+	return nil
+}
+
+// copyRange appends n rows from first on, as they lie in the file.
+func (w *fragmentWriter) copyRange(ctx context.Context, f *fragment, first, n int64) error {
+	sc := f.reader.Scan(f.byField, first, n, n)
+	defer sc.Close()
 	for {
 		rec, err := sc.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		rec, first, err = w.pick(ctx, rec, first, live)
 		if err != nil {
 			return err
 		}
@@ -173,35 +180,18 @@ func (w *fragmentWriter) copyLive(ctx context.Context, f *fragment, live *roarin
 	}
 }
 
-// pick returns the live rows of a batch whose first row has the given number, and the number behind its last. It
-// consumes the batch.
-func (w *fragmentWriter) pick(ctx context.Context, rec arrow.RecordBatch, first uint32, live *roaring.Bitmap) (arrow.RecordBatch, uint32, error) {
-	n := uint32(rec.NumRows())
-	next := first + n
-	dead := roaring.New()
-	dead.AddRange(uint64(first), uint64(next))
-	dead.AndNot(live)
-	rows := liveRows(first, n, []*roaring.Bitmap{dead}, nil)
-	if rows == nil {
-		return rec, next, nil
+// copyTaken appends some rows, counted from first.
+func (w *fragmentWriter) copyTaken(ctx context.Context, f *fragment, first int64, rows []uint32) error {
+	at := make([]int64, len(rows))
+	for i, r := range rows {
+		at[i] = first + int64(r)
+	}
+	rec, err := f.reader.Take(ctx, f.byField, at)
+	if err != nil {
+		return err
 	}
 	defer rec.Release()
-	b := array.NewUint32Builder(memory.DefaultAllocator)
-	defer b.Release()
-	b.AppendValues(rows, nil)
-	at := b.NewArray()
-	defer at.Release()
-	ctx = compute.WithAllocator(ctx, offheap.Default)
-	cols := make([]arrow.Array, rec.NumCols())
-	for i, c := range rec.Columns() {
-		taken, err := compute.TakeArray(ctx, c, at)
-		if err != nil {
-			return nil, 0, fmt.Errorf("take live rows: %w", err)
-		}
-		defer taken.Release()
-		cols[i] = taken
-	}
-	return array.NewRecordBatch(rec.Schema(), cols, int64(len(rows))), next, nil
+	return w.write(ctx, rec)
 }
 
 // write appends a batch, over as many fragments as it needs.

@@ -53,6 +53,8 @@ type Scan struct {
 type unit interface {
 	// next returns the next morsel, nil when the rest of the unit has no live rows, and whether more may follow.
 	next(ctx context.Context) (m *Morsel, more bool, err error)
+	// close ends a unit that may not be at its end.
+	close()
 }
 
 // Scan begins a scan. The view must outlive it.
@@ -108,11 +110,13 @@ func (sc *Scan) Next(ctx context.Context) (*Morsel, error) {
 			return nil, io.EOF
 		}
 		m, more, err := u.next(ctx)
+		if more && err == nil {
+			sc.push(u)
+		} else {
+			u.close()
+		}
 		if err != nil {
 			return nil, err
-		}
-		if more {
-			sc.push(u)
 		}
 		if m != nil {
 			return m, nil
@@ -140,11 +144,11 @@ func (sc *Scan) push(u unit) {
 	sc.mu.Unlock()
 }
 
-// Close ends the scan; morsels that were handed out stay valid.
+// Close ends the scan; morsels that were handed out stay valid. REQUIRES: no call of Next runs.
 func (sc *Scan) Close() {
-	sc.mu.Lock()
-	sc.units = nil
-	sc.mu.Unlock()
+	for u := sc.pop(); u != nil; u = sc.pop() {
+		u.close()
+	}
 }
 
 // memUnit reads the batches of a memtable.
@@ -172,6 +176,9 @@ func (u *memUnit) next(context.Context) (*Morsel, bool, error) {
 	}
 	return nil, false, nil
 }
+
+// close implements unit.
+func (u *memUnit) close() {}
 
 // addFile adds the rows of a fragment that are neither deleted nor replaced.
 func (sc *Scan) addFile(t *Table, f *fragment, replaced *roaring.Bitmap, columns []int, out *arrow.Schema) {
@@ -216,4 +223,11 @@ func (u *fileUnit) next(ctx context.Context) (*Morsel, bool, error) {
 		return nil, u.rows > 0, nil
 	}
 	return &Morsel{Record: rec, Live: live}, u.rows > 0, nil
+}
+
+// close implements unit.
+func (u *fileUnit) close() {
+	if u.scanner != nil {
+		u.scanner.Close()
+	}
 }
