@@ -1,5 +1,7 @@
 package flight
 
+//lint:file-ignore SA1019 CancelQuery is deprecated, but older clients send nothing else.
+
 import (
 	"context"
 	"fmt"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -72,6 +73,7 @@ var sentinelCodes = []struct {
 	{context.Canceled, codes.Canceled},
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
 	{errTooLarge, codes.ResourceExhausted},
+	{syscall.ENOSPC, codes.ResourceExhausted},
 	{lsm.ErrTableNotFound, codes.NotFound},
 	{lsm.ErrTableExists, codes.AlreadyExists},
 	{lsm.ErrKeyExists, codes.AlreadyExists},

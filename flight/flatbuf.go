@@ -71,15 +71,6 @@ func (t fbTable) int64(slot int) (int64, error) {
 	return int64(binary.LittleEndian.Uint64(t.buf[at:])), nil
 }
 
-// int32 returns a scalar of four bytes, 0 when it is absent.
-func (t fbTable) int32(slot int) (int32, error) {
-	at, err := t.field(slot, 4)
-	if at == 0 {
-		return 0, err
-	}
-	return int32(binary.LittleEndian.Uint32(t.buf[at:])), nil
-}
-
 // int16 returns a scalar of two bytes, 0 when it is absent.
 func (t fbTable) int16(slot int) (int16, error) {
 	at, err := t.field(slot, 2)

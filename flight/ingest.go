@@ -86,6 +86,9 @@ func (in *ingest) store(ctx context.Context, table *lsm.Table, reader *batchRead
 		}
 		batch.release()
 		if err != nil {
+			if broken := in.s.db.Err(); broken != nil {
+				err = fmt.Errorf("%w: %w", broken, err) // the engine's state says what the client can do
+			}
 			return fmt.Errorf("batch %d (rows %d to %d of the stream): %w", at.Batches+1, at.Rows, at.Rows+rows-1, err)
 		}
 		at.Batches++
@@ -145,6 +148,8 @@ func (in *ingest) acknowledge(finished <-chan error) error {
 		}
 		if !waiting {
 			watch = nil
+		} else if err := in.s.db.Err(); err != nil {
+			return in.finish(err) // what waits will never be visible, and the client may send nothing more
 		}
 		select {
 		case err := <-finished:

@@ -370,6 +370,32 @@ func TestShutdownFailsAnOpenStreamWithItsLastAck(t *testing.T) {
 	}
 }
 
+func TestAStreamEndsWithItsEngine(t *testing.T) {
+	h := serve(t)
+	h.createTable("events", true)
+	u := h.put(context.Background(), eventSchema(true), "events")
+	require.NoError(t, u.Send(events(t, true, 0, 10, "x")))
+	_, err := u.Ack()
+	require.NoError(t, err)
+	require.NoError(t, h.db.Close())
+	require.NoError(t, u.Send(events(t, true, 10, 10, "x")))
+	_, err = drainAcks(u)
+	requireCode(t, err, codes.Unavailable, "closed")
+}
+
+func TestATableThatIsDroppedEndsItsStreams(t *testing.T) {
+	h := serve(t)
+	h.createTable("events", true)
+	u := h.put(context.Background(), eventSchema(true), "events")
+	require.NoError(t, u.Send(events(t, true, 0, 10, "x")))
+	_, err := u.Ack()
+	require.NoError(t, err)
+	h.execute("DROP TABLE events")
+	require.NoError(t, u.Send(events(t, true, 10, 10, "x")))
+	_, err = drainAcks(u)
+	requireCode(t, err, codes.NotFound, "batch 2", "events")
+}
+
 func TestBulkIngestionSaysWhatToUse(t *testing.T) {
 	h := serve(t)
 	records, err := array.NewRecordReader(eventSchema(true), []arrow.RecordBatch{events(t, true, 0, 3, "x")})

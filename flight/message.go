@@ -46,7 +46,7 @@ func parseHeader(b []byte) (header, error) {
 		return header{}, err
 	}
 	if version < metadataV4 {
-		return header{}, fmt.Errorf("Arrow metadata version V%d is too old: V4 and V5 are read", version+1)
+		return header{}, fmt.Errorf("metadata version V%d of Arrow is too old; V4 and V5 are read", version+1)
 	}
 	kind, err := root.byte(1)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -234,6 +235,8 @@ func TestErrorsHaveCodes(t *testing.T) {
 	f(lsm.ErrTableExists, codes.AlreadyExists)
 	f(lsm.ErrKeyExists, codes.AlreadyExists)
 	f(lsm.ErrClosed, codes.Unavailable)
+	f(fmt.Errorf("%w: %w", lsm.ErrPoisoned, syscall.EIO), codes.Unavailable)
+	f(fmt.Errorf("%w: %w", lsm.ErrPoisoned, syscall.ENOSPC), codes.ResourceExhausted)
 	f(&lsm.CorruptError{Name: "data/x.lance", Offset: 64, Err: io.ErrUnexpectedEOF}, codes.DataLoss)
 	f(invalid("x: %w", &lsm.CorruptError{Name: "data/x.lance", Err: io.ErrUnexpectedEOF}), codes.DataLoss)
 	f(&lsm.ColumnError{Column: "c"}, codes.InvalidArgument)
