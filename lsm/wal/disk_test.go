@@ -188,7 +188,7 @@ func (d *crashDisk) Sync() error {
 	return nil
 }
 
-// crashHandle is an open file of a crashDisk.
+// crashHandle is an open file of a crashDisk. It keeps the name that it was opened with.
 type crashHandle struct {
 	disk *crashDisk
 	name string

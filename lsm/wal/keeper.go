@@ -101,51 +101,51 @@ func (k *keeper) sweep() error {
 
 // newSegment prepares the segment with an id, from a spare when there is one, else with size bytes of zeros.
 func (k *keeper) newSegment(id uint64, size int64) (segment, error) {
-	s, name, err := k.openSpare()
-	if err == nil && s.file == nil {
+	f, name, err := k.openSpare()
+	if err == nil && f == nil {
 		name = tempName(id)
-		s, err = k.createZeroed(name, size)
+		f, err = k.createZeroed(name, size)
 	}
 	if err != nil {
 		return segment{}, err
 	}
-	s.segmentHeader = segmentHeader{id: id, salt: k.log.env.salt()}
-	if err := k.install(&s, name); err != nil {
-		return segment{}, errors.Join(err, s.file.Close())
+	if err := k.install(f, name, id); err != nil {
+		return segment{}, err
 	}
-	return s, nil
+	return k.reopen(id)
 }
 
 // openSpare opens a spare, if there is one that is large enough. One that an oversized group has made larger is cut.
-func (k *keeper) openSpare() (s segment, name string, err error) {
+func (k *keeper) openSpare() (f file, name string, err error) {
 	want := k.log.opts.SegmentBytes
 	for len(k.spares) > 0 {
 		name, k.spares = k.spares[0], k.spares[1:]
-		if s.file, err = k.log.env.disk.Open(name, true); err != nil {
-			return segment{}, "", fmt.Errorf("open spare log segment: %w", err)
+		if f, err = k.log.env.disk.Open(name, true); err != nil {
+			return nil, "", fmt.Errorf("open spare log segment: %w", err)
 		}
-		if s.size, err = s.file.Size(); err == nil && s.size > want {
-			s.size, err = want, s.file.Truncate(want)
+		size, err := f.Size()
+		if err == nil && size > want {
+			err = f.Truncate(want)
 		}
 		if err != nil {
-			return segment{}, "", errors.Join(fmt.Errorf("cut spare log segment %s: %w", name, err), s.file.Close())
+			return nil, "", errors.Join(fmt.Errorf("cut spare log segment %s: %w", name, err), f.Close())
 		}
-		if s.size == want {
-			return s, name, nil
+		if size >= want {
+			return f, name, nil
 		}
-		if err := errors.Join(s.file.Close(), k.log.env.disk.Remove(name)); err != nil {
-			return segment{}, "", fmt.Errorf("remove spare log segment: %w", err)
+		if err := errors.Join(f.Close(), k.log.env.disk.Remove(name)); err != nil {
+			return nil, "", fmt.Errorf("remove spare log segment: %w", err)
 		}
 	}
-	return segment{}, "", nil
+	return nil, "", nil
 }
 
 // createZeroed makes a file of zeros. It syncs as it goes, so that the log's own syncs never queue behind more than one
 // chunk.
-func (k *keeper) createZeroed(name string, size int64) (s segment, err error) {
+func (k *keeper) createZeroed(name string, size int64) (file, error) {
 	f, err := k.log.env.disk.Create(name)
 	if err != nil {
-		return segment{}, err
+		return nil, err
 	}
 	for off := int64(0); off < size && err == nil; off += zerosBytes {
 		select {
@@ -159,30 +159,32 @@ func (k *keeper) createZeroed(name string, size int64) (s segment, err error) {
 	}
 	if err != nil {
 		// It may be the disk that is full: what was taken is given back.
-		return segment{}, errors.Join(err, f.Close(), k.log.env.disk.Remove(name))
+		return nil, errors.Join(err, f.Close(), k.log.env.disk.Remove(name))
 	}
-	return segment{file: f, size: size}, nil
+	return f, nil
 }
 
-// install gives a file its header and then its final name.
+// install gives a file its header and its final name, and closes it.
 //
 // INVARIANT: a file has a segment's name only after its header is synced, and the log uses it only after the name is.
-func (k *keeper) install(s *segment, name string) error {
+func (k *keeper) install(f file, name string, id uint64) error {
 	var b [segmentHeaderBytes]byte
-	s.encode(b[:])
-	if _, err := s.file.WriteAt(b[:], 0); err != nil {
+	h := segmentHeader{id: id, salt: k.log.env.salt()}
+	h.encode(b[:])
+	_, err := f.WriteAt(b[:], 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := s.file.Sync(); err != nil {
-		return err
-	}
-	if err := k.log.env.disk.Rename(name, segmentName(s.id)); err != nil {
+	if err := k.log.env.disk.Rename(name, segmentName(id)); err != nil {
 		return err
 	}
 	return k.log.env.disk.Sync()
 }
 
-// reopen opens a segment that an earlier run has prepared.
+// reopen opens a prepared segment.
 func (k *keeper) reopen(id uint64) (segment, error) {
 	name := segmentName(id)
 	f, err := k.log.env.disk.Open(name, true)

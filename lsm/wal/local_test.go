@@ -29,6 +29,9 @@ func openTest(t testing.TB, d *crashDisk, o Options) *Local {
 func openAt(t testing.TB, d disk, o Options) *Local {
 	t.Helper()
 	o.Dir = "log"
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = minSegmentBytes
+	}
 	require.NoError(t, o.validate())
 	l, err := open(o, testEnv(d))
 	require.NoError(t, err)

@@ -52,7 +52,7 @@ const (
 	maxGroupBytes = 1 << 30
 	// defaultSegmentBytes makes a change of segments, which waits for a sync, rare: once in 64 ms at 1 GB/s.
 	defaultSegmentBytes = 64 << 20
-	minSegmentBytes     = 16 << 10
+	minSegmentBytes     = 8 << 10
 	maxSegmentBytes     = 1 << 30
 	// defaultSpares is enough to take up all segments that the flush of a memtable of 256 MiB gives back.
 	defaultSpares = 4
@@ -66,7 +66,7 @@ type Options struct {
 	End State
 	// After is an LSN that was given in the past, whether or not the log still has it. All new ones are above it.
 	After LSN
-	// SegmentBytes is the size of a segment, 16 KiB to 1 GiB. Default 64 MiB.
+	// SegmentBytes is the size of a segment, 8 KiB to 1 GiB. Default 64 MiB.
 	SegmentBytes int64
 	// Spares is how many trimmed segments are kept for use. Default 4; less than zero keeps none.
 	Spares int

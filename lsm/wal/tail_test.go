@@ -39,7 +39,7 @@ func newTailLog(t *testing.T) *tailLog {
 		}
 	}
 	for id := range uint64(7) {
-		write(id, 1+int(id)%3, 100+int(id)*300)
+		write(id, 1+int(id)%3, 20+int(id)*70)
 		require.NoError(t, l.WaitDurable(ctx, l.AppendedLSN()))
 		settled(t, l)
 	}
@@ -51,7 +51,7 @@ func newTailLog(t *testing.T) *tailLog {
 		return nil
 	})
 	for id := range uint64(4) {
-		write(100+id, 2, 300)
+		write(100+id, 2, 90)
 	}
 	log.disk = d.crash(nil)
 	close(hold)
