@@ -64,10 +64,14 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{opt: o, logger: o.Logger, lock: lock, st: object.NewLocal(o.Dir), marks: newWatermarks(),
+	local := object.NewLocal(o.Dir)
+	db := &DB{opt: o, logger: o.Logger, lock: lock, st: local, marks: newWatermarks(),
 		tables: make(map[string]*Table), trim: make(chan struct{}, 1)}
 	db.budget = newBudget(o.Memory, db.relieve)
 	db.stop, db.end = context.WithCancel(context.Background())
+	if err := local.Sweep(ctx); err != nil {
+		return nil, errors.Join(err, db.shutdown())
+	}
 	if err := db.open(ctx); err != nil {
 		return nil, errors.Join(err, db.shutdown())
 	}

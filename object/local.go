@@ -200,6 +200,22 @@ func (l *Local) SyncDirs(ctx context.Context, name string) error {
 	return nil
 }
 
+// Sync makes durable the bytes of an object that another program wrote, which may not have done it itself.
+func (l *Local) Sync(ctx context.Context, name string) error {
+	full, err := l.resolve(ctx, name)
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", name, err)
+	}
+	f, err := os.Open(full)
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", name, translate(err))
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", name, err)
+	}
+	return nil
+}
+
 // syncDirs syncs from the leaf to the root, so that an entry is never durable in a folder that is reachable before
 // what it leads to.
 func (l *Local) syncDirs(name string) error {

@@ -208,6 +208,13 @@ func TestLocalSweep(t *testing.T) {
 	require.Equal(t, "x", read(t, st, "a/keep"))
 }
 
+func TestLocalSync(t *testing.T) {
+	st := NewLocal(t.TempDir())
+	write(t, st, "a/file", "x")
+	require.NoError(t, st.Sync(t.Context(), "a/file"))
+	require.ErrorIs(t, st.Sync(t.Context(), "a/absent"), ErrNotExist)
+}
+
 func TestCrashKeepsWhatWasPromised(t *testing.T) {
 	ctx := t.Context()
 	m := NewMem()

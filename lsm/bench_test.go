@@ -1,0 +1,161 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/flightd/flightd/internal/offheap"
+	"github.com/flightd/flightd/internal/rows"
+)
+
+// benchSchema is schema A of the benchmarks: 39 bytes a row.
+const benchSchema = "id int64 key, ts timestamp, value double, tag utf8"
+
+// benchBatches returns batches of n rows as they come from the wire, with their IPC bytes outside the Go heap.
+func benchBatches(b *testing.B, count, n int, random bool) []Batch {
+	b.Helper()
+	s, err := rows.Schema(benchSchema)
+	if err != nil {
+		b.Fatal(err)
+	}
+	d, err := newBatchDecoder(s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	out := make([]Batch, count)
+	for i := range out {
+		rb := array.NewRecordBuilder(memory.DefaultAllocator, s)
+		for j := range n {
+			id := int64(i*n + j)
+			if random {
+				id = r.Int64N(1 << 20)
+			}
+			rb.Field(0).(*array.Int64Builder).Append(id)
+			rb.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(id))
+			rb.Field(2).(*array.Float64Builder).Append(float64(id))
+			rb.Field(3).(*array.StringBuilder).Append(fmt.Sprintf("tag-%06d", id%1000))
+		}
+		rec := rb.NewRecordBatch()
+		meta, body, err := encodeBatch(rec, offheap.Default)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if rec, err = d.decode(meta, body); err != nil {
+			b.Fatal(err)
+		}
+		out[i] = Batch{Record: rec, Meta: meta, Body: body.Bytes()}
+	}
+	return out
+}
+
+// BenchmarkPut streams batches through the log into memtables: every Put is durable at the end, in groups.
+func BenchmarkPut(b *testing.B) {
+	for _, n := range []int{100, 1000, 8192} {
+		for _, order := range []string{"sequential", "random"} {
+			b.Run(fmt.Sprintf("batch=%d/keys=%s", n, order), func(b *testing.B) {
+				ctx := context.Background()
+				batches := benchBatches(b, 2_000_000/n, n, order == "random")
+				b.ReportAllocs()
+				b.ResetTimer()
+				total := 0
+				for range b.N {
+					b.StopTimer()
+					db, table := benchDB(b)
+					b.StartTimer()
+					var lsn LSN
+					for _, x := range batches {
+						var err error
+						if lsn, err = table.Put(ctx, x); err != nil {
+							b.Fatal(err)
+						}
+						total += n
+					}
+					if err := db.Wait(ctx, lsn); err != nil {
+						b.Fatal(err)
+					}
+					b.StopTimer()
+					if err := db.Close(); err != nil {
+						b.Fatal(err)
+					}
+					b.StartTimer()
+				}
+				b.ReportMetric(float64(total)/b.Elapsed().Seconds()/1e6, "Mrows/s")
+			})
+		}
+	}
+}
+
+func benchDB(b *testing.B) (*DB, *Table) {
+	b.Helper()
+	ctx := context.Background()
+	db, err := Open(ctx, Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := rows.Schema(benchSchema)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := db.CreateTable(ctx, TableDef{Name: TableName{Name: "t"}, Schema: s}); err != nil {
+		b.Fatal(err)
+	}
+	table, err := db.Table(TableName{Name: "t"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return db, table
+}
+
+// BenchmarkCountOverGenerations counts the rows of 40 generations of 20,000 rows whose keys overlap.
+func BenchmarkCountOverGenerations(b *testing.B) {
+	ctx := context.Background()
+	db, table := benchDB(b)
+	defer db.Close()
+	for i, x := range benchBatches(b, 40, 20_000, true) {
+		if _, err := table.Put(ctx, x); err != nil {
+			b.Fatal(err)
+		}
+		if err := db.Flush(ctx, table.Name()); err != nil {
+			b.Fatal(i, err)
+		}
+	}
+	b.ResetTimer()
+	for range b.N {
+		snap, err := db.Snapshot(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		v, err := snap.Table(table.Name())
+		if err != nil {
+			b.Fatal(err)
+		}
+		sc, err := v.Scan(ctx, ScanOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		total := int64(0)
+		for {
+			m, err := sc.Next(ctx)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			total += m.Rows()
+			m.Release()
+		}
+		sc.Close()
+		snap.Release()
+		b.ReportMetric(float64(total), "rows")
+	}
+}
