@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +40,13 @@ const (
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
 	minPing     = 10 * time.Second
+
+	// handshakeTimeout is how long a new connection may take to say that it speaks HTTP/2. gRPC awaits such
+	// connections when it stops, so its own two minutes would outlast every grace.
+	handshakeTimeout = 5 * time.Second
+
+	// helloWithin is how long a client may take to begin HTTP/2 after it connected.
+	helloWithin = 10 * time.Second
 
 	// failWithin is how long open streams have to end with a status of their own after the grace period, before
 	// their connections are cut.
@@ -92,6 +100,10 @@ type Server struct {
 	prepared *preparedStatements
 	running  *runningQueries
 
+	mu sync.Mutex
+	// listeners are those that Serve was given.
+	listeners []*listener
+
 	// tasks counts the goroutines that start began.
 	tasks sync.WaitGroup
 	// drain ends when Shutdown begins, stop when what still runs then has to end.
@@ -117,6 +129,8 @@ func NewServer(o Options) (*Server, error) {
 		grpc.MaxRecvMsgSize(2*o.MaxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(helloWithin),
+		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.ReadBufferSize(socketBytes), grpc.WriteBufferSize(socketBytes),
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(2*windowBytes),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
@@ -135,7 +149,11 @@ func (s *Server) Serve(l net.Listener) error {
 	for _, name := range []string{"", pb.FlightService_ServiceDesc.ServiceName} {
 		s.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
 	}
-	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	remembered := newListener(l)
+	s.mu.Lock()
+	s.listeners = append(s.listeners, remembered)
+	s.mu.Unlock()
+	if err := s.grpc.Serve(remembered); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil
@@ -148,6 +166,7 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.health.Shutdown()
 	s.beginDrain()
+	s.cut(true)
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
@@ -175,8 +194,19 @@ func (s *Server) failOpen(finished <-chan struct{}) {
 		return
 	case <-timer.C:
 	}
+	s.cut(false)
 	s.grpc.Stop()
 	<-finished
+}
+
+// cut closes the connections of all listeners, or only those that were never heard of.
+func (s *Server) cut(silentOnly bool) {
+	s.mu.Lock()
+	listeners := slices.Clone(s.listeners)
+	s.mu.Unlock()
+	for _, l := range listeners {
+		l.cut(silentOnly)
+	}
 }
 
 // draining says whether Shutdown has begun.
