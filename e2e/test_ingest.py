@@ -35,7 +35,7 @@ def by_duckdb(dataset, order="id"):
 
 
 @pytest.mark.parametrize("batch_rows", [100, 1000])
-@pytest.mark.parametrize("create, table, make", [(FLIGHTS, "flights", rows.flights), (MNIST, "mnist", rows.mnist)])
+@pytest.mark.parametrize("create, table, make", [(FLIGHTS, "flights", rows.flights), (MNIST, "mnist", rows.mnist)], ids=["flights", "mnist"])
 def test_every_row_of_a_stream_is_found(server, create, table, make, batch_rows):
     want = make()
     execute(server, create)

@@ -26,7 +26,7 @@ def payload(first, n):
         "id": pa.array(ids),
         "v": pa.array((mixed >> 7).astype(np.int64)),
         "x": pa.array((mixed % 1000).astype(np.float64) / 8, mask=(mixed % 11 == 0)),
-        "s": pa.array([f"row {i} {'.' * int(i % 40)}" for i in ids]),
+        "s": pa.array([f"row {i} {'.' * int(i % 40)}" for i in ids], pa.string()),
     })
 
 

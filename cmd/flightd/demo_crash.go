@@ -96,7 +96,7 @@ func (d *demo) recover(ctx context.Context) error {
 	}
 	d.say("the interrupted stream: %s rows acknowledged, %s rows there, each compared with what was sent (%s)",
 		thousands(d.acked.Rows), thousands(found), seconds(time.Since(begin)))
-	d.say("nothing acknowledged was lost; beyond it %d whole batches had reached the disk before their acks left",
+	d.say("nothing acknowledged was lost; beyond it %d whole batches had reached the log before their acks left",
 		(found-d.acked.Rows)/crashBatchRows)
 	return nil
 }
