@@ -214,6 +214,36 @@ func TestHealthFollowsTheServer(t *testing.T) {
 	require.NoError(t, h.stop(context.Background()), "a watcher held up the shutdown")
 }
 
+func TestASilentConnectionHoldsUpNothing(t *testing.T) {
+	h := serve(t)
+	silent, err := net.Dial("tcp", h.addr)
+	require.NoError(t, err)
+	defer silent.Close()
+	require.NoError(t, h.stop(context.Background()))
+	// One that began and went silent then is cut at the end of the grace period.
+	h.start()
+	half, err := net.Dial("tcp", h.addr)
+	require.NoError(t, err)
+	defer half.Close()
+	_, err = half.Write([]byte("PRI * HTTP/2"))
+	require.NoError(t, err)
+	l := h.server.listeners[0]
+	heard := func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for c := range l.open {
+			if c.heard.Load() {
+				return true
+			}
+		}
+		return false
+	}
+	require.Eventually(t, heard, patience, patience/1000)
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, h.stop(over), context.Canceled)
+}
+
 func TestPanicsBecomeInternal(t *testing.T) {
 	h := serve(t)
 	_, err := h.server.unary(context.Background(), nil, &grpc.UnaryServerInfo{FullMethod: "/x"},
