@@ -80,7 +80,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 
 // open does the part of Open that a failure undoes with shutdown.
 func (db *DB) open(ctx context.Context) error {
-	if err := checkFormat(db.opt.Dir); err != nil {
+	if err := checkFormat(ctx, db.st); err != nil {
 		return err
 	}
 	if err := clearTemp(db.opt.Temp); err != nil {
@@ -206,7 +206,9 @@ func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 		return fmt.Errorf("create table %q: %w", d.Name, err)
 	}
 	if err := db.openTable(ctx, t); err != nil {
-		return fmt.Errorf("create table %q: %w", d.Name, err)
+		// Without this the table would be there after the next start, though the caller was told that it is not.
+		undo := db.logDDL(ctx, ddl{Drop: e.Incarnation})
+		return errors.Join(fmt.Errorf("create table %q: %w", d.Name, err), undo)
 	}
 	t.shard.start()
 	return nil

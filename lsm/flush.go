@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"time"
 
@@ -17,34 +18,31 @@ const (
 	maxRetry = time.Minute
 )
 
-// flushLoop is the flusher: it turns frozen memtables into generations, oldest first, and compacts when it is asked.
+// flushLoop is the flusher: it turns frozen memtables into generations, oldest first, and does what it is ordered.
 func (s *shard) flushLoop() {
 	defer s.done.Done()
 	retry := minRetry
+	var again <-chan time.Time
 	for {
 		select {
 		case <-s.stop.Done():
 			return
 		case <-s.work:
+		case <-again:
 		case o := <-s.orders:
 			o.done <- o.do()
 		}
 		err := s.flushFrozen(s.stop)
-		if s.stop.Err() != nil {
+		switch {
+		case s.stop.Err() != nil:
 			return
+		case err == nil:
+			retry, again = minRetry, nil
+		default:
+			s.db.logger.Error("flush; will try again", "table", s.table.name.String(), "shard", s.id, "after", retry, "error", err)
+			again = time.After(retry)
+			retry = min(2*retry, maxRetry)
 		}
-		if err == nil {
-			retry = minRetry
-			continue
-		}
-		s.db.logger.Error("flush; will try again", "table", s.table.name.String(), "shard", s.id, "after", retry, "error", err)
-		select {
-		case <-s.stop.Done():
-			return
-		case <-time.After(retry):
-			s.poke(s.work)
-		}
-		retry = min(2*retry, maxRetry)
 	}
 }
 
@@ -82,6 +80,8 @@ func (s *shard) flush(ctx context.Context, m *memtable) error {
 	number := s.man.CurrentGeneration
 	meta, err := writeGeneration(ctx, s.db.st, s.table, number, m)
 	if err != nil {
+		// The next attempt has a folder of its own, and a full disk has no room for the rest of this one.
+		s.discard(ctx, path.Join(s.dir, meta.Path))
 		return fmt.Errorf("flush generation %d: %w", number, err)
 	}
 	g, err := openGeneration(ctx, s.db.st, s.table, meta)
@@ -99,6 +99,13 @@ func (s *shard) flush(ctx context.Context, m *memtable) error {
 	}
 	s.man = man
 	return s.publishFlush(ctx, m, g, last)
+}
+
+// discard removes a folder or file that a failed attempt left. What stays is removed by the next Open or is an orphan.
+func (s *shard) discard(ctx context.Context, name string) {
+	if err := s.db.st.DeleteAll(context.WithoutCancel(ctx), name); err != nil {
+		s.warn("remove what a failed attempt left", err)
+	}
 }
 
 // publishFlush puts the generation in the memtable's place. Row numbers are the same in both, so the memtable's

@@ -1,6 +1,8 @@
 package lsm
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -8,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/flightd/flightd/object"
 )
 
 // systemFolder holds flightd's own files, below the data folder.
@@ -52,18 +56,18 @@ func lockFolder(dir string) (*folderLock, error) {
 func (l *folderLock) unlock() error { return l.f.Close() }
 
 // checkFormat writes the format marker into a new data folder and refuses one of another format.
-func checkFormat(dir string) error {
-	path := filepath.Join(dir, systemFolder, "format")
-	b, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		err = os.WriteFile(path, []byte(formatMarker), 0o644)
+func checkFormat(ctx context.Context, st object.Store) error {
+	const name = systemFolder + "/format"
+	b, err := st.Get(ctx, name)
+	if errors.Is(err, object.ErrNotExist) {
 		b = []byte(formatMarker)
+		err = st.PutIfAbsent(ctx, name, b)
 	}
 	if err != nil {
 		return fmt.Errorf("check format of data folder: %w", err)
 	}
 	if string(b) != formatMarker {
-		return fmt.Errorf("data folder %s says %.60q, this flightd reads %q; use the flightd that wrote it", dir, b, formatMarker)
+		return fmt.Errorf("%s says %.60q, this flightd reads %q; use the flightd that wrote the folder", name, b, formatMarker)
 	}
 	return nil
 }

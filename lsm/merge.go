@@ -55,6 +55,9 @@ func (s *shard) merge(ctx context.Context) (int64, error) {
 		}
 	}
 	v, err := manifest.Commit(ctx, s.db.st, s.table.root, set.base().version, change, manifest.Options{Warn: s.warn})
+	if errors.Is(err, manifest.ErrConflict) {
+		s.discardFragments(ctx, m.frags) // after any other error they may be part of a version
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -123,18 +126,31 @@ type fragmentWriter struct {
 // writeFragments writes the rows that go over, oldest generation first.
 func (s *shard) writeFragments(ctx context.Context, m *merged) error {
 	w := &fragmentWriter{shard: s}
+	var err error
 	for i, l := range m.gens {
-		if err := w.copyLive(ctx, l.layer.(*generation).frag, m.live[i]); err != nil {
-			w.abort()
-			return err
+		if err = w.copyLive(ctx, l.layer.(*generation).frag, m.live[i]); err != nil {
+			break
 		}
 	}
-	if err := w.cut(ctx); err != nil {
-		w.abort()
+	if err == nil {
+		err = w.cut(ctx)
+	}
+	if err != nil {
+		if w.w != nil {
+			w.w.Abort()
+		}
+		s.discardFragments(ctx, w.done)
 		return err
 	}
 	m.frags = w.done
 	return nil
+}
+
+// discardFragments removes files that no version names.
+func (s *shard) discardFragments(ctx context.Context, frags []manifest.Fragment) {
+	for _, f := range frags {
+		s.discard(ctx, path.Join(s.table.root, "data", f.Files[0].Path))
+	}
 }
 
 // copyRows is how many rows of a generation are looked at together: few enough that their copies are small beside a
@@ -245,13 +261,6 @@ func (w *fragmentWriter) cut(ctx context.Context) error {
 	return nil
 }
 
-// abort removes the open file; finished ones are orphans, as no manifest names them.
-func (w *fragmentWriter) abort() {
-	if w.w != nil {
-		w.w.Abort()
-	}
-}
-
 // refreshBase opens the newest version of the table when other programs committed since.
 func (s *shard) refreshBase(ctx context.Context) error {
 	v, err := manifest.Latest(ctx, s.db.st, s.table.root, manifest.Options{Warn: s.warn})
@@ -293,11 +302,7 @@ func (s *shard) retire(ctx context.Context, v *manifest.Version, last uint64) er
 	}
 	s.man = man
 	for _, l := range s.set.Load().generations() {
-		l.layer.(*generation).removeLater(func(dir string) {
-			if err := s.db.st.DeleteAll(context.WithoutCancel(ctx), dir); err != nil {
-				s.warn("remove merged generation", err)
-			}
-		})
+		l.layer.(*generation).removeLater(func(dir string) { s.discard(ctx, dir) })
 	}
 	s.swapBase(b, &rowMask{upTo: LSN(s.man.ReplayAfter)}, nil)
 	return nil

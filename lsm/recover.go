@@ -39,7 +39,10 @@ func (db *DB) recover(ctx context.Context) error {
 			return fmt.Errorf("open table %q: %w", t.name, err)
 		}
 	}
-	r := &replay{db: db, ctx: ctx, decoders: make(map[decoderKey]*batchDecoder)}
+	r := &replay{db: db, ctx: ctx, tables: make(map[uint64]*Table), decoders: make(map[decoderKey]*batchDecoder)}
+	for _, t := range db.list() {
+		r.tables[t.entry.Incarnation] = t
+	}
 	dir := filepath.Join(db.opt.Dir, walFolder)
 	end, err := wal.Replay(dir, 0, r.record)
 	if err != nil {
@@ -92,6 +95,7 @@ func (db *DB) poisoned(err error) {
 type replay struct {
 	db       *DB
 	ctx      context.Context
+	tables   map[uint64]*Table // by incarnation
 	decoders map[decoderKey]*batchDecoder
 	ddl      bool
 	batches  int64
@@ -132,25 +136,20 @@ func (r *replay) change(rec *wal.Record) error {
 		if err != nil {
 			return err
 		}
+		r.tables[d.Create.Incarnation] = t
 		return r.db.openTable(r.ctx, t)
 	}
-	for _, t := range r.db.list() {
-		if t.entry.Incarnation == d.Drop {
-			r.db.forget(t)
-			t.shard.close()
-		}
+	if t := r.tables[d.Drop]; t != nil {
+		r.db.forget(t)
+		t.shard.close()
+		delete(r.tables, d.Drop)
 	}
 	return r.db.removeDropped(r.ctx)
 }
 
 // batch puts a batch back into its memtable, unless its table is gone or a generation has it.
 func (r *replay) batch(rec *wal.Record) error {
-	var t *Table
-	for _, x := range r.db.list() {
-		if x.entry.Incarnation == rec.Incarnation {
-			t = x
-		}
-	}
+	t := r.tables[rec.Incarnation]
 	if t == nil || rec.LSN <= LSN(t.shard.man.ReplayAfter) {
 		return nil
 	}

@@ -1,11 +1,15 @@
 package wal
 
-import "fmt"
+import (
+	"fmt"
+	"runtime"
+)
 
 // syncLoop is the sync goroutine.
 func (l *Local) syncLoop() {
 	defer close(l.syncDone)
 	for {
+		runtime.Gosched()
 		f, upTo, lsn, more := l.unsynced()
 		if !more {
 			return
