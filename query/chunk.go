@@ -42,7 +42,18 @@ func naturalSchema(conn bind.Connection, names []string, types []bind.LogicalTyp
 	if err := takeErrorData(C.duckdb_to_arrow_schema(options.Ptr, cTypes, cNames, C.uint64_t(n), s)); err != nil {
 		return nil, err
 	}
-	return cdata.ImportCArrowSchema((*cdata.CArrowSchema)(unsafe.Pointer(s)))
+	schema, err := cdata.ImportCArrowSchema((*cdata.CArrowSchema)(unsafe.Pointer(s)))
+	if err != nil {
+		return nil, err
+	}
+	fields := schema.Fields()
+	for i, f := range fields {
+		// DuckDB leaves the name of a list's values empty; everybody else says "item".
+		if list, ok := f.Type.(*arrow.FixedSizeListType); ok {
+			fields[i].Type = arrow.FixedSizeListOf(list.Len(), list.Elem())
+		}
+	}
+	return arrow.NewSchema(fields, nil), nil
 }
 
 // chunkRecord copies a chunk of a result into a record batch of the natural schema.

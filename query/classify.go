@@ -19,7 +19,7 @@ const (
 
 // A parsed statement is its text with what the lexer found out about it.
 type parsed struct {
-	sql    string // one statement without the semicolon
+	sql    string // one statement, up to its last token
 	tokens []token
 	kind   statementKind
 }
@@ -69,11 +69,13 @@ func parse(sql string) (*parsed, error) {
 		if rest >= 0 {
 			return nil, &Error{Code: InvalidArgument, Message: "one statement at a time: there is text after the semicolon", Position: tokens[i+rest].start + 1}
 		}
-		p.sql, p.tokens = sql[:tokens[i].start], tokens[:i]
+		p.tokens = tokens[:i]
 	}
 	if len(p.tokens) == 0 {
 		return nil, errorf(InvalidArgument, "there is no statement in the text")
 	}
+	// A comment at the end would swallow what INSERT gets appended.
+	p.sql = sql[:p.tokens[len(p.tokens)-1].end]
 	if err := p.checkFunctions(); err != nil {
 		return nil, err
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func disconnect(c *bind.Connection)              { bind.Disconnect(c) }
-func destroyExtracted(x *extraction)             { bind.DestroyExtracted(&x.list) }
+func disconnect(c *bind.Connection)             { bind.Disconnect(c) }
+func destroyExtracted(x *extraction)            { bind.DestroyExtracted(&x.list) }
 func destroyPrepare(ps *bind.PreparedStatement) { bind.DestroyPrepare(ps) }
 
 // twinQueries are run on both sides; rows are compared in order when the text says ORDER BY ALL at its end, as a

@@ -94,6 +94,8 @@ func duckError(message, sql string) *Error {
 	switch {
 	case e.Code == NotFound && strings.Contains(text, "already exists"):
 		e.Code = AlreadyExists
+	case class == "Binder Error" && strings.HasPrefix(text, ` Catalog "`):
+		e.Code = NotFound
 	case class == "Constraint Error" && strings.Contains(text, "PRIMARY KEY or UNIQUE constraint violation"):
 		e.Code = AlreadyExists
 	case class == "Out of Memory Error":

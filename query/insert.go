@@ -170,7 +170,7 @@ func joinRows(parts []arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatc
 	for i, f := range schema.Fields() {
 		column, err := rowsColumn(parts, i, f)
 		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", f.Name, err)
+			return nil, errorf(InvalidArgument, "column %q: %v", f.Name, err)
 		}
 		columns = append(columns, column)
 	}
@@ -179,11 +179,14 @@ func joinRows(parts []arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatc
 
 // rowsColumn joins one column and gives it the table's type.
 func rowsColumn(parts []arrow.RecordBatch, i int, f arrow.Field) (arrow.Array, error) {
+	if len(parts) > 0 && int64(i) >= parts[0].NumCols() {
+		return nil, fmt.Errorf("the shadow returned %d columns", parts[0].NumCols())
+	}
 	if len(parts) == 0 {
 		return array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, 0), nil
 	}
 	column, err := joinColumn(parts, i)
-	if err != nil || arrow.TypeEqual(column.DataType(), f.Type) {
+	if err != nil || sameType(column.DataType(), f.Type) {
 		return column, err
 	}
 	return retype(column, f.Type)

@@ -209,7 +209,9 @@ type tableInfo struct {
 }
 
 // fold is the key under which names that differ in case only are one.
-func fold(schema, name string) string { return strings.ToLower(schema) + "\x00" + strings.ToLower(name) }
+func fold(schema, name string) string {
+	return strings.ToLower(schema) + "\x00" + strings.ToLower(name)
+}
 
 // ddl returns the table's DDL, also for a table that came as an Arrow schema.
 func (t tableInfo) ddl() string {
@@ -268,7 +270,11 @@ func (c *catalog) addView(t *tableInfo) error {
 	if err := c.in.exec("CREATE SCHEMA IF NOT EXISTS " + quoteIdent(t.schema)); err != nil {
 		return err
 	}
-	return c.in.exec(fmt.Sprintf("CREATE VIEW %s AS FROM %s(%d)", t.qualified(), scanFunction, t.id))
+	names := make([]string, t.arrow.NumFields())
+	for i, f := range t.arrow.Fields() {
+		names[i] = quoteIdent(f.Name)
+	}
+	return c.in.exec(fmt.Sprintf("CREATE VIEW %s AS SELECT %s FROM %s(%d)", t.qualified(), strings.Join(names, ", "), scanFunction, t.id))
 }
 
 // dropView is the inverse of addView.

@@ -25,6 +25,9 @@ type memStore struct {
 	scanned  [][]int      // the columns of each scan
 	failNext error        // what the next morsel fails with
 	block    chan struct{}
+
+	waiting   atomic.Int64 // scans that wait for block
+	panicNext bool         // whether the next morsel panics
 }
 
 // memTable is a table of a memStore.
@@ -182,12 +185,16 @@ type memScan struct {
 
 func (sc *memScan) next(ctx context.Context) (morsel, error) {
 	sc.s.mu.Lock()
-	err, block := sc.s.failNext, sc.s.block
+	err, block, panics := sc.s.failNext, sc.s.block, sc.s.panicNext
 	sc.s.mu.Unlock()
+	if panics {
+		panic("broken store")
+	}
 	if err != nil {
 		return morsel{}, err
 	}
 	if block != nil {
+		sc.s.waiting.Add(1)
 		select {
 		case <-block:
 		case <-ctx.Done():
@@ -201,7 +208,7 @@ func (sc *memScan) next(ctx context.Context) (morsel, error) {
 	m := sc.t.morsels[i]
 	fields, cols := []arrow.Field{}, []arrow.Array{}
 	for _, c := range sc.columns {
-		fields, cols = append(fields, sc.t.info.arrow.Field(c)), append(cols, m.rec.Column(c))
+		fields, cols = append(fields, m.rec.Schema().Field(c)), append(cols, m.rec.Column(c))
 	}
 	rec := array.NewRecordBatch(arrow.NewSchema(fields, nil), cols, m.rec.NumRows())
 	return morsel{record: rec, live: m.live, release: rec.Release}, nil

@@ -83,11 +83,11 @@ func valueOf(arr arrow.Array, row int) (bind.Value, error) {
 	case *array.Decimal128:
 		return decimalValue(a.Value(row), a.DataType().(*arrow.Decimal128Type))
 	case *array.FixedSizeList:
-		return listValue(a, row)
+		return listValue(a, row, bind.CreateArrayValue)
 	case *array.List:
-		return listValue(a, row)
+		return listValue(a, row, bind.CreateListValue)
 	case *array.LargeList:
-		return listValue(a, row)
+		return listValue(a, row, bind.CreateListValue)
 	}
 	if v, ok := numberValue(arr, row); ok {
 		return v, nil
@@ -198,8 +198,8 @@ func decimalValue(n decimal128.Num, t *arrow.Decimal128Type) (bind.Value, error)
 	return bind.CreateDecimal(bind.NewDecimal(uint8(t.Precision), uint8(t.Scale), bind.NewHugeInt(n.LowBits(), n.HighBits()))), nil
 }
 
-// listValue makes a LIST, which DuckDB casts to the array or list that the statement wants.
-func listValue(a array.ListLike, row int) (bind.Value, error) {
+// listValue makes an ARRAY or a LIST, which DuckDB casts to what the statement wants.
+func listValue(a array.ListLike, row int, create func(bind.LogicalType, []bind.Value) bind.Value) (bind.Value, error) {
 	from, to := a.ValueOffsets(row)
 	elem, err := sqlTypeOf(a.ListValues().DataType())
 	if err != nil {
@@ -220,7 +220,7 @@ func listValue(a array.ListLike, row int) (bind.Value, error) {
 	}
 	l := elem.logical()
 	defer bind.DestroyLogicalType(&l)
-	v := bind.CreateListValue(l, values)
+	v := create(l, values)
 	if v.Ptr == nil {
 		return v, fmt.Errorf("the list of %s cannot be bound", a.ListValues().DataType())
 	}

@@ -300,7 +300,7 @@ func (r *Result) join(parts []arrow.RecordBatch) (arrow.RecordBatch, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !arrow.TypeEqual(column.DataType(), r.schema.Field(i).Type) {
+		if !sameType(column.DataType(), r.schema.Field(i).Type) {
 			if column, err = retype(column, r.schema.Field(i).Type); err != nil {
 				return nil, err
 			}

@@ -275,3 +275,9 @@ func requireRows(t testing.TB, want, got []string, sql string) {
 	}
 	require.Len(t, got, len(want), sql)
 }
+
+// seeded returns a source of randomness.
+func (rowMaker) seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }
+
+// withSeed returns a maker of its own randomness.
+func (m rowMaker) withSeed(seed uint64) rowMaker { return rowMaker{m.seeded(seed)} }

@@ -189,6 +189,13 @@ static bool fill_column(void *info, void *out, fd_scan *s, fd_local *l, int col,
   return true;
 }
 
+// fill_empty makes the column that nobody reads a constant.
+static void fill_empty(void *vector) {
+  void *null = duckdb_create_null_value();
+  duckdb_vector_reference_value(vector, null);
+  duckdb_destroy_value(&null);
+}
+
 void fd_scan_next(void *info, void *out) {
   fd_scan *s = duckdb_function_get_init_data(info);
   fd_local *l = duckdb_function_get_local_init_data(info);
@@ -212,5 +219,6 @@ void fd_scan_next(void *info, void *out) {
   bool ok = true;
   for (int i = 0; ok && i < s->ncols; i++) ok = fill_column(info, out, s, l, i, &w);
   if (w.sel) duckdb_destroy_selection_vector(w.sel);
+  if (ok && s->empty >= 0) fill_empty(duckdb_data_chunk_get_vector(out, s->empty));
   if (ok) duckdb_data_chunk_set_size(out, w.count);
 }

@@ -179,14 +179,13 @@ func (b *bridge) bind(info bind.BindInfo) error {
 	if err != nil {
 		return err
 	}
+	addColumn(info, emptyColumn, sqlType{id: bind.TypeBoolean})
 	for _, f := range schema.Fields() {
 		t, err := sqlTypeOf(f.Type)
 		if err != nil {
 			t = sqlType{id: bind.TypeBlob}
 		}
-		l := t.logical()
-		bind.BindAddResultColumn(info, f.Name, l)
-		bind.DestroyLogicalType(&l)
+		addColumn(info, f.Name, t)
 	}
 	if x != nil {
 		src, err := x.source(table)
@@ -200,6 +199,17 @@ func (b *bridge) bind(info bind.BindInfo) error {
 	data := C.fd_bind_new(C.int64_t(table), C.uint64_t(conn))
 	bind.BindSetBindData(info, unsafe.Pointer(data), C.free)
 	return nil
+}
+
+// emptyColumn is the function's first column, before those of the table. Views leave it out. DuckDB reads the first
+// column of a function when it needs none, as for count(*); this one costs nothing.
+const emptyColumn = "flightd_empty"
+
+// addColumn adds a column to the function's result.
+func addColumn(info bind.BindInfo, name string, t sqlType) {
+	l := t.logical()
+	defer bind.DestroyLogicalType(&l)
+	bind.BindAddResultColumn(info, name, l)
 }
 
 // init starts the scan of one execution of one scan node.
@@ -222,15 +232,17 @@ func (b *bridge) init(info bind.InitInfo) error {
 // startScan opens the source's scan and hands its state to DuckDB, which frees it.
 func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema, x *execution) error {
 	var columns, places []int
+	empty := -1
 	for i := range int(bind.InitGetColumnCount(info)) {
 		c := uint64(bind.InitGetColumnIndex(info, bind.IdxT(i)))
-		if c == math.MaxUint64 { // the row id that count(*) asks for, and does not look at
-			continue
-		}
-		if c >= uint64(schema.NumFields()) {
+		switch {
+		case c == 0 || c == math.MaxUint64: // or the row id, which DuckDB makes up and does not look at
+			empty = i
+		case c > uint64(schema.NumFields()):
 			return fmt.Errorf("scan of table %d: column %d of %d", table, c, schema.NumFields())
+		default:
+			columns, places = append(columns, int(c-1)), append(places, i)
 		}
-		columns, places = append(columns, int(c)), append(places, i)
 	}
 	src, err := x.source(table)
 	if err != nil {
@@ -247,6 +259,7 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 		return err
 	}
 	cs := C.fd_scan_new(C.uintptr_t(cgo.NewHandle(sc)), b.conn.Ptr, C.int(len(columns)))
+	cs.empty = C.int64_t(empty)
 	out := unsafe.Slice(cs.out, max(len(columns), 1))
 	schemas := unsafe.Slice(cs.schemas, max(len(columns), 1))
 	for i, f := range sc.fields {

@@ -47,6 +47,9 @@ void *duckdb_data_chunk_get_vector(void *chunk, uint64_t column);
 void duckdb_data_chunk_set_size(void *chunk, uint64_t size);
 void duckdb_destroy_data_chunk(void **chunk);
 void duckdb_vector_reference_vector(void *to, void *from);
+void duckdb_vector_reference_value(void *to, void *value);
+void *duckdb_create_null_value(void);
+void duckdb_destroy_value(void **value);
 void *duckdb_create_selection_vector(uint64_t size);
 void duckdb_destroy_selection_vector(void *sel);
 uint32_t *duckdb_selection_vector_get_data_ptr(void *sel);
@@ -85,6 +88,7 @@ typedef struct {
   int ncols;
   uint64_t *out;  // per column, its place in the output chunk
   void **schemas; // per column, its converted Arrow schema
+  int64_t empty;  // place of the column that nobody reads, -1 = not asked for
 } fd_scan;
 
 fd_bind *fd_bind_new(int64_t table, uint64_t conn);

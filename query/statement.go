@@ -241,18 +241,19 @@ func (in *instance) extract(conn bind.Connection, sql string) (extraction, error
 	return x, in.check(message, sql)
 }
 
-// prepare prepares the i-th statement. The caller destroys it.
+// prepare prepares the i-th statement. The caller destroys it; after an error there is none.
 func (in *instance) prepare(conn bind.Connection, x extraction, i int, sql string) (bind.PreparedStatement, error) {
 	var ps bind.PreparedStatement
+	var err error
 	if bind.PrepareExtractedStatement(conn, x.list, bind.IdxT(i), &ps) == bind.StateError {
-		defer bind.DestroyPrepare(&ps)
-		return ps, in.check(bind.PrepareError(ps), sql)
+		err = in.check(bind.PrepareError(ps), sql)
+	} else if !allowed(bind.PreparedStatementType(ps), i < x.count-1) {
+		err = errorf(PermissionDenied, "statements of this kind are off for clients")
 	}
-	if !allowed(bind.PreparedStatementType(ps), i < x.count-1) {
-		defer bind.DestroyPrepare(&ps)
-		return ps, errorf(PermissionDenied, "statements of this kind are off for clients")
+	if err != nil {
+		bind.DestroyPrepare(&ps)
 	}
-	return ps, nil
+	return ps, err
 }
 
 // allowed is the second door behind classify: what DuckDB itself says the statement is. A PIVOT may create a

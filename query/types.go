@@ -211,7 +211,16 @@ func (t sqlType) arrow() arrow.DataType {
 // exact says whether a column of the Arrow type comes out of DuckDB in that very type, without our help.
 func exact(dt arrow.DataType) bool {
 	t, err := sqlTypeOf(dt)
-	return err == nil && arrow.TypeEqual(t.arrow(), dt)
+	return err == nil && sameType(t.arrow(), dt)
+}
+
+// sameType is arrow.TypeEqual that also looks at how the values of a list are called.
+func sameType(a, b arrow.DataType) bool {
+	if x, ok := a.(*arrow.FixedSizeListType); ok {
+		y, ok := b.(*arrow.FixedSizeListType)
+		return ok && x.Len() == y.Len() && x.ElemField().Equal(y.ElemField())
+	}
+	return arrow.TypeEqual(a, b)
 }
 
 // tableSQL writes the CREATE TABLE statement of a table that came as an Arrow schema.

@@ -1,0 +1,289 @@
+package query
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/offheap"
+)
+
+// scalarTypes are the types that a column, or the elements of a fixed-size list, can have.
+var scalarTypes = []arrow.DataType{
+	arrow.FixedWidthTypes.Boolean,
+	arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64,
+	arrow.PrimitiveTypes.Uint8, arrow.PrimitiveTypes.Uint16, arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64,
+	arrow.FixedWidthTypes.Float16, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
+	arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Date64,
+	arrow.FixedWidthTypes.Time32s, arrow.FixedWidthTypes.Time32ms, arrow.FixedWidthTypes.Time64us, arrow.FixedWidthTypes.Time64ns,
+	&arrow.TimestampType{Unit: arrow.Second}, &arrow.TimestampType{Unit: arrow.Millisecond},
+	&arrow.TimestampType{Unit: arrow.Microsecond}, &arrow.TimestampType{Unit: arrow.Nanosecond},
+	&arrow.TimestampType{Unit: arrow.Second, TimeZone: "UTC"}, &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: "Europe/Berlin"},
+	&arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "America/New_York"}, &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "Etc/UTC"},
+	&arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "UTC"}, &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "+05:30"},
+	arrow.FixedWidthTypes.Duration_s, arrow.FixedWidthTypes.Duration_ns,
+	&arrow.Decimal128Type{Precision: 4, Scale: 2}, &arrow.Decimal128Type{Precision: 9, Scale: 0},
+	&arrow.Decimal128Type{Precision: 18, Scale: 3}, &arrow.Decimal128Type{Precision: 38, Scale: 10},
+}
+
+// blobTypes are the types of variable length, and bytes of fixed length.
+var blobTypes = []arrow.DataType{
+	arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString, arrow.BinaryTypes.Binary, arrow.BinaryTypes.LargeBinary,
+	&arrow.FixedSizeBinaryType{ByteWidth: 16}, &arrow.FixedSizeBinaryType{ByteWidth: 3},
+}
+
+// allTypes are all types that a table can have.
+func allTypes() []arrow.DataType {
+	out := append(append([]arrow.DataType{}, scalarTypes...), blobTypes...)
+	for i, dt := range scalarTypes {
+		out = append(out, arrow.FixedSizeListOf(int32(1+i%5), dt))
+	}
+	return append(out, arrow.FixedSizeListOf(64, arrow.PrimitiveTypes.Uint8), arrow.FixedSizeListOf(2, arrow.BinaryTypes.LargeString),
+		arrow.FixedSizeListOf(3, &arrow.FixedSizeBinaryType{ByteWidth: 5}))
+}
+
+// randomArray makes n values with any bits that the type allows, and nulls.
+func randomArray(r *rand.Rand, dt arrow.DataType, n int) arrow.Array {
+	validity := memory.NewResizableBuffer(offheap.Default)
+	validity.Resize(int(bitutil.BytesForBits(int64(n))))
+	defer validity.Release()
+	nulls := 0
+	for i := range n {
+		if r.IntN(5) == 0 {
+			nulls++
+		} else {
+			bitutil.SetBit(validity.Bytes(), i)
+		}
+	}
+	if list, ok := dt.(*arrow.FixedSizeListType); ok {
+		child := randomArray(r, list.Elem(), n*int(list.Len()))
+		defer child.Release()
+		data := array.NewData(dt, n, []*memory.Buffer{validity}, []arrow.ArrayData{child.Data()}, nulls, 0)
+		defer data.Release()
+		return array.MakeFromData(data)
+	}
+	if fixed, ok := dt.(arrow.FixedWidthDataType); ok {
+		buf := memory.NewResizableBuffer(offheap.Default)
+		buf.Resize(max(n*fixed.BitWidth()/8, (n+7)/8))
+		defer buf.Release()
+		for i := range buf.Bytes() {
+			buf.Bytes()[i] = byte(r.Uint32())
+		}
+		limitValues(r, dt, buf.Bytes(), n)
+		data := array.NewData(dt, n, []*memory.Buffer{validity, buf}, nil, nulls, 0)
+		defer data.Release()
+		return array.MakeFromData(data)
+	}
+	b := array.NewBuilder(offheap.Default, dt)
+	defer b.Release()
+	for i := range n {
+		if !bitutil.BitIsSet(validity.Bytes(), i) {
+			b.AppendNull()
+			continue
+		}
+		text := rowMaker{r}.text()
+		switch b := b.(type) {
+		case array.StringLikeBuilder:
+			b.Append(text)
+		case *array.BinaryBuilder:
+			b.Append([]byte(text))
+		}
+	}
+	return b.NewArray()
+}
+
+// limitValues keeps values in the range that their type has by definition, or that SQL has for instants.
+func limitValues(r *rand.Rand, dt arrow.DataType, raw []byte, n int) {
+	switch t := dt.(type) {
+	case *arrow.Time32Type:
+		for i := range n {
+			arrow.Int32Traits.CastFromBytes(raw)[i] = r.Int32N(int32(86400 * 1_000_000_000 / int64(t.Unit.Multiplier())))
+		}
+	case *arrow.Time64Type:
+		for i := range n {
+			arrow.Int64Traits.CastFromBytes(raw)[i] = r.Int64N(86400 * 1_000_000_000 / int64(t.Unit.Multiplier()))
+		}
+	case *arrow.TimestampType:
+		for i := range n {
+			if t.TimeZone != "" && t.Unit < arrow.Microsecond {
+				arrow.Int64Traits.CastFromBytes(raw)[i] /= 1_000_000
+			}
+		}
+	case *arrow.Decimal128Type:
+		for i := range n {
+			v := decimal128.FromI64(r.Int64N(9999) - 5000)
+			if t.Precision > 20 {
+				v = decimal128.New(r.Int64N(1<<60)-1<<59, r.Uint64())
+			}
+			arrow.Decimal128Traits.CastFromBytes(raw)[i] = v
+		}
+	}
+}
+
+// rawCell writes the bits of a value.
+func rawCell(arr arrow.Array, row int) string {
+	if arr.IsNull(row) {
+		return "NULL"
+	}
+	switch a := arr.(type) {
+	case *array.FixedSizeList:
+		out := ""
+		from, to := a.ValueOffsets(row)
+		for i := from; i < to; i++ {
+			out += rawCell(a.ListValues(), int(i)) + ","
+		}
+		return out
+	case *array.Boolean:
+		return fmt.Sprint(a.Value(row))
+	case array.StringLike:
+		return fmt.Sprintf("%q", a.Value(row))
+	case interface{ Value(int) []byte }:
+		return fmt.Sprintf("%x", a.Value(row))
+	}
+	width := arr.DataType().(arrow.FixedWidthDataType).BitWidth() / 8
+	at := (arr.Data().Offset() + row) * width
+	return fmt.Sprintf("%x", arr.Data().Buffers()[1].Bytes()[at:at+width])
+}
+
+// typesTable makes a table with a column of each type.
+func typesTable(t *testing.T, s *memStore, name string, types []arrow.DataType, rows int) arrow.RecordBatch {
+	r := rand.New(rand.NewPCG(3, 4))
+	fields := []arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}
+	ids := array.NewInt64Builder(offheap.Default)
+	for i := range rows + 5 {
+		ids.Append(int64(i))
+	}
+	columns := []arrow.Array{ids.NewArray()}
+	for i, dt := range types {
+		fields = append(fields, arrow.Field{Name: fmt.Sprintf("c%d", i), Type: dt, Nullable: true})
+		columns = append(columns, randomArray(r, dt, rows+5))
+	}
+	whole := array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, int64(rows+5))
+	for _, c := range columns {
+		c.Release()
+	}
+	defer whole.Release()
+	rec := whole.NewSlice(5, int64(rows+5))
+	s.add(t, name, rec.Schema(), []string{"id"}, memMorsel{rec: rec})
+	return rec
+}
+
+// requireColumn compares a result's column with the table's, to the bit.
+func requireColumn(t *testing.T, rec, got arrow.RecordBatch, column int, at int, note string) {
+	t.Helper()
+	want := rec.Column(column)
+	require.True(t, arrow.TypeEqual(want.DataType(), got.Column(at).DataType()), "%s: %s came back as %s", note, want.DataType(), got.Column(at).DataType())
+	require.Equal(t, rec.NumRows(), got.NumRows(), note)
+	for row := range int(rec.NumRows()) {
+		require.Equal(t, rawCell(want, row), rawCell(got.Column(at), row), "%s: %s, row %d", note, want.DataType(), row)
+	}
+}
+
+// TestColumnsPassThrough asks for columns in ways that leave them as they are: they have the table's type and bits.
+func TestColumnsPassThrough(t *testing.T) {
+	s := &memStore{}
+	types := allTypes()
+	rec := typesTable(t, s, "x", types, 2100)
+	e := newTestEngine(t, s)
+
+	st, err := e.Prepare(t.Context(), nil, "SELECT * FROM x")
+	require.NoError(t, err)
+	for i, f := range rec.Schema().Fields() {
+		require.True(t, arrow.TypeEqual(f.Type, st.DatasetSchema().Field(i).Type), "prepared %s as %s", f.Type, st.DatasetSchema().Field(i).Type)
+	}
+	got := collectRows(t, e, "SELECT * FROM x ORDER BY id", nil)
+	for i := range rec.NumCols() {
+		requireColumn(t, rec, got, int(i), int(i), "*")
+	}
+	got.Release()
+	for i, dt := range types {
+		c := fmt.Sprintf("c%d", i)
+		for _, sql := range []string{
+			"SELECT $ FROM x ORDER BY id",
+			"SELECT a.$ FROM x a JOIN x b ON a.id = b.id WHERE a.id >= 0 ORDER BY b.id",
+			"WITH y AS MATERIALIZED (SELECT id, $ AS q FROM x) SELECT q FROM y ORDER BY id",
+			"SELECT $ FROM (SELECT id, $ FROM x GROUP BY id, $) ORDER BY id",
+			"SELECT v FROM (SELECT id, $ AS v FROM x WHERE id % 2 = 0 UNION ALL SELECT id, $ FROM x WHERE id % 2 = 1) ORDER BY id",
+			"SELECT $ FROM (SELECT *, row_number() OVER (ORDER BY id) AS n FROM x) ORDER BY n LIMIT 100000",
+			"SELECT x.$ FROM x WHERE EXISTS (SELECT 1 FROM x y WHERE y.id = x.id) ORDER BY id",
+		} {
+			if i%7 != len(sql)%7 && sql != "SELECT $ FROM x ORDER BY id" && exact(dt) {
+				continue
+			}
+			q := strings.ReplaceAll(sql, "$", c)
+			got := collectRows(t, e, q, nil)
+			requireColumn(t, rec, got, i+1, 0, q)
+			got.Release()
+		}
+	}
+}
+
+// TestComputedColumnsHaveDuckDBTypes checks that an expression over a column is not mistaken for the column.
+func TestComputedColumnsHaveDuckDBTypes(t *testing.T) {
+	s := &memStore{}
+	typesTable(t, s, "x", []arrow.DataType{
+		arrow.BinaryTypes.LargeString, arrow.FixedWidthTypes.Float16, &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "UTC"},
+		arrow.FixedWidthTypes.Date64, &arrow.FixedSizeBinaryType{ByteWidth: 16}, &arrow.TimestampType{Unit: arrow.Second, TimeZone: "UTC"},
+		arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64,
+	}, 100)
+	e := newTestEngine(t, s)
+	us := &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
+	for sql, want := range map[string]arrow.DataType{
+		"upper(c0)": arrow.BinaryTypes.String, "c1 + c1": arrow.PrimitiveTypes.Float32, "c3 + INTERVAL 1 DAY": &arrow.TimestampType{Unit: arrow.Microsecond},
+		"coalesce(c0, c6)": arrow.BinaryTypes.String, "max(c5)": us, "c4 || c4": arrow.BinaryTypes.Binary, "count(c2)": arrow.PrimitiveTypes.Int64,
+		"c2::TIMESTAMPTZ": us, "(SELECT c0 FROM x LIMIT 1)": arrow.BinaryTypes.String, "c0 COLLATE NOCASE": arrow.BinaryTypes.LargeString,
+		"min(c0)": arrow.BinaryTypes.String, "c7 + 1": arrow.PrimitiveTypes.Int64,
+	} {
+		rec, err := tryRows(e, "SELECT "+sql+" FROM x LIMIT 0", nil)
+		require.NoError(t, err, sql)
+		require.True(t, arrow.TypeEqual(want, rec.Schema().Field(0).Type), "%s is %s", sql, rec.Schema().Field(0).Type)
+		rec.Release()
+	}
+	rec := collectRows(t, e, "SELECT c0 AS v FROM x UNION ALL SELECT c6 FROM x", nil)
+	require.Equal(t, arrow.BinaryTypes.String, rec.Schema().Field(0).Type)
+	rec.Release()
+}
+
+// TestHalfFloatsAreExact converts every half float to a float and back.
+func TestHalfFloatsAreExact(t *testing.T) {
+	for h := range 1 << 16 {
+		back, ok := narrowBits(widenBits(uint16(h)))
+		require.True(t, ok)
+		require.Equal(t, uint16(h), back)
+	}
+	_, ok := narrowBits(0x3DCCCCCD) // 0.1
+	require.False(t, ok)
+}
+
+// TestColumnWithoutSQLType names the column that SQL cannot hold, and leaves the others usable.
+func TestColumnWithoutSQLType(t *testing.T) {
+	s := &memStore{}
+	typesTable(t, s, "x", []arrow.DataType{&arrow.Decimal256Type{Precision: 60, Scale: 2}, arrow.PrimitiveTypes.Int8}, 10)
+	e := newTestEngine(t, s)
+	collectRows(t, e, "SELECT id, c1 FROM x", nil).Release()
+	_, err := tryRows(e, "SELECT c0 FROM x", nil)
+	require.ErrorContains(t, err, `column "c0"`)
+	require.Equal(t, InvalidArgument, err.(*Error).Code)
+}
+
+// TestInstantsOutOfRange fails rather than wrapping around.
+func TestInstantsOutOfRange(t *testing.T) {
+	s := &memStore{}
+	b := array.NewTimestampBuilder(offheap.Default, &arrow.TimestampType{Unit: arrow.Second, TimeZone: "UTC"})
+	b.Append(1 << 62)
+	c := b.NewArray()
+	defer c.Release()
+	schema := arrow.NewSchema([]arrow.Field{{Name: "c", Type: c.DataType()}}, nil)
+	s.add(t, "x", schema, nil, memMorsel{rec: array.NewRecordBatch(schema, []arrow.Array{c}, 1)})
+	e := newTestEngine(t, s)
+	_, err := tryRows(e, "SELECT c FROM x", nil)
+	require.Error(t, err)
+}
