@@ -2,7 +2,6 @@ package flight
 
 import (
 	"context"
-	"errors"
 	"runtime/debug"
 
 	"google.golang.org/grpc"
@@ -76,7 +75,7 @@ func (s *Server) guard(ctx context.Context, method string, call func(context.Con
 		defer s.recovered(method, &err)
 		return call(ctx)
 	}()
-	if errors.Is(err, context.Canceled) {
+	if err != nil && codeOf(err) == codeOf(context.Canceled) {
 		err = cause(ctx, err)
 	}
 	return statusOf(err)
