@@ -7,6 +7,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 
 	"github.com/flightd/flightd/internal/offheap"
 )
@@ -60,4 +61,46 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 		})
 	}
+}
+
+// BenchmarkGet reads a query's result of two integers and a string.
+func BenchmarkGet(b *testing.B) {
+	h := serve(b)
+	ctx := context.Background()
+	info, err := h.client.sql.Execute(ctx, "SELECT range AS a, range * 2 AS b, 'a tag of some length' AS s FROM range(1000000)")
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := h.client.sql.DoGet(ctx, info.GetEndpoint()[0].GetTicket())
+		require.NoError(b, err)
+		rows := int64(0)
+		for r.Next() {
+			rows += r.RecordBatch().NumRows()
+		}
+		require.NoError(b, r.Err())
+		require.EqualValues(b, 1_000_000, rows)
+		r.Release()
+	}
+	b.ReportMetric(1e6*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	b.SetBytes(40_000_000)
+}
+
+// BenchmarkSend sends a batch of 1 MiB that is at hand.
+func BenchmarkSend(b *testing.B) {
+	record := events(b, false, 0, 32_000, "a tag of some length")
+	w := newSender(discard{}, record.Schema())
+	b.SetBytes(recordBytes(record))
+	b.ReportAllocs()
+	for b.Loop() {
+		require.NoError(b, w.send(record))
+	}
+}
+
+// discard is a stream that frees what it is given, as gRPC does when it has written it.
+type discard struct{ grpc.ServerStream }
+
+// SendMsg implements grpc.ServerStream.
+func (discard) SendMsg(m any) error {
+	m.(*outgoing).parts.Free()
+	return nil
 }
