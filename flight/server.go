@@ -41,12 +41,9 @@ const (
 	pingTimeout = 10 * time.Second
 	minPing     = 10 * time.Second
 
-	// handshakeTimeout is how long a new connection may take to say that it speaks HTTP/2. gRPC awaits such
-	// connections when it stops, so its own two minutes would outlast every grace.
+	// handshakeTimeout is how long a new connection may take to say that it speaks HTTP/2. gRPC's own two minutes
+	// would let a port scan hold its connections for long.
 	handshakeTimeout = 5 * time.Second
-
-	// helloWithin is how long a client may take to begin HTTP/2 after it connected.
-	helloWithin = 10 * time.Second
 
 	// failWithin is how long open streams have to end with a status of their own after the grace period, before
 	// their connections are cut.
@@ -129,7 +126,6 @@ func NewServer(o Options) (*Server, error) {
 		grpc.MaxRecvMsgSize(2*o.MaxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.ConnectionTimeout(helloWithin),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.ReadBufferSize(socketBytes), grpc.WriteBufferSize(socketBytes),
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(2*windowBytes),
