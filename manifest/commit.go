@@ -150,7 +150,7 @@ func (k *commit) syncForeign(ctx context.Context, base *Version) error {
 			names = append(names, path.Join(k.root, "data", file.Path))
 		}
 		if f.Deletion != nil {
-			names = append(names, path.Join(k.root, f.Deletion.path(f.ID)))
+			names = append(names, path.Join(k.root, f.Deletion.Path(f.ID)))
 		}
 	}
 	for i := range base.Indexes {
@@ -207,7 +207,7 @@ func (k *commit) discard(ctx context.Context, published *Version) {
 				continue
 			}
 		}
-		k.remove(ctx, d.file.path(fragment))
+		k.remove(ctx, d.file.Path(fragment))
 	}
 }
 

@@ -3,6 +3,7 @@ package manifest
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"path"
 
@@ -17,10 +18,15 @@ func (v *Version) Deletions(ctx context.Context, st object.Store, root string, f
 	if f.Deletion == nil {
 		return nil, nil
 	}
-	name := path.Join(root, f.Deletion.path(f.ID))
+	name := path.Join(root, f.Deletion.Path(f.ID))
 	b, err := st.Get(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("read deletions of fragment %d: %w", f.ID, err)
+	}
+	if want := f.Deletion.Checksum; want != 0 {
+		if got := crc32.Checksum(b, castagnoli); got != want {
+			return nil, corrupt(name, 0, "checksum is %08x, expected %08x", got, want)
+		}
 	}
 	var m *roaring.Bitmap
 	if f.Deletion.Kind == Array {
@@ -47,15 +53,16 @@ func (b *build) writeDeletion(ctx context.Context, f *Fragment, all *roaring.Bit
 		if sameDeletion(d.on, f.Deletion) {
 			return d.file, nil
 		}
-		b.remove(ctx, d.file.path(f.ID))
+		b.remove(ctx, d.file.Path(f.ID))
 		delete(b.deletions, f.ID)
 	}
-	d := &Deletion{Kind: Bitmap, ReadVersion: b.base.Number, ID: rand.Uint64(), Rows: int64(all.GetCardinality())}
 	data, err := all.ToBytes()
 	if err != nil {
 		return nil, fmt.Errorf("write deletions of fragment %d: %w", f.ID, err)
 	}
-	name := d.path(f.ID)
+	d := &Deletion{Kind: Bitmap, ReadVersion: b.base.Number, ID: rand.Uint64(), Rows: int64(all.GetCardinality()),
+		Checksum: crc32.Checksum(data, castagnoli)}
+	name := d.Path(f.ID)
 	w, err := b.st.Create(ctx, path.Join(b.root, name))
 	if err != nil {
 		return nil, fmt.Errorf("write deletions of fragment %d: %w", f.ID, err)

@@ -55,17 +55,21 @@ func TestDeletionFilesAreHeldAgainstTheManifest(t *testing.T) {
 	v := appendRows(t, st, root, createTable(t, st, root), "a.lance", 10)
 	v, err := Commit(ctx, st, root, v, Change{Delete: map[uint64]*roaring.Bitmap{0: roaring.BitmapOf(3, 5)}}, Options{})
 	require.NoError(t, err)
-	f := &v.Fragments[0]
 	for name, rows := range map[string]*roaring.Bitmap{
-		"too few": roaring.BitmapOf(3), "outside": roaring.BitmapOf(3, 10),
+		"too few": roaring.BitmapOf(3), "outside": roaring.BitmapOf(3, 10), "others": roaring.BitmapOf(3, 6),
 	} {
+		f := v.Fragments[0]
+		if name != "others" { // as other writers leave it: nothing but the manifest's count to hold it against
+			d := *f.Deletion
+			d.Checksum, f.Deletion = 0, &d
+		}
 		b, err := rows.ToBytes()
 		require.NoError(t, err)
-		require.NoError(t, st.Put(ctx, root+"/"+f.Deletion.path(f.ID), b))
-		_, err = v.Deletions(ctx, st, root, f)
+		require.NoError(t, st.Put(ctx, root+"/"+f.Deletion.Path(f.ID), b))
+		_, err = v.Deletions(ctx, st, root, &f)
 		var corrupt *object.CorruptError
 		require.ErrorAs(t, err, &corrupt, name)
-		require.Equal(t, root+"/"+f.Deletion.path(f.ID), corrupt.Name)
+		require.Equal(t, root+"/"+f.Deletion.Path(f.ID), corrupt.Name)
 	}
 }
 

@@ -53,7 +53,7 @@ func (f *Fragment) describe(b *bytes.Buffer) {
 		fmt.Fprintf(b, "  data/%s %d.%d, %d bytes, fields %v in columns %v\n", file.Path, file.Major, file.Minor, file.Bytes, file.Fields, file.Columns)
 	}
 	if f.Deletion != nil {
-		fmt.Fprintf(b, "  %s, %d rows deleted\n", f.Deletion.path(f.ID), f.Deletion.Rows)
+		fmt.Fprintf(b, "  %s, %d rows deleted\n", f.Deletion.Path(f.ID), f.Deletion.Rows)
 	}
 }
 

@@ -35,6 +35,9 @@
 //
 // The Manifest holds the offsets of the other two length words. The order of sections is a habit, not a rule.
 //
+// A deletion file that we wrote has its crc32c in the manifest, in field 2047 of its message, which other readers skip
+// and other writers drop.
+//
 // # A shard
 //
 // Below the folder of a shard lie

@@ -56,10 +56,12 @@ type Deletion struct {
 	ReadVersion, ID uint64
 	// Rows is how many rows are deleted.
 	Rows int64
+	// Checksum is the CRC32C of the file, 0 when its writer gave none.
+	Checksum uint32
 }
 
-// path returns where the deletion file of a fragment lies below the root of the table.
-func (d *Deletion) path(fragment uint64) string {
+// Path returns where the deletion file of a fragment lies below the root of the table.
+func (d *Deletion) Path(fragment uint64) string {
 	ext := "bin"
 	if d.Kind == Array {
 		ext = "arrow"
@@ -113,7 +115,7 @@ func deletionFromProto(p *lancepb.DataFragment) (*Deletion, error) {
 	if df.GetNumDeletedRows() > p.GetPhysicalRows() {
 		return nil, fmt.Errorf("%d of %d rows are deleted", df.GetNumDeletedRows(), p.GetPhysicalRows())
 	}
-	d := &Deletion{ReadVersion: df.GetReadVersion(), ID: df.GetId(), Rows: int64(df.GetNumDeletedRows())}
+	d := &Deletion{ReadVersion: df.GetReadVersion(), ID: df.GetId(), Rows: int64(df.GetNumDeletedRows()), Checksum: df.GetFlightdCrc32C()}
 	switch df.GetFileType() {
 	case lancepb.DeletionKind_BITMAP:
 		d.Kind = Bitmap
@@ -148,6 +150,7 @@ func (f *Fragment) withDeletion(d *Deletion) *lancepb.DataFragment {
 	p := proto.CloneOf(f.raw)
 	p.DeletionFile = &lancepb.DeletionFile{
 		FileType: lancepb.DeletionKind_BITMAP, ReadVersion: d.ReadVersion, Id: d.ID, NumDeletedRows: uint64(d.Rows),
+		FlightdCrc32C: &d.Checksum,
 	}
 	return p
 }

@@ -45,7 +45,7 @@ func namedFiles(v *Version) []string {
 			names = append(names, path.Join("data", file.Path))
 		}
 		if f.Deletion != nil {
-			names = append(names, f.Deletion.path(f.ID))
+			names = append(names, f.Deletion.Path(f.ID))
 		}
 	}
 	for i := range v.Indexes {

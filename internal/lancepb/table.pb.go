@@ -686,8 +686,10 @@ type DeletionFile struct {
 	Id             uint64                 `protobuf:"varint,3,opt,name=id,proto3" json:"id,omitempty"`
 	NumDeletedRows uint64                 `protobuf:"varint,4,opt,name=num_deleted_rows,json=numDeletedRows,proto3" json:"num_deleted_rows,omitempty"`
 	BaseId         *uint32                `protobuf:"varint,7,opt,name=base_id,json=baseId,proto3,oneof" json:"base_id,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// CRC32C of the file. It is ours: other readers skip it, and writers who do not know it drop it.
+	FlightdCrc32C *uint32 `protobuf:"fixed32,2047,opt,name=flightd_crc32c,json=flightdCrc32c,proto3,oneof" json:"flightd_crc32c,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeletionFile) Reset() {
@@ -751,6 +753,13 @@ func (x *DeletionFile) GetNumDeletedRows() uint64 {
 func (x *DeletionFile) GetBaseId() uint32 {
 	if x != nil && x.BaseId != nil {
 		return *x.BaseId
+	}
+	return 0
+}
+
+func (x *DeletionFile) GetFlightdCrc32C() uint32 {
+	if x != nil && x.FlightdCrc32C != nil {
+		return *x.FlightdCrc32C
 	}
 	return 0
 }
@@ -831,15 +840,17 @@ const file_internal_lancepb_table_proto_rawDesc = "" +
 	"\x0ffile_size_bytes\x18\x06 \x01(\x04R\rfileSizeBytes\x12\x1c\n" +
 	"\abase_id\x18\a \x01(\rH\x00R\x06baseId\x88\x01\x01B\n" +
 	"\n" +
-	"\b_base_id\"\xcd\x01\n" +
+	"\b_base_id\"\x8d\x02\n" +
 	"\fDeletionFile\x126\n" +
 	"\tfile_type\x18\x01 \x01(\x0e2\x19.lance.table.DeletionKindR\bfileType\x12!\n" +
 	"\fread_version\x18\x02 \x01(\x04R\vreadVersion\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\x04R\x02id\x12(\n" +
 	"\x10num_deleted_rows\x18\x04 \x01(\x04R\x0enumDeletedRows\x12\x1c\n" +
-	"\abase_id\x18\a \x01(\rH\x00R\x06baseId\x88\x01\x01B\n" +
+	"\abase_id\x18\a \x01(\rH\x00R\x06baseId\x88\x01\x01\x12+\n" +
+	"\x0eflightd_crc32c\x18\xff\x0f \x01(\aH\x01R\rflightdCrc32c\x88\x01\x01B\n" +
 	"\n" +
-	"\b_base_id*+\n" +
+	"\b_base_idB\x11\n" +
+	"\x0f_flightd_crc32c*+\n" +
 	"\fDeletionKind\x12\x0f\n" +
 	"\vARROW_ARRAY\x10\x00\x12\n" +
 	"\n" +
