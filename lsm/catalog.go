@@ -56,7 +56,7 @@ type catalog struct {
 	Dropped []tableEntry `json:"dropped,omitempty"`
 }
 
-// ddl is the body of a DDL record, as JSON; exactly one field is set.
+// ddl is the body of a DDL record, as JSON. With both fields the new table takes the place of the old.
 type ddl struct {
 	Create *tableEntry `json:"create,omitempty"`
 	Drop   uint64      `json:"drop,omitempty"`
@@ -65,18 +65,16 @@ type ddl struct {
 // apply adds the effect of a DDL record.
 func (c *catalog) apply(lsn LSN, d ddl) {
 	c.LSN = lsn
-	switch {
-	case d.Create != nil:
+	c.Tables = slices.DeleteFunc(c.Tables, func(t tableEntry) bool {
+		gone := t.Incarnation == d.Drop
+		if gone && d.Create == nil { // else its folder is the new table's
+			c.Dropped = append(c.Dropped, t)
+		}
+		return gone
+	})
+	if d.Create != nil {
 		c.Tables = append(c.Tables, *d.Create)
 		c.LastIncarnation = max(c.LastIncarnation, d.Create.Incarnation)
-	case d.Drop != 0:
-		c.Tables = slices.DeleteFunc(c.Tables, func(t tableEntry) bool {
-			gone := t.Incarnation == d.Drop
-			if gone {
-				c.Dropped = append(c.Dropped, t)
-			}
-			return gone
-		})
 	}
 }
 

@@ -240,6 +240,88 @@ func TestWritersWaitForMemory(t *testing.T) {
 	require.Positive(t, stalls, "the test wrote too little to fill the memory")
 }
 
+// TestStageIsSeenWhole commits stages of several batches, in memory and spilled, while others read: the rows of one
+// stage are seen all or not at all.
+func TestStageIsSeenWhole(t *testing.T) {
+	for name, stageBytes := range map[string]int64{"memory": 1 << 20, "spilled": 4 << 10} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			db, err := Open(ctx, Options{Dir: t.TempDir(), StageBytes: stageBytes})
+			require.NoError(t, err)
+			defer func() { require.NoError(t, db.Close()) }()
+			table := createTest(t, db, "s", writesSchema)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for seq := range int64(30) {
+					if err := commitStage(ctx, table, seq); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}()
+			for running := true; running; {
+				select {
+				case <-done:
+					running = false
+				default:
+				}
+				seen := map[int64]bool{}
+				for _, w := range readWrites(t, db, "s") {
+					seen[w[1]] = true
+				}
+				require.LessOrEqual(t, len(seen), 1, "a part of a stage is visible")
+			}
+			require.Len(t, readWrites(t, db, "s"), 1000)
+		})
+	}
+}
+
+// commitStage writes the same 1,000 keys in ten batches of one stage.
+func commitStage(ctx context.Context, table *Table, seq int64) error {
+	stage := table.Stage()
+	defer stage.Abort()
+	for b := range int64(10) {
+		keys := make([]int64, 100)
+		for i := range keys {
+			keys[i] = b*100 + int64(i)
+		}
+		rec := writesBatch(table.Schema(), 0, seq, keys)
+		err := stage.Put(ctx, Batch{Record: rec})
+		rec.Release()
+		if err != nil {
+			return err
+		}
+	}
+	_, err := stage.Commit(ctx)
+	return err
+}
+
+// TestModifyKeepsOthersOut has several goroutines increment the same counter by reading and writing it.
+func TestModifyKeepsOthersOut(t *testing.T) {
+	ctx := context.Background()
+	db := openTest(t, t.TempDir())
+	defer func() { require.NoError(t, db.Close()) }()
+	table := createTest(t, db, "c", writesSchema)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 25 {
+				err := table.Modify(ctx, func(ctx context.Context, snap *Snapshot, stage *Stage) error {
+					rec := writesBatch(table.Schema(), 0, readWritesAt(t, snap, "c")[1][1]+1, []int64{1})
+					defer rec.Release()
+					return stage.Put(ctx, Batch{Record: rec})
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, int64(100), readWrites(t, db, "c")[1][1])
+}
+
 // TestDropWhileWriting drops a table that others write and read: they end with ErrTableNotFound or a whole answer.
 func TestDropWhileWriting(t *testing.T) {
 	ctx := context.Background()

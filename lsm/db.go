@@ -48,6 +48,9 @@ type DB struct {
 	end  context.CancelFunc
 	done sync.WaitGroup
 
+	// atomicEnd is the end of the last records that become visible together. It belongs to the log goroutine.
+	atomicEnd LSN
+
 	counters counters
 }
 

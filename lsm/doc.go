@@ -13,6 +13,11 @@
 // the shard's flusher writes it as a generation, publishes it in the shard's manifest, and the log is trimmed.
 // Optimize merges generations into the base in one commit to the table's manifest.
 //
+// A Stage is batches of one table that take effect together. Small ones stay in memory and go to the log as one group,
+// whose records readers get at once; larger ones are written as generations that no manifest names, and one commit of
+// the shard's manifest, behind everything that came before, publishes them all. A stage can make its table, too: the
+// log's DDL record is then what brings it, and its folder moves to its place.
+//
 // # On disk
 //
 //	DATA/NAME.lance/                       the table: a Lance dataset (package manifest)
@@ -21,6 +26,7 @@
 //	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/_pk_index/  BTREE from key to row (package btree)
 //	DATA/_flightd/wal/                     the log (package wal)
 //	DATA/_flightd/catalog.json             checkpoint of the catalog
+//	DATA/_flightd/stage/N.lance/           the table with incarnation N while a stage makes it
 //	DATA/_flightd/LOCK, format, tmp/       owner, layout of the folder, scratch files
 //
 // Letters, digits, '-', '_' and '.' of a table's name stand for themselves in its folder's name (the first may be

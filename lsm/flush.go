@@ -78,7 +78,8 @@ func (s *shard) flush(ctx context.Context, m *memtable) error {
 		return fmt.Errorf("flush: wait for the log: %w", err)
 	}
 	number := s.man.CurrentGeneration
-	meta, err := writeGeneration(ctx, s.db.st, s.table, number, m)
+	meta, err := writeGeneration(ctx, s.db.st, s.table, m)
+	meta.Number = number
 	if err != nil {
 		// The next attempt has a folder of its own, and a full disk has no room for the rest of this one.
 		s.discard(ctx, path.Join(s.dir, meta.Path))

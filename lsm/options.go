@@ -13,6 +13,7 @@ const (
 	minMemory            = 64 << 20
 	defaultMemtableBytes = 64 << 20
 	defaultSegmentBytes  = 64 << 20
+	defaultStageBytes    = 32 << 20
 )
 
 // Options configures a DB. The zero value of each field but Dir is its default.
@@ -27,6 +28,8 @@ type Options struct {
 	MemtableBytes int64
 	// SegmentBytes is the size of a log segment. Default 64 MiB.
 	SegmentBytes int64
+	// StageBytes is what a stage holds in memory before it spills. Default 32 MiB.
+	StageBytes int64
 	// Temp is a local folder for scratch files; what is in it is removed at Open. Default Dir/_flightd/tmp.
 	Temp string
 	// Logger receives what an operator should know. Default: nothing is logged.
@@ -83,6 +86,9 @@ func (o *Options) validate() error {
 	o.MemtableBytes = min(o.MemtableBytes, o.Memory/4)
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = defaultSegmentBytes
+	}
+	if o.StageBytes == 0 {
+		o.StageBytes = defaultStageBytes
 	}
 	if o.Temp == "" {
 		o.Temp = filepath.Join(o.Dir, systemFolder, "tmp")

@@ -51,6 +51,9 @@ func (db *DB) recover(ctx context.Context) error {
 	if r.ddl {
 		db.checkpoint(ctx)
 	}
+	if err := db.removeUnborn(ctx); err != nil {
+		return err
+	}
 	db.log, err = wal.Open(wal.Options{Dir: dir, End: end, After: db.highestLSN(), SegmentBytes: db.opt.SegmentBytes,
 		Appended: db.appended, Durable: db.marks.sync, Poisoned: db.poisoned, Logger: db.logger})
 	if err != nil {
@@ -75,10 +78,16 @@ func (db *DB) highestLSN() LSN {
 // appended is called by the log goroutine with each group it wrote.
 func (db *DB) appended(recs []*wal.Record) {
 	for _, r := range recs {
-		if p, ok := r.Value.(*put); ok {
-			db.marks.dispatch(p.shard, r.LSN)
-			p.shard.enqueue(r.LSN, p)
+		p, ok := r.Value.(*put)
+		if !ok {
+			continue
 		}
+		if p.atomic > 1 && r.LSN > db.atomicEnd { // the first of them; the others follow in the same group
+			db.atomicEnd = r.LSN + LSN(p.atomic) - 1
+			db.marks.together(r.LSN, db.atomicEnd)
+		}
+		db.marks.dispatch(p.shard, r.LSN)
+		p.shard.enqueue(r.LSN, p)
 	}
 }
 
@@ -131,20 +140,20 @@ func (r *replay) change(rec *wal.Record) error {
 	}
 	r.ddl = true
 	r.db.cat.apply(rec.LSN, d)
-	if d.Create != nil {
-		t, err := newTable(r.db, *d.Create)
-		if err != nil {
-			return err
-		}
-		r.tables[d.Create.Incarnation] = t
-		return r.db.openTable(r.ctx, t)
-	}
 	if t := r.tables[d.Drop]; t != nil {
 		r.db.forget(t)
 		t.shard.close()
 		delete(r.tables, d.Drop)
 	}
-	return r.db.removeDropped(r.ctx)
+	if d.Create == nil {
+		return r.db.removeDropped(r.ctx)
+	}
+	t, err := newTable(r.db, *d.Create)
+	if err != nil {
+		return err
+	}
+	r.tables[d.Create.Incarnation] = t
+	return r.db.openTable(r.ctx, t)
 }
 
 // batch puts a batch back into its memtable, unless its table is gone or a generation has it.
@@ -207,14 +216,13 @@ func (r *replay) decode(t *Table, rec *wal.Record) (*put, error) {
 // openTable opens a table's dataset and shard, and makes what is missing of them, so that it can be called again
 // after a crash in its middle. Then readers see the table; its shard does not run yet.
 func (db *DB) openTable(ctx context.Context, t *Table) error {
+	if err := db.moveIn(ctx, t); err != nil {
+		return err
+	}
 	s := newShard(db, t)
 	v, err := manifest.Latest(ctx, db.st, t.root, manifest.Options{Warn: s.warn})
 	if errors.Is(err, object.ErrNotExist) {
-		o := manifest.CreateOptions{}
-		if t.codec != nil {
-			o.Shards = 1
-		}
-		v, err = manifest.Create(ctx, db.st, t.root, t.lance, o)
+		v, err = s.createDataset(ctx)
 	}
 	if err != nil {
 		return err
@@ -244,6 +252,15 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 	db.version.Add(1)
 	db.moment.Unlock()
 	return nil
+}
+
+// createDataset makes the first version of a table, without rows.
+func (s *shard) createDataset(ctx context.Context) (*manifest.Version, error) {
+	o := manifest.CreateOptions{}
+	if s.table.codec != nil {
+		o.Shards = 1
+	}
+	return manifest.Create(ctx, s.db.st, s.table.root, s.table.lance, o)
 }
 
 // forget takes a table off the list.

@@ -21,7 +21,7 @@ import (
 // TestScenarios runs the files of testdata/scenarios. Their commands are methods of scenario, described there.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
-		s := &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}}
+		s := &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
 		s.open()
 		defer s.close()
 		datadriven.RunTest(t, path, s.run)
@@ -34,11 +34,12 @@ type scenario struct {
 	dir       string
 	db        *DB
 	snapshots map[string]*Snapshot
+	stages    map[string]*Stage
 	crashes   int
 }
 
 func (s *scenario) open() {
-	db, err := Open(context.Background(), Options{Dir: s.dir, SegmentBytes: 1 << 20})
+	db, err := Open(context.Background(), Options{Dir: s.dir, SegmentBytes: 1 << 20, StageBytes: 250})
 	require.NoError(s.t, err)
 	s.db = db
 }
@@ -48,6 +49,7 @@ func (s *scenario) close() {
 		x.Release()
 	}
 	clear(s.snapshots)
+	clear(s.stages)
 	require.NoError(s.t, s.db.Close())
 }
 
@@ -82,6 +84,14 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	case "release": // release NAME
 		s.snapshots[name].Release()
 		delete(s.snapshots, name)
+	case "stage": // stage NAME [new | replace]: begins a stage; of a new table the input is the schema
+		err = s.stage(ctx, name, d)
+	case "stage-put": // stage-put NAME [deletes]: the input is rows
+		err = s.stagePut(ctx, name, d.HasArg("deletes"), d.Input)
+	case "commit": // commit NAME
+		_, err = s.stages[name].Commit(ctx)
+	case "abort": // abort NAME
+		s.stages[name].Abort()
 	case "tables":
 		out = ""
 		for _, t := range s.db.Tables() {
@@ -138,6 +148,35 @@ func (s *scenario) insert(ctx context.Context, name, text string) error {
 	defer rec.Release()
 	_, err = t.Insert(ctx, rec)
 	return err
+}
+
+func (s *scenario) stage(ctx context.Context, name string, d *datadriven.TestData) error {
+	if !d.HasArg("new") && !d.HasArg("replace") {
+		t, err := s.db.Table(TableName{Name: name})
+		if err == nil {
+			s.stages[name] = t.Stage()
+		}
+		return err
+	}
+	as, err := rows.Schema(d.Input)
+	if err != nil {
+		return err
+	}
+	st, err := s.db.StageTable(ctx, TableDef{Name: TableName{Name: name}, Schema: as}, d.HasArg("replace"))
+	if err == nil {
+		s.stages[name] = st
+	}
+	return err
+}
+
+func (s *scenario) stagePut(ctx context.Context, name string, deletes bool, text string) error {
+	st := s.stages[name]
+	rec, err := rows.Parse(st.Table().recordSchema(deletes), text)
+	if err != nil {
+		return err
+	}
+	defer rec.Release()
+	return st.Put(ctx, Batch{Record: rec})
 }
 
 func (s *scenario) scan(ctx context.Context, name string, d *datadriven.TestData) (string, error) {

@@ -73,13 +73,18 @@ func (s *shard) start() {
 	s.poke(s.work)
 }
 
-// close ends both goroutines, waits for them and lets the layers go. What is in memtables stays in the log.
-func (s *shard) close() {
+// halt ends both goroutines and waits for them; readers still have the layers.
+func (s *shard) halt() {
 	s.cancel()
 	s.done.Wait()
 	for _, q := range s.take() {
 		q.put.drop(s.table)
 	}
+}
+
+// close halts the shard and lets the layers go. What is in memtables stays in the log.
+func (s *shard) close() {
+	s.halt()
 	s.db.moment.Lock()
 	set := s.set.Swap(nil)
 	s.db.moment.Unlock()

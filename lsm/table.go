@@ -176,13 +176,37 @@ func (t *Table) Put(ctx context.Context, b Batch) (LSN, error) {
 	if b.Record.NumRows() == 0 {
 		return LSN(t.last.Load()), nil
 	}
-	p, err := t.newPut(ctx, b)
+	p, err := t.admit(ctx, b)
 	if err != nil {
 		return 0, err
 	}
 	t.writes.RLock()
 	defer t.writes.RUnlock()
 	return t.appendLocked(ctx, p)
+}
+
+// admit checks a batch, waits for the memory that it takes and returns it as a put.
+func (t *Table) admit(ctx context.Context, b Batch) (*put, error) {
+	if err := t.check(b.Record); err != nil {
+		return nil, err
+	}
+	bytes := b.bytes()
+	if err := t.db.budget.acquire(ctx, bytes); err != nil {
+		return nil, fmt.Errorf("table %q: wait for memory: %w", t.name, err)
+	}
+	p, err := t.newPut(b)
+	if err != nil {
+		t.db.budget.release(bytes)
+	}
+	return p, err
+}
+
+// bytes returns the memory that a batch takes.
+func (b *Batch) bytes() int64 {
+	if b.Meta != nil {
+		return int64(len(b.Body))
+	}
+	return recordBytes(b.Record)
 }
 
 // put is a batch on its way to the log and from there to the memtable.
@@ -194,26 +218,17 @@ type put struct {
 	// meta and body are what is logged, tombstones says whether it has the column.
 	tombstones bool
 	meta, body []byte
+	// atomic is the number of records that become visible together, this one among them; 0 means only this.
+	atomic int
 }
 
-// newPut checks a batch and takes memory for it. Nothing of it is shared with the caller's Go heap afterwards.
-func (t *Table) newPut(ctx context.Context, b Batch) (*put, error) {
-	if err := t.check(b.Record); err != nil {
-		return nil, err
-	}
-	bytes := int64(len(b.Body))
-	if b.Meta == nil {
-		bytes = recordBytes(b.Record)
-	}
-	if err := t.db.budget.acquire(ctx, bytes); err != nil {
-		return nil, fmt.Errorf("table %q: wait for memory: %w", t.name, err)
-	}
-	p := &put{shard: t.shard, bytes: bytes, meta: b.Meta, body: b.Body, tombstones: int(b.Record.NumCols()) > t.schema.NumFields()}
+// newPut returns a batch that was checked as a put, which shares nothing with the caller's Go heap.
+func (t *Table) newPut(b Batch) (*put, error) {
+	p := &put{shard: t.shard, bytes: b.bytes(), meta: b.Meta, body: b.Body, tombstones: int(b.Record.NumCols()) > t.schema.NumFields()}
 	rec := b.Record
 	if b.Meta == nil {
 		var err error
 		if rec, err = t.own(p, b.Record); err != nil {
-			t.db.budget.release(bytes)
 			return nil, err
 		}
 		defer rec.Release()
@@ -246,7 +261,7 @@ func (t *Table) recordSchema(tombstones bool) *arrow.Schema {
 	return arrow.NewSchema(append(slices.Clone(t.schema.Fields()), tombstoneField), nil)
 }
 
-// drop gives back what newPut took, for a batch that did not reach the log.
+// drop lets go of a batch that did not reach the log, and of its memory.
 func (p *put) drop(t *Table) {
 	p.rec.Release()
 	if p.tombs != nil {
@@ -305,22 +320,45 @@ func (t *Table) appendLocked(ctx context.Context, p *put) (LSN, error) {
 		p.drop(t)
 		return 0, fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
 	}
-	rec := &wal.Record{
-		Kind: wal.Batch, Shard: t.entry.Shard, Incarnation: t.entry.Incarnation, Schema: 1, Rows: uint32(p.rec.NumRows()),
-		Body: [][]byte{batchPrefix(p.tombstones, len(p.meta)), p.meta, p.body}, Value: p,
-	}
+	rec := t.record(p)
 	lsn, err := t.db.log.Append(ctx, rec)
 	if err != nil {
 		p.drop(t)
-		return 0, fmt.Errorf("table %q: log batch: %w", t.name, err)
+		return 0, fmt.Errorf("table %q: log batch: %w", t.name, logError(err))
 	}
+	t.accepted(lsn, []*wal.Record{rec})
+	return lsn, nil
+}
+
+// logError adds to an error of the log what it means for the DB.
+func logError(err error) error {
+	switch {
+	case errors.Is(err, wal.ErrClosed):
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	case errors.Is(err, wal.ErrPoisoned):
+		return fmt.Errorf("%w: %w", ErrPoisoned, err)
+	}
+	return err
+}
+
+// record returns the log record of a put.
+func (t *Table) record(p *put) *wal.Record {
+	return &wal.Record{
+		Kind: wal.Batch, Shard: t.entry.Shard, Incarnation: t.entry.Incarnation, Schema: 1, Rows: uint32(p.rec.NumRows()),
+		Body: [][]byte{batchPrefix(p.tombstones, len(p.meta)), p.meta, p.body}, Value: p,
+	}
+}
+
+// accepted notes that records of the table are in the log, the last of them at an LSN.
+func (t *Table) accepted(lsn LSN, recs []*wal.Record) {
 	for old := t.last.Load(); old < uint64(lsn) && !t.last.CompareAndSwap(old, uint64(lsn)); old = t.last.Load() {
 	}
 	c := &t.db.counters
-	c.batches.Add(1)
-	c.rows.Add(int64(rec.Rows))
-	c.bytes.Add(p.bytes)
-	return lsn, nil
+	c.batches.Add(int64(len(recs)))
+	for _, r := range recs {
+		c.rows.Add(int64(r.Rows))
+		c.bytes.Add(r.Value.(*put).bytes)
+	}
 }
 
 // Insert writes rows whose keys must not be stored yet, waits until they are durable and visible, and returns
@@ -329,7 +367,7 @@ func (t *Table) Insert(ctx context.Context, rec arrow.RecordBatch) (int64, error
 	if rec.NumRows() == 0 {
 		return 0, nil
 	}
-	p, err := t.newPut(ctx, Batch{Record: rec})
+	p, err := t.admit(ctx, Batch{Record: rec})
 	if err != nil {
 		return 0, err
 	}

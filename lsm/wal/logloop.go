@@ -71,7 +71,7 @@ func (l *Local) makeRoom(queued []*call) (int, error) {
 	for _, c := range queued {
 		records += len(c.recs)
 	}
-	if l.next.N()+uint64(records) > l.env.maxCount {
+	if l.next.N()+uint64(records)-1 > l.env.maxCount {
 		if err := l.startEpoch(l.next.Epoch() + 1); err != nil {
 			return 1, err
 		}

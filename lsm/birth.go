@@ -1,0 +1,183 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
+)
+
+// stageFolder holds the datasets of tables that are being made, each under its incarnation. The log's DDL record
+// brings such a table into the catalog; then its folder moves to the table's place, at once or at the next Open.
+const stageFolder = systemFolder + "/stage"
+
+// birth is a table that a stage makes.
+type birth struct {
+	entry tableEntry
+	// replace allows that a table of the name exists; the new one takes its place.
+	replace bool
+}
+
+// stageRoot returns the folder of a table that is being made.
+func stageRoot(incarnation uint64) string {
+	return stageFolder + "/" + strconv.FormatUint(incarnation, 10) + ".lance"
+}
+
+// StageTable begins a stage that makes its table: Commit brings both at once. With replace it takes the place of a
+// table of the same name, if there is one then; without, that is ErrTableExists.
+func (db *DB) StageTable(ctx context.Context, d TableDef, replace bool) (*Stage, error) {
+	db.ddl.Lock()
+	defer db.ddl.Unlock()
+	if err := db.refuseTaken(d.Name, replace); err != nil {
+		return nil, err
+	}
+	db.cat.LastIncarnation++
+	e, err := newTableEntry(d, db.cat.LastIncarnation)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTable(db, e)
+	if err != nil {
+		return nil, err
+	}
+	t.root = stageRoot(e.Incarnation)
+	s := newShard(db, t)
+	if err := s.found(ctx); err != nil {
+		return nil, fmt.Errorf("stage table %q: %w", d.Name, err)
+	}
+	t.shard = s
+	return &Stage{table: t, born: &birth{entry: e, replace: replace}}, nil
+}
+
+// refuseTaken returns ErrTableExists for a name that is in use, unless it may be replaced.
+func (db *DB) refuseTaken(n TableName, replace bool) error {
+	_, err := db.Table(n)
+	switch {
+	case err == nil && replace, errors.Is(err, ErrTableNotFound):
+		return nil
+	case err == nil:
+		return fmt.Errorf("table %q: %w", n, ErrTableExists)
+	}
+	return err
+}
+
+// found makes the dataset and the shard of a table that has none.
+func (s *shard) found(ctx context.Context) error {
+	if _, err := s.createDataset(ctx); err != nil {
+		return err
+	}
+	var err error
+	s.man, err = manifest.ClaimShard(ctx, s.db.st, s.dir, s.id, true, manifest.Options{Warn: s.warn})
+	return err
+}
+
+// bear commits a stage that makes its table.
+func (db *DB) bear(ctx context.Context, s *Stage) (LSN, error) {
+	if err := s.complete(ctx); err != nil {
+		return 0, err
+	}
+	old, err := db.Table(s.table.name)
+	if err == nil {
+		old.writes.Lock()
+		defer old.writes.Unlock()
+	}
+	defer db.poke()
+	db.ddl.Lock()
+	defer db.ddl.Unlock()
+	if now, _ := db.Table(s.table.name); now != old || old != nil && old.dropped {
+		return 0, fmt.Errorf("table %q: %w: %w", s.table.name, ErrTableExists, errStageName)
+	}
+	if err := errors.Join(db.refuseTaken(s.table.name, s.born.replace), db.removeDropped(ctx)); err != nil {
+		return 0, err
+	}
+	return db.place(ctx, s, old)
+}
+
+// complete writes what the stage still has in memory and lists all generations in its shard's manifest.
+func (s *Stage) complete(ctx context.Context) error {
+	if len(s.puts) > 0 {
+		if err := s.spill(ctx); err != nil {
+			return err
+		}
+	}
+	sh := s.table.shard
+	man, err := sh.man.Commit(ctx, sh.db.st, sh.dir, func(n *manifest.Shard) {
+		for i, g := range s.spilled {
+			g.Number = n.CurrentGeneration + uint64(i)
+			n.Generations = append(n.Generations, g)
+		}
+		n.CurrentGeneration += uint64(len(s.spilled))
+	})
+	if err != nil {
+		return fmt.Errorf("table %q: %w", s.table.name, err)
+	}
+	sh.man = man
+	return nil
+}
+
+// place logs the new table, moves its folder and lets readers have it instead of old, which may be nil. REQUIRES:
+// db.ddl is held, and old.writes for writing.
+func (db *DB) place(ctx context.Context, s *Stage, old *Table) (LSN, error) {
+	d := ddl{Create: &s.born.entry}
+	if old != nil {
+		if err := db.Wait(ctx, LSN(old.last.Load())); err != nil {
+			return 0, err
+		}
+		d.Drop = old.entry.Incarnation
+	}
+	if err := db.logDDL(ctx, d); err != nil {
+		return 0, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	s.spilled, s.born = nil, nil // they belong to the table now
+	if old != nil {
+		old.dropped = true
+		old.shard.halt()
+	}
+	t, err := newTable(db, *d.Create)
+	if err == nil {
+		err = db.openTable(ctx, t)
+	}
+	if old != nil {
+		old.shard.close()
+	}
+	if err != nil {
+		if old != nil {
+			db.forget(old)
+		}
+		return 0, fmt.Errorf("open new table %q: %w; restart flightd", s.table.name, err)
+	}
+	t.shard.start()
+	return db.cat.LSN, nil
+}
+
+// unborn removes what a stage that is given up had made.
+func (db *DB) unborn(s *Stage) {
+	s.table.shard.discard(context.Background(), s.table.root)
+}
+
+// moveIn brings the folder of a table that was made by a stage to its place, whatever lies there.
+func (db *DB) moveIn(ctx context.Context, t *Table) error {
+	from := stageRoot(t.entry.Incarnation)
+	if _, err := db.st.Stat(ctx, from); errors.Is(err, object.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if err := db.st.DeleteAll(ctx, t.root); err != nil {
+		return err
+	}
+	if err := os.Rename(filepath.Join(db.opt.Dir, from), filepath.Join(db.opt.Dir, t.root)); err != nil {
+		return fmt.Errorf("move new table into place: %w", err)
+	}
+	return errors.Join(db.st.SyncDirs(ctx, t.root), db.st.SyncDirs(ctx, from))
+}
+
+// removeUnborn removes the folders of tables that were being made when the process ended. REQUIRES: the tables of
+// the catalog, that of the log included, have moved theirs away.
+func (db *DB) removeUnborn(ctx context.Context) error { return db.st.DeleteAll(ctx, stageFolder) }

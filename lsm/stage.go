@@ -1,0 +1,279 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/flightd/flightd/lsm/wal"
+	"github.com/flightd/flightd/manifest"
+)
+
+// Stage is a set of batches of one table that take effect together, or not at all. It is invisible until Commit.
+// What a stage cannot hold in memory it writes as generations that no manifest names; a crash or Abort leaves
+// nothing of it that the next Open does not remove. It is for one goroutine.
+//
+// A stage does not wait for memory: one that did while it holds some, or while its own snapshot pins memtables, could
+// wait for itself. So it holds little, and what is larger goes to disk at once, which is where it ends anyway.
+type Stage struct {
+	table *Table
+	// puts are in memory, bytes is their size.
+	puts  []*put
+	bytes int64
+	rows  int64
+	// spilled are written, in order.
+	spilled []manifest.Generation
+	// born is set when the stage makes its table.
+	born *birth
+	// locked is true when the caller of Commit holds table.writes for writing.
+	locked bool
+	closed bool
+}
+
+// Stage begins a stage of the table.
+func (t *Table) Stage() *Stage { return &Stage{table: t} }
+
+// Table returns the stage's table. One that StageTable made is not in the catalog before Commit.
+func (s *Stage) Table() *Table { return s.table }
+
+// Rows returns the number of rows put so far, tombstones included.
+func (s *Stage) Rows() int64 { return s.rows }
+
+// Put adds a batch. After an error the stage can only be aborted.
+func (s *Stage) Put(ctx context.Context, b Batch) error {
+	if s.closed {
+		return ErrClosed
+	}
+	if b.Record.NumRows() == 0 {
+		return nil
+	}
+	if err := s.table.check(b.Record); err != nil {
+		return err
+	}
+	p, err := s.table.newPut(b)
+	if err != nil {
+		return err
+	}
+	s.table.db.budget.add(p.bytes)
+	s.puts = append(s.puts, p)
+	s.bytes += p.bytes
+	s.rows += p.rec.NumRows()
+	if s.bytes >= s.table.db.opt.StageBytes {
+		return s.spill(ctx)
+	}
+	return nil
+}
+
+// spill writes what is in memory as a generation.
+func (s *Stage) spill(ctx context.Context) error {
+	t := s.table
+	m := newMemtable(t.codec, t.db.budget.release)
+	defer m.unref()
+	for _, p := range s.puts {
+		t.db.budget.add(m.add(1, p.rec, p.tombs, p.bytes))
+	}
+	s.puts, s.bytes = nil, 0
+	g, err := writeGeneration(ctx, t.db.st, t, m)
+	s.spilled = append(s.spilled, g) // also after an error, so that Abort removes it
+	if err != nil {
+		return fmt.Errorf("table %q: spill stage: %w", t.name, err)
+	}
+	return nil
+}
+
+// Commit makes all batches durable and visible, at one moment, and returns the LSN at which readers have them.
+func (s *Stage) Commit(ctx context.Context) (LSN, error) {
+	if s.closed {
+		return 0, ErrClosed
+	}
+	defer s.Abort()
+	if s.born != nil {
+		return s.table.db.bear(ctx, s)
+	}
+	if !s.locked {
+		if len(s.spilled) == 0 {
+			s.table.writes.RLock()
+			defer s.table.writes.RUnlock()
+		} else {
+			s.table.writes.Lock()
+			defer s.table.writes.Unlock()
+		}
+	}
+	var lsn LSN
+	var err error
+	if len(s.spilled) == 0 {
+		lsn, err = s.log(ctx)
+	} else {
+		lsn, err = s.publish(ctx)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("table %q: commit stage: %w", s.table.name, err)
+	}
+	return lsn, s.table.db.Wait(ctx, lsn)
+}
+
+// log commits a stage that is in memory: all its records go to the log in one group, which a crash leaves whole or
+// not at all, and readers get them at once. REQUIRES: table.writes is held.
+func (s *Stage) log(ctx context.Context) (LSN, error) {
+	t := s.table
+	if t.dropped {
+		return 0, ErrTableNotFound
+	}
+	if len(s.puts) == 0 {
+		return LSN(t.last.Load()), nil
+	}
+	recs := make([]*wal.Record, len(s.puts))
+	for i, p := range s.puts {
+		recs[i] = t.record(p)
+		p.atomic = len(s.puts)
+	}
+	lsn, err := t.db.log.Append(ctx, recs...)
+	if err != nil {
+		return 0, logError(err)
+	}
+	s.puts = nil // the memtable has them
+	t.accepted(lsn, recs)
+	return lsn, nil
+}
+
+// publish commits a stage that has spilled: what came before it is flushed, and then its generations follow in one
+// commit of the shard's manifest. REQUIRES: table.writes is held for writing.
+func (s *Stage) publish(ctx context.Context) (LSN, error) {
+	t := s.table
+	if t.dropped {
+		return 0, ErrTableNotFound
+	}
+	if len(s.puts) > 0 {
+		if err := s.spill(ctx); err != nil {
+			return 0, err
+		}
+	}
+	err := t.db.order(ctx, t.name, "commit stage to", func(sh *shard, ctx context.Context) error {
+		if err := sh.flushAll(ctx); err != nil {
+			return err
+		}
+		return sh.adopt(ctx, s.spilled)
+	})
+	if err != nil {
+		return 0, err
+	}
+	s.spilled = nil
+	return LSN(t.last.Load()), nil
+}
+
+// Abort drops the stage. After Commit it does nothing.
+func (s *Stage) Abort() {
+	if s.closed {
+		return
+	}
+	s.closed = true
+	t := s.table
+	for _, p := range s.puts {
+		p.drop(t)
+	}
+	for _, g := range s.spilled {
+		t.shard.discard(context.Background(), t.shard.dir+"/"+g.Path)
+	}
+	if s.born != nil {
+		t.db.unborn(s)
+	}
+}
+
+// adopt publishes generations that are newer than everything the shard has. REQUIRES: it is called by the flusher,
+// nobody writes the table, and all memtables are flushed.
+func (s *shard) adopt(ctx context.Context, list []manifest.Generation) error {
+	first := s.man.CurrentGeneration
+	for i := range list {
+		list[i].Number = first + uint64(i)
+	}
+	layers, done, err := s.stack(ctx, list)
+	if err != nil {
+		return err
+	}
+	defer done()
+	man, err := s.man.Commit(ctx, s.db.st, s.dir, func(n *manifest.Shard) {
+		n.Generations = append(n.Generations, list...)
+		n.CurrentGeneration = first + uint64(len(list))
+	})
+	if err != nil {
+		return err
+	}
+	s.man = man
+	s.swap.Lock()
+	defer s.swap.Unlock()
+	for _, l := range s.set.Load().layers {
+		if _, ok := l.layer.(*memtable); ok {
+			layers = append(layers, l)
+		}
+	}
+	s.publish(layers)
+	return nil
+}
+
+// stack opens generations on top of the shard's base and generations, with the masks that follow. The caller calls
+// done when a layer set holds the layers, or when it has no use for them.
+func (s *shard) stack(ctx context.Context, list []manifest.Generation) (layers []layerRef, done func(), err error) {
+	upTo := LSN(s.man.ReplayAfter)
+	var opened []*generation
+	done = func() {
+		for _, g := range opened {
+			g.unref()
+		}
+	}
+	old := s.set.Load()
+	masks := []*rowMask{old.layers[0].mask.flushed}
+	layers = append(layers, layerRef{layer: old.base()})
+	for _, l := range old.generations() {
+		layers = append(layers, layerRef{layer: l.layer})
+		masks = append(masks, l.mask.flushed)
+	}
+	for _, m := range list {
+		g, err := openGeneration(ctx, s.db.st, s.table, m)
+		if err != nil {
+			done()
+			return nil, nil, err
+		}
+		opened = append(opened, g)
+		for i := range layers {
+			if masks[i], err = resolveGeneration(ctx, layers[i].layer, masks[i], g, s.table.codec); err != nil {
+				done()
+				return nil, nil, err
+			}
+		}
+		layers = append(layers, layerRef{layer: g})
+		masks = append(masks, &rowMask{upTo: upTo})
+	}
+	for i := range layers {
+		layers[i].mask = newMaskCell(masks[i])
+	}
+	return layers, done, nil
+}
+
+// Modify runs fn while nobody else writes the table: fn gets a snapshot with everything that was written so far, and
+// a stage, which is committed when fn returns nil. That is how a statement reads and writes as one.
+func (t *Table) Modify(ctx context.Context, fn func(ctx context.Context, snap *Snapshot, stage *Stage) error) error {
+	t.writes.Lock()
+	defer t.writes.Unlock()
+	if t.dropped {
+		return fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
+	}
+	if err := t.db.Wait(ctx, LSN(t.last.Load())); err != nil {
+		return err
+	}
+	snap, err := t.db.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer snap.Release()
+	stage := t.Stage()
+	stage.locked = true
+	if err := fn(ctx, snap, stage); err != nil {
+		stage.Abort()
+		return err
+	}
+	_, err = stage.Commit(ctx)
+	return err
+}
+
+// errStageName is for two stages that make the same table.
+var errStageName = errors.New("another statement made it meanwhile")
