@@ -16,6 +16,9 @@ var (
 	// ErrClosed is returned by every call on a DB that is closed or closing.
 	ErrClosed = errors.New("the database is closed")
 
+	// ErrInUse is returned when another process has the data folder open.
+	ErrInUse = errors.New("in use")
+
 	// ErrTableExists is returned by CreateTable when the name, whatever its case, is taken.
 	ErrTableExists = errors.New("table already exists")
 

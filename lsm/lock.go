@@ -36,7 +36,7 @@ func lockFolder(dir string) (*folderLock, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		owner, _ := io.ReadAll(io.LimitReader(f, 256)) // the error tells enough without it
 		f.Close()
-		return nil, fmt.Errorf("data folder %s is in use by %s; stop it or choose another folder with --data (%w)", dir, strings.TrimSpace(string(owner)), err)
+		return nil, fmt.Errorf("data folder %s is %w by %s; stop it or choose another folder with --data (%w)", dir, ErrInUse, strings.TrimSpace(string(owner)), err)
 	}
 	host, err := os.Hostname()
 	if err != nil {

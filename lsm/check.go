@@ -1,0 +1,249 @@
+package lsm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/flightd/flightd/lsm/wal"
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
+)
+
+// Fault is one thing that is wrong in a data folder.
+type Fault struct {
+	// File is where: a path with slashes below the data folder. It is a folder when something in it is missing.
+	File string
+	// Offset is where in the file the bad bytes begin, -1 when the fault has no one place.
+	Offset int64
+	// Err says what was found and what was expected.
+	Err error
+}
+
+// String implements fmt.Stringer.
+func (f Fault) String() string {
+	if f.Offset < 0 {
+		return fmt.Sprintf("%s: %v", f.File, f.Err)
+	}
+	return fmt.Sprintf("%s: offset %d: %v", f.File, f.Offset, f.Err)
+}
+
+// Checked counts what Check has looked at.
+type Checked struct {
+	// Tables are those of the catalog; Unfinished are those among them whose CREATE TABLE a crash cut off, which the
+	// next Open finishes.
+	Tables, Unfinished int
+	// Generations, Fragments, DeletionFiles and Indexes are those that the newest versions name.
+	Generations, Fragments, DeletionFiles, Indexes int
+	// LogRecords and LogRows are in the log, those that are in generations already included.
+	LogRecords, LogRows int64
+	// Rows and Bytes are in data files, deleted and superseded rows included.
+	Rows, Bytes int64
+	// Unsummed are data and index files without checksums, as other programs write them, and deletion files like that;
+	// OtherIndexes are of kinds that only those programs read. Of both only the outside was checked.
+	Unsummed, OtherIndexes int
+	// Faults is how often report was called.
+	Faults int
+}
+
+// Check verifies a data folder that nobody has open, and changes nothing: the catalog, the log, and of each table the
+// newest manifests with all files that they name: sizes, every checksum, the order of indexes, and whether files agree
+// with each other. It calls report for each fault and goes on; of one file it reports the first fault only, of the log
+// all. The hints at newest versions are left out, as nothing depends on them, and so are older versions.
+//
+// An error means that the folder could not be checked: it is in use (ErrInUse), or no data folder.
+func Check(ctx context.Context, dir string, report func(Fault)) (Checked, error) {
+	lock, err := shareFolder(dir)
+	if err != nil {
+		return Checked{}, err
+	}
+	defer lock.release()
+	c := &checker{dir: dir, st: object.NewLocal(dir), report: report}
+	if err := c.format(ctx); err != nil {
+		return c.sum, err
+	}
+	cat, whole := c.catalog(ctx)
+	end := c.log(cat)
+	for i := range cat.Tables {
+		c.table(ctx, &cat.Tables[i], cat.Tables[i].Incarnation == cat.LastIncarnation)
+	}
+	if !whole {
+		c.strays(ctx, cat)
+	}
+	if c.highest > end && !c.brokenLog {
+		c.fault(walFolder, fmt.Errorf("the log ends at LSN %s, but manifests and catalog go up to %s: its end is missing", end, c.highest))
+	}
+	if err := ctx.Err(); err != nil {
+		return c.sum, fmt.Errorf("check %s: %w", dir, err)
+	}
+	return c.sum, nil
+}
+
+// checker is one run of Check.
+type checker struct {
+	dir    string
+	st     object.Store
+	report func(Fault)
+	sum    Checked
+	// highest is the highest LSN that anything outside the log mentions.
+	highest LSN
+	// brokenLog is set when the log cannot be read to its end.
+	brokenLog bool
+}
+
+// fault reports an error about a file. An object.CorruptError in it knows better where.
+func (c *checker) fault(file string, err error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return // Check ends with it
+	}
+	f := Fault{File: file, Offset: -1, Err: err}
+	var corrupt *object.CorruptError
+	if errors.As(err, &corrupt) {
+		f = Fault{File: c.relative(corrupt.Name), Offset: corrupt.Offset, Err: corrupt.Err}
+	}
+	c.sum.Faults++
+	c.report(f)
+}
+
+// relative returns the path of a file below the data folder.
+func (c *checker) relative(name string) string {
+	if rel, err := filepath.Rel(c.dir, name); err == nil && strings.HasPrefix(name, c.dir) {
+		return filepath.ToSlash(rel)
+	}
+	return name
+}
+
+// format refuses what is no data folder, or not one of this flightd's.
+func (c *checker) format(ctx context.Context) error {
+	const name = systemFolder + "/format"
+	b, err := c.st.Get(ctx, name)
+	if errors.Is(err, object.ErrNotExist) {
+		return fmt.Errorf("%s is no data folder of flightd: it has no %s", c.dir, name)
+	}
+	if err != nil {
+		return err
+	}
+	if string(b) != formatMarker {
+		c.fault(name, fmt.Errorf("it says %.60q, this flightd reads %q", b, formatMarker))
+	}
+	return nil
+}
+
+// catalog returns the catalog, an empty one when it cannot be read.
+func (c *checker) catalog(ctx context.Context) (cat *catalog, whole bool) {
+	cat, err := loadCatalog(ctx, c.st)
+	if err != nil {
+		c.fault(catalogFile, err)
+		return &catalog{}, false
+	}
+	return cat, true
+}
+
+// log verifies the log, applies its DDL to the catalog and returns its last LSN.
+func (c *checker) log(cat *catalog) LSN {
+	dir := filepath.Join(c.dir, walFolder)
+	if err := wal.Verify(dir); err != nil {
+		c.brokenLog = true
+		for _, err := range parts(err) {
+			c.fault(walFolder, err)
+		}
+	}
+	end, err := wal.Replay(dir, 0, func(r *wal.Record) error {
+		c.sum.LogRecords++
+		c.sum.LogRows += int64(r.Rows)
+		if r.Kind != wal.DDL || r.LSN <= cat.LSN {
+			return nil
+		}
+		var d ddl
+		if err := json.Unmarshal(slices.Concat(r.Body...), &d); err != nil {
+			c.fault(walFolder, fmt.Errorf("record %s: %w", r.LSN, err))
+			return nil
+		}
+		cat.apply(r.LSN, d)
+		return nil
+	})
+	if err != nil && !c.brokenLog { // else Verify has reported it
+		c.brokenLog = true
+		c.fault(walFolder, err)
+	}
+	c.highest = cat.LSN
+	return end.LSN
+}
+
+// parts returns the errors that errors.Join put together.
+func parts(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+// table checks one table of the catalog. The newest one may not have all of its folders yet.
+func (c *checker) table(ctx context.Context, e *tableEntry, newest bool) {
+	c.sum.Tables++
+	t, err := newTable(nil, *e)
+	if err != nil {
+		c.fault(catalogFile, err)
+		return
+	}
+	s, err := manifest.LoadShard(ctx, c.st, t.shardDir(), manifest.Options{})
+	if newest && errors.Is(err, object.ErrNotExist) {
+		c.sum.Unfinished++
+		return
+	}
+	v := c.dataset(ctx, t.root)
+	if v != nil {
+		c.schema(t, v)
+	}
+	if err != nil {
+		c.fault(path.Join(t.shardDir(), "manifest"), err)
+		return
+	}
+	if s.ID != e.Shard {
+		c.fault(path.Join(t.shardDir(), "manifest"), fmt.Errorf("it is of shard %s, the catalog says %s", s.ID, e.Shard))
+	}
+	c.generations(ctx, t.shardDir(), s, v, t.codec != nil)
+}
+
+// schema compares the columns of the dataset with the catalog's.
+func (c *checker) schema(t *Table, v *manifest.Version) {
+	s := &shard{table: t}
+	if err := s.checkSchema(v); err != nil {
+		c.fault(t.root, err)
+	}
+}
+
+// strays checks the folders of tables when the catalog cannot tell which there are.
+func (c *checker) strays(ctx context.Context, cat *catalog) {
+	roots, err := c.st.List(ctx, ".")
+	if err != nil {
+		c.fault(".", err)
+		return
+	}
+	for _, r := range roots {
+		known := slices.ContainsFunc(cat.Tables, func(e tableEntry) bool { return e.name().folder() == r.Name })
+		if !r.Dir || !strings.HasSuffix(r.Name, ".lance") || known {
+			continue
+		}
+		v := c.dataset(ctx, r.Name)
+		shards, err := c.st.List(ctx, path.Join(r.Name, "_mem_wal"))
+		if err != nil || v == nil {
+			continue
+		}
+		keyed := slices.ContainsFunc(v.Schema.Fields, isKey)
+		for _, x := range shards {
+			dir := path.Join(r.Name, "_mem_wal", x.Name)
+			s, err := manifest.LoadShard(ctx, c.st, dir, manifest.Options{})
+			if err != nil {
+				c.fault(path.Join(dir, "manifest"), err)
+				continue
+			}
+			c.generations(ctx, dir, s, v, keyed)
+		}
+	}
+}
