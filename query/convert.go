@@ -3,7 +3,6 @@ package query
 import (
 	"fmt"
 	"math"
-	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -247,8 +246,7 @@ func fixed64(arr arrow.Array) []int64 {
 		return nil
 	}
 	d := arr.Data()
-	b := d.Buffers()[1].Bytes()
-	return unsafe.Slice((*int64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)[d.Offset() : d.Offset()+d.Len()]
+	return arrow.Int64Traits.CastFromBytes(d.Buffers()[1].Bytes())[d.Offset() : d.Offset()+d.Len()]
 }
 
 // fixedData makes array data of new fixed-width values with the nulls of arr.

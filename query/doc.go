@@ -1,2 +1,64 @@
-// Package query runs SQL over snapshots of the engine.
+// Package query runs SQL over snapshots of the storage engine. It is the only package that knows DuckDB.
+//
+// # Two instances
+//
+// An [Engine] keeps two in-memory DuckDB instances whose catalogs follow the engine's tables:
+//
+//	query   one view per table, over the table function flightd_scan(id)    runs SELECT
+//	shadow  one real table per table, always empty                          runs CREATE TABLE and INSERT in a
+//	                                                                        transaction that is rolled back, answers
+//	                                                                        SHOW, DESCRIBE and information_schema,
+//	                                                                        binds plans
+//
+// A statement first brings both catalogs up to the engine's catalog version (a table that was replaced has another
+// incarnation and gets a new scan id), then takes its snapshot; if DDL came between the two, it starts again. An
+// internal error makes DuckDB refuse all further work in its instance, so such an instance is replaced by a new one,
+// and closed when its last statement ends.
+//
+// # The way of a morsel
+//
+//	lsm.Scan.Next  ->  one call from C into Go per morsel  ->  fd_morsel (C, reference counted)
+//	                                                             |  per chunk of at most 2,048 rows and per column:
+//	                                                             v  an ArrowArray that points into the morsel
+//	                                                           DuckDB vector, sliced to the live rows
+//
+// Nothing is copied: DuckDB's vectors point into the Arrow buffers, which therefore lie outside the Go heap. Each
+// column of each chunk is converted on its own and holds its own reference to the morsel, because DuckDB ties what it
+// converts to the first column of a chunk, and vectors live for different times. The threads of a scan share its
+// morsels; projection is pushed down, filters are DuckDB's. The function's first column is a dummy that DuckDB reads
+// when it needs no column, as for count(*).
+//
+// INVARIANT: the live rows of a morsel ascend and lie in its batch, and its columns have the table's types. Both are
+// checked before C sees the morsel.
+//
+// # Types
+//
+// [sqlTypeOf] gives each Arrow type an SQL type that holds its bits. On the way out, DuckDB's plan, bound but not
+// optimised, tells which columns of a result come unchanged from which column of a table (a BOUND_REF is a place in
+// the columns of the operator below); these get the table's Arrow type back. If a plan has an operator that we do not
+// know, its columns keep DuckDB's types: the values are the same. A value that does not fit the type of its origin is
+// an error, never rounded.
+//
+// # What is off
+//
+// File and network access, extensions and settings are turned off and locked in DuckDB. In front of it stands an
+// allow-list by first word (classify.go), a list of functions that are refused by name, and, behind the parser,
+// DuckDB's own idea of the statement's kind. The lexer only knows what hides text and counts parentheses; grammar is
+// DuckDB's.
+//
+// # Goroutines and locks
+//
+// A [Result] has one goroutine, which interrupts DuckDB when the context ends and is awaited by Close. DuckDB's worker
+// threads call flightdScanNext concurrently. Lock order: Engine.shadowMu, Result.mu, Engine.mu, instance.mu,
+// bridge.mu, execution.mu. Engine.mu is held while the catalogs change, which asks DuckDB only for DDL of ours, and
+// Result.mu while DuckDB runs the query: it is what tells the interrupting goroutine that somebody is at work.
+//
+// Close of a result interrupts, destroys the result, the statement and the connection, and releases the snapshot, in
+// this order: the end of the connection waits for the workers of an abandoned stream. Connections are not pooled,
+// opening one costs microseconds.
+//
+// # Errors
+//
+// All calls fail with *[Error]: a code, a message with the place in the text, and the cause. An error of a scan passes
+// through DuckDB as it was. Panics in callbacks become errors of the statement.
 package query

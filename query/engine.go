@@ -179,18 +179,23 @@ func (e *Engine) refreshLocked() (err error) {
 
 // liveLocked returns c if its instance works, else a new and empty catalog.
 func (e *Engine) liveLocked(c *catalog, name string, memory int64) (*catalog, error) {
-	if c != nil && !c.in.dead() {
-		return c, nil
+	threads := e.opts.Threads
+	if name == "shadow" {
+		threads = 1 // it only ever sees a handful of rows
 	}
 	if c != nil {
-		e.opts.Logger.Warn("DuckDB stopped after an internal error; a new instance takes over", "instance", name)
+		reason := c.in.dead()
+		if reason == "" {
+			return c, nil
+		}
+		e.opts.Logger.Error("DuckDB stopped after an internal error; a new instance takes over", "instance", name, "err", reason)
 		c.in.release()
 	}
 	temp, err := spillFolder(e.opts.Temp, name)
 	if err != nil {
 		return nil, err
 	}
-	in, err := openInstance(instanceOptions{threads: e.opts.Threads, memory: memory, temp: temp})
+	in, err := openInstance(instanceOptions{threads: threads, memory: memory, temp: temp})
 	if err != nil {
 		return nil, err
 	}

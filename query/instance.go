@@ -33,7 +33,7 @@ type instance struct {
 
 	mu     sync.Mutex
 	refs   int
-	failed bool // DuckDB refuses to work on
+	failed string // what made DuckDB refuse to work on, with its stack
 }
 
 // openInstance starts DuckDB with everything that reaches out of the process turned off, and locks the settings.
@@ -142,14 +142,14 @@ func (in *instance) execOn(conn bind.Connection, sql string) error {
 func (in *instance) check(message, sql string) *Error {
 	if fatal(message) {
 		in.mu.Lock()
-		in.failed = true
+		in.failed = message
 		in.mu.Unlock()
 	}
 	return duckError(message, sql)
 }
 
-// dead says whether the instance must be replaced.
-func (in *instance) dead() bool {
+// dead returns why the instance must be replaced, "" while it works.
+func (in *instance) dead() string {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.failed

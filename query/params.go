@@ -172,9 +172,6 @@ func toMicros(v int64, unit arrow.TimeUnit) (int64, bool) {
 func timestampValue(v int64, t *arrow.TimestampType) (bind.Value, error) {
 	switch timestampID(t) {
 	case bind.TypeTimestampNS:
-		if t.TimeZone != "" && v%1000 == 0 {
-			return bind.CreateTimestampTZ(bind.NewTimestamp(v / 1000)), nil
-		}
 		return bind.CreateTimestampNS(bind.NewTimestampNS(v)), nil
 	case bind.TypeTimestampTZ:
 		micros, ok := toMicros(v, t.Unit)

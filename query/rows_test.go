@@ -25,15 +25,12 @@ func offHeap(rec arrow.RecordBatch) arrow.RecordBatch {
 		panic(err)
 	}
 	_ = w.Close()
-	block := offheap.Default.Allocate(buf.Len())
-	copy(block, buf.Bytes())
-	// The reader copies from the message, which lies in the Go heap, through the allocator.
+	// The reader copies the message's body into memory of its allocator.
 	r, err := ipc.NewReader(bytes.NewReader(buf.Bytes()), ipc.WithAllocator(offheap.Default))
 	if err != nil {
 		panic(err)
 	}
 	defer r.Release()
-	offheap.Default.Free(block)
 	r.Next()
 	out := r.RecordBatch()
 	out.Retain()
@@ -171,6 +168,8 @@ type morselPlan struct {
 	alive []float64
 	// slice lets batches begin in the middle of their buffers.
 	slice bool
+	// all runs every query, else it is half of them.
+	all bool
 }
 
 // table makes a table of random rows in the store, and returns the SQL text of the rows that live.

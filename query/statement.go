@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	bind "github.com/duckdb/duckdb-go-bindings"
@@ -119,14 +120,14 @@ func (st *Statement) describe(l *lease, c *view) error {
 	if err != nil {
 		return err
 	}
-	st.dataset, err = st.resultSchema(l, natural)
-	return err
+	st.dataset = st.resultSchema(l, natural)
+	return nil
 }
 
 // resultSchema is the natural schema with the tables' types where columns pass through.
-func (st *Statement) resultSchema(l *lease, natural *arrow.Schema) (*arrow.Schema, error) {
+func (st *Statement) resultSchema(l *lease, natural *arrow.Schema) *arrow.Schema {
 	if st.parsed.kind != kindSelect {
-		return natural, nil
+		return natural
 	}
 	return passThrough(&l.shadow, st.parsed, natural)
 }
@@ -226,10 +227,15 @@ type extraction struct {
 	count int
 }
 
-// extract splits the text. The caller destroys the list.
+// extract splits the text, which has one statement, except that DuckDB makes several of a PIVOT. The caller destroys
+// the list.
 func (in *instance) extract(conn bind.Connection, sql string) (extraction, error) {
 	var x extraction
 	x.count = int(bind.ExtractStatements(conn, sql, &x.list))
+	if x.count > 1 && !strings.Contains(strings.ToUpper(sql), "PIVOT") {
+		bind.DestroyExtracted(&x.list)
+		return x, errorf(InvalidArgument, "one statement at a time: DuckDB sees %d", x.count)
+	}
 	if x.count > 0 {
 		return x, nil
 	}

@@ -425,8 +425,18 @@ func TestInternalErrorOfDuckDB(t *testing.T) {
 	require.Equal(t, []string{"10"}, printRows(collectRows(t, e, "SELECT count(*) FROM n", nil)))
 	l, err = e.acquire(t.Context())
 	require.NoError(t, err)
-	require.False(t, l.query.in.dead() || l.shadow.in.dead())
+	require.Empty(t, l.query.in.dead()+l.shadow.in.dead())
 	l.release()
+}
+
+// TestPivotFindsItsColumns runs a PIVOT whose columns only the rows tell.
+func TestPivotFindsItsColumns(t *testing.T) {
+	s := &memStore{}
+	numbersTable(t, s, "n", 10, 3)
+	e := newTestEngine(t, s)
+	rec := collectRows(t, e, "PIVOT (SELECT id % 2 AS p, 'k' || (id % 3) AS k FROM n) ON k USING count(*) GROUP BY p ORDER BY p", nil)
+	require.Equal(t, "p int64, k0 int64, k1 int64, k2 int64", describe(rec.Schema()))
+	require.Equal(t, []string{"0 | 2 | 1 | 2", "1 | 2 | 2 | 1"}, printRows(rec))
 }
 
 // TestMemoryLimit refuses what does not fit, and goes on.
@@ -448,4 +458,27 @@ func TestClosedEngine(t *testing.T) {
 	require.NoError(t, e.Close())
 	_, err = e.Prepare(t.Context(), nil, "SELECT 1")
 	require.Equal(t, FailedPrecondition, codeOf(t, err))
+}
+
+// TestStreamsHoldFewMorsels reads slowly from a table of many morsels: only those at work are in memory.
+func TestStreamsHoldFewMorsels(t *testing.T) {
+	s := &memStore{}
+	numbersTable(t, s, "n", 1_000_000, 5_000)
+	e := newTestEngine(t, s)
+	for _, sql := range []string{"SELECT * FROM n", "SELECT n.id, b.v FROM n JOIN n b USING (id)", "SELECT max(v) FROM n GROUP BY id"} {
+		st, err := e.Prepare(t.Context(), nil, sql)
+		require.NoError(t, err)
+		r, err := st.Query(t.Context(), nil)
+		require.NoError(t, err)
+		for {
+			rec, err := r.Next(t.Context())
+			if err == io.EOF {
+				break
+			}
+			require.NoError(t, err)
+			require.LessOrEqual(t, morselsAlive(), int64(20), sql)
+			rec.Release()
+		}
+		require.NoError(t, r.Close())
+	}
 }

@@ -1,6 +1,6 @@
 package query
 
-import bindings "github.com/duckdb/duckdb-go-bindings"
+import bind "github.com/duckdb/duckdb-go-bindings"
 
 // DuckDBVersion returns the version of the DuckDB that is linked into the program, such as "v1.5.4".
-func DuckDBVersion() string { return bindings.LibraryVersion() }
+func DuckDBVersion() string { return bind.LibraryVersion() }

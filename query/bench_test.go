@@ -1,0 +1,95 @@
+package query
+
+import (
+	"io"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/util"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/offheap"
+)
+
+// benchTables makes narrow, with 34 bytes a row, and wide, with vectors of 128 floats; row two of three lives in holed.
+func benchTables(b *testing.B, s *memStore) {
+	narrow := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "v", Type: arrow.PrimitiveTypes.Float64}, {Name: "s", Type: arrow.BinaryTypes.String}}, nil)
+	var morsels, holed []memMorsel
+	for m := range int64(16) {
+		rb := array.NewRecordBuilder(offheap.Default, narrow)
+		var live []uint32
+		for i := range int64(122_880) {
+			rb.Field(0).(*array.Int64Builder).Append(m*122_880 + i)
+			rb.Field(1).(*array.Float64Builder).Append(float64(i) / 2)
+			rb.Field(2).(*array.StringBuilder).Append("name-0000000-some"[:13+i%4])
+			if i%3 != 0 {
+				live = append(live, uint32(i))
+			}
+		}
+		rec := rb.NewRecordBatch()
+		rb.Release()
+		rec.Retain()
+		morsels, holed = append(morsels, memMorsel{rec: rec}), append(holed, memMorsel{rec: rec, live: live})
+	}
+	s.add(b, "narrow", narrow, nil, morsels...)
+	s.add(b, "holed", narrow, nil, holed...)
+	wide := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "emb", Type: arrow.FixedSizeListOf(128, arrow.PrimitiveTypes.Float32)}}, nil)
+	morsels = nil
+	for range 8 {
+		rb := array.NewRecordBuilder(offheap.Default, wide)
+		for i := range 20_000 {
+			rb.Field(0).(*array.Int64Builder).Append(int64(i))
+			list := rb.Field(1).(*array.FixedSizeListBuilder)
+			list.Append(true)
+			for j := range 128 {
+				list.ValueBuilder().(*array.Float32Builder).Append(float32(i+j) / 7)
+			}
+		}
+		morsels = append(morsels, memMorsel{rec: rb.NewRecordBatch()})
+		rb.Release()
+	}
+	s.add(b, "wide", wide, nil, morsels...)
+}
+
+// BenchmarkQuery reports what a query reads, or what it hands out, per second.
+func BenchmarkQuery(b *testing.B) {
+	s := &memStore{}
+	benchTables(b, s)
+	e := newTestEngine(b, s)
+	rows := map[string]float64{"narrow": 16 * 122_880, "holed": 16 * 122_880, "wide": 160_000}
+	for _, c := range []struct{ name, table, sql string }{
+		{"count", "narrow", "SELECT count(*) FROM narrow"},
+		{"sum", "narrow", "SELECT sum(id) FROM narrow"},
+		{"sum-max-string", "narrow", "SELECT sum(id), sum(v), max(s) FROM narrow"},
+		{"filter", "narrow", "SELECT sum(v) FROM narrow WHERE id BETWEEN 500000 AND 500100"},
+		{"sum-holed", "holed", "SELECT sum(id), max(s) FROM holed"},
+		{"vector", "wide", "SELECT min(array_distance(emb, (SELECT emb FROM wide LIMIT 1))) FROM wide"},
+		{"out-narrow", "narrow", "SELECT * FROM narrow"},
+		{"out-holed", "holed", "SELECT * FROM holed"},
+		{"out-wide", "wide", "SELECT * FROM wide"},
+		{"tiny", "tiny", "SELECT 1"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var out int64
+			for b.Loop() {
+				st, err := e.Prepare(b.Context(), nil, c.sql)
+				require.NoError(b, err)
+				r, err := st.Query(b.Context(), nil)
+				require.NoError(b, err)
+				for {
+					rec, err := r.Next(b.Context())
+					if err == io.EOF {
+						break
+					}
+					require.NoError(b, err)
+					out += util.TotalRecordSize(rec)
+					rec.Release()
+				}
+				require.NoError(b, r.Close())
+			}
+			b.ReportMetric(rows[c.table]*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrows/s")
+			b.ReportMetric(float64(out)/b.Elapsed().Seconds()/1e6, "outMB/s")
+		})
+	}
+}
