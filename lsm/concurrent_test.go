@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -238,6 +240,37 @@ func TestWritersWaitForMemory(t *testing.T) {
 	}
 	_, stalls := db.budget.state()
 	require.Positive(t, stalls, "the test wrote too little to fill the memory")
+}
+
+// TestLongStreamLeavesLittle writes a hundred times what the memtables hold, over the same keys: the log is trimmed,
+// generations are merged, and merged generations are removed, all by themselves.
+func TestLongStreamLeavesLittle(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	db := openTest(t, dir)
+	defer func() { require.NoError(t, db.Close()) }()
+	table := createTest(t, db, "w", writesSchema)
+	keys := make([]int64, 2000)
+	for i := range keys {
+		keys[i] = int64(i)
+	}
+	for seq := range int64(400) {
+		rec := writesBatch(table.Schema(), 0, seq, keys)
+		_, err := table.Put(ctx, Batch{Record: rec})
+		rec.Release()
+		require.NoError(t, err)
+	}
+	require.NoError(t, db.Flush(ctx, table.Name()))
+	require.Len(t, readWrites(t, db, "w"), len(keys))
+	require.Less(t, db.Metrics().Generations, int64(maxGenerations))
+	require.Positive(t, db.Metrics().Compactions)
+	folders, err := filepath.Glob(filepath.Join(dir, table.shardDir(), "*_gen_*"))
+	require.NoError(t, err)
+	require.Less(t, len(folders), maxGenerations)
+	require.Eventually(t, func() bool { // the trimmer runs by itself
+		segments, err := filepath.Glob(filepath.Join(dir, walFolder, "*"))
+		return err == nil && len(segments) <= 8
+	}, 10*time.Second, 10*time.Millisecond)
 }
 
 // TestStageIsSeenWhole commits stages of several batches, in memory and spilled, while others read: the rows of one

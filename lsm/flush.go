@@ -18,6 +18,10 @@ const (
 	maxRetry = time.Minute
 )
 
+// maxGenerations bounds the generations in front of a base: a flush looks its keys up in each of them, and a scan opens
+// them all. A shard that has as many merges them by itself.
+const maxGenerations = 16
+
 // flushLoop is the flusher: it turns frozen memtables into generations, oldest first, and does what it is ordered.
 func (s *shard) flushLoop() {
 	defer s.done.Done()
@@ -46,7 +50,7 @@ func (s *shard) flushLoop() {
 	}
 }
 
-// flushFrozen flushes all frozen memtables.
+// flushFrozen flushes all frozen memtables, and merges generations when there are too many.
 func (s *shard) flushFrozen(ctx context.Context) error {
 	for {
 		frozen := s.set.Load().frozen()
@@ -66,6 +70,11 @@ func (s *shard) flushFrozen(ctx context.Context) error {
 		}
 		s.db.counters.flushes.Add(1)
 		s.db.poke()
+		if len(s.set.Load().generations()) >= maxGenerations {
+			if err := s.mergeAll(ctx); err != nil {
+				return err
+			}
+		}
 	}
 }
 
@@ -197,6 +206,11 @@ func (s *shard) compact(ctx context.Context) error {
 	if err := s.flushAll(ctx); err != nil {
 		return err
 	}
+	return s.mergeAll(ctx)
+}
+
+// mergeAll merges all generations into the base.
+func (s *shard) mergeAll(ctx context.Context) error {
 	start := time.Now()
 	e := OptimizeEvent{Table: s.table.name, Generations: len(s.set.Load().generations())}
 	var err error
