@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"time"
@@ -36,7 +37,7 @@ func (s *shard) flushLoop() {
 		case o := <-s.orders:
 			o.done <- o.do()
 		}
-		err := s.flushFrozen(s.stop)
+		err := s.flushFrozen(s.stop, math.MaxUint64)
 		switch {
 		case s.stop.Err() != nil:
 			return
@@ -50,11 +51,12 @@ func (s *shard) flushLoop() {
 	}
 }
 
-// flushFrozen flushes all frozen memtables, and merges generations when there are too many.
-func (s *shard) flushFrozen(ctx context.Context) error {
+// flushFrozen flushes the frozen memtables that have records at or below an LSN, and merges generations when there are
+// too many. (Without a bound it would not end while somebody writes faster than it flushes.)
+func (s *shard) flushFrozen(ctx context.Context, upTo LSN) error {
 	for {
 		frozen := s.set.Load().frozen()
-		if len(frozen) == 0 {
+		if len(frozen) == 0 || frozen[0].rows.Load().firstLSN() > upTo {
 			return nil
 		}
 		start := time.Now()
@@ -148,7 +150,8 @@ func (s *shard) publishFlush(ctx context.Context, m *memtable, g *generation, la
 
 // flushAll flushes everything that was written before the call.
 func (s *shard) flushAll(ctx context.Context) error {
-	if err := s.db.marks.wait(ctx, LSN(s.table.last.Load())); err != nil {
+	upTo := LSN(s.table.last.Load())
+	if err := s.db.marks.wait(ctx, upTo); err != nil {
 		return err
 	}
 	frozen := make(chan struct{})
@@ -162,7 +165,7 @@ func (s *shard) flushAll(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return s.flushFrozen(ctx)
+	return s.flushFrozen(ctx, upTo)
 }
 
 // Flush makes generations of everything that was written to a table before the call, so that the log no longer

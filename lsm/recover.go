@@ -174,7 +174,7 @@ func (r *replay) batch(rec *wal.Record) error {
 	if used, _ := r.db.budget.state(); used > r.db.opt.Memory/2 {
 		t.shard.freezeActive()
 	}
-	return t.shard.flushFrozen(r.ctx)
+	return t.shard.flushFrozen(r.ctx, rec.LSN)
 }
 
 // decode returns the batch of a record, in memory of its own.
@@ -208,7 +208,7 @@ func (r *replay) decode(t *Table, rec *wal.Record) (*put, error) {
 		return nil, err
 	}
 	defer b.Release()
-	p.bytes = int64(buf.Len())
+	p.bytes = (&Batch{Record: b, Meta: body[:metaBytes], Body: buf.Bytes()}).bytes()
 	p.rec, p.tombs = splitTombstones(b, t.schema.NumFields(), t.schema)
 	return p, nil
 }

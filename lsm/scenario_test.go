@@ -39,7 +39,7 @@ type scenario struct {
 }
 
 func (s *scenario) open() {
-	db, err := Open(context.Background(), Options{Dir: s.dir, SegmentBytes: 1 << 20, StageBytes: 250})
+	db, err := Open(context.Background(), Options{Dir: s.dir, SegmentBytes: 1 << 20, StageBytes: 2500})
 	require.NoError(s.t, err)
 	s.db = db
 }
