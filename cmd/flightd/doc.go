@@ -3,6 +3,8 @@
 //
 //	flightd serve     runs the server
 //	flightd demo      shows the main job on a temporary folder
+//	flightd check     verifies a data folder that no server has open
+//	flightd inspect   describes what is on disk
 //	flightd version   says what this binary is made of
 //
 // Results go to stdout, logs and errors to stderr. Exit codes: 0 done, 1 it did not work, 2 the command line or

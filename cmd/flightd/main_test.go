@@ -15,7 +15,7 @@ func call(args ...string) (code int, stdout, stderr string) {
 }
 
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
-	for _, command := range [][]string{{}, {"serve"}, {"demo"}, {"version"}} {
+	for _, command := range [][]string{{}, {"serve"}, {"demo"}, {"check"}, {"inspect"}, {"version"}} {
 		code, stdout, stderr := call(append(command, "--help")...)
 		require.Zero(t, code, stderr)
 		require.Contains(t, stdout, "Examples:\n  ")
@@ -23,7 +23,7 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 }
 
 func TestWrongCommandLinesExitWithTwo(t *testing.T) {
-	for _, args := range [][]string{{"srve"}, {"serve", "--dta", "x"}, {"serve", "extra"}, {"version", "--x"}, {"serve", "--grace", "x"}} {
+	for _, args := range [][]string{{"srve"}, {"serve", "--dta", "x"}, {"serve", "extra"}, {"version", "--x"}, {"serve", "--grace", "x"}, {"check"}, {"inspect", "x", "y", "z"}} {
 		code, stdout, stderr := call(args...)
 		require.Equal(t, exitUsage, code, args)
 		require.Empty(t, stdout)

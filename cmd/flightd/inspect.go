@@ -1,0 +1,338 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/flightd/flightd/btree"
+	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/lsm/wal"
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
+)
+
+// kinds are what inspect knows, in the order of its help.
+var kinds = []string{"wal", "shard", "manifest", "file", "index"}
+
+func (p process) inspectCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "inspect PATH [wal|shard|manifest|file|index]",
+		Short: "Describe what is on disk, for people or as JSON",
+		Long: "inspect describes a file or a folder of a data folder, which may be in use. Without a kind it is guessed:\n\n" +
+			"  wal       the log: DATA, DATA/_flightd/wal or a segment in it\n" +
+			"  shard     what is flushed and not merged: TABLE.lance/_mem_wal/SHARD, or TABLE.lance for all of them\n" +
+			"  manifest  a version of a table: TABLE.lance for the newest, or a file in TABLE.lance/_versions\n" +
+			"  file      a Lance data file\n" +
+			"  index     a BTREE: a folder in TABLE.lance/_indices, or the _pk_index of a generation\n\n" +
+			"DATA alone lists its tables. With --json each line of the output is one JSON object.",
+		Example: "  flightd inspect /var/lib/flightd\n" +
+			"  flightd inspect /var/lib/flightd/readings.lance\n" +
+			"  flightd inspect /var/lib/flightd wal --json",
+		Args: pathArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kind := ""
+			if len(args) > 1 {
+				if kind = args[1]; !slices.Contains(kinds, kind) {
+					return &usageError{fmt.Errorf("unknown kind %q, want one of %s", kind, strings.Join(kinds, ", "))}
+				}
+			}
+			ctx, stop := untilSignal(cmd.Context(), p.stderr)
+			defer stop()
+			return p.inspect(ctx, args[0], kind, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object a line")
+	return cmd
+}
+
+// inspect describes the thing of a kind at a path.
+func (p process) inspect(ctx context.Context, path, kind string, asJSON bool) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("inspect: %w", err)
+	}
+	// "." has no name that a store could take.
+	if path, err = filepath.Abs(path); err != nil {
+		return fmt.Errorf("inspect: %w", err)
+	}
+	if kind == "" {
+		if kind = guessKind(path, info); kind == "" {
+			return fmt.Errorf("inspect: cannot tell what %s is; say one of %s", path, strings.Join(kinds, ", "))
+		}
+	}
+	out := bufio.NewWriter(p.stdout)
+	v := &inspector{out: out, json: asJSON, path: path, file: !info.IsDir()}
+	if err := v.describe(ctx, kind); err != nil {
+		// What was written before the damage helps to find it.
+		_ = out.Flush()
+		return fmt.Errorf("inspect %s: %w", kind, err)
+	}
+	return out.Flush()
+}
+
+// kindData is the kind of a whole data folder. It has no name on the command line.
+const kindData = "data folder"
+
+// guessKind tells what a path is from names alone, "" when it cannot.
+func guessKind(path string, info fs.FileInfo) string {
+	has := func(names ...string) bool {
+		_, err := os.Stat(filepath.Join(append([]string{path}, names...)...))
+		return err == nil
+	}
+	if !info.IsDir() {
+		switch filepath.Ext(path) {
+		case ".wal":
+			return "wal"
+		case ".binpb":
+			return "shard"
+		case ".manifest":
+			return "manifest"
+		case ".lance":
+			return "file"
+		}
+		return ""
+	}
+	segments, _ := filepath.Glob(filepath.Join(path, "*.wal")) // the pattern is good
+	switch {
+	case has("_flightd", "format"):
+		return kindData
+	case has("_versions"):
+		return "manifest"
+	case has("manifest"):
+		return "shard"
+	case has("page_data.lance"):
+		return "index"
+	case len(segments) > 0:
+		return "wal"
+	}
+	return ""
+}
+
+// inspector describes one path.
+type inspector struct {
+	out  *bufio.Writer
+	json bool
+	path string // absolute
+	file bool   // path is no folder
+}
+
+func (v *inspector) describe(ctx context.Context, kind string) error {
+	switch kind {
+	case kindData:
+		return v.data(ctx)
+	case "wal":
+		return v.wal()
+	case "shard":
+		return v.shards(ctx)
+	case "manifest":
+		return v.manifest(ctx)
+	case "file":
+		return v.dataFile(ctx)
+	}
+	return v.index(ctx)
+}
+
+// store returns a store and the name of path in it.
+func store(path string) (object.Store, string) {
+	return object.NewLocal(filepath.Dir(path)), filepath.Base(path)
+}
+
+// object prints a value as a line of JSON.
+func (v *inspector) object(x any) error {
+	return json.NewEncoder(v.out).Encode(x)
+}
+
+// describer is what every format can do.
+type describer interface{ Describe(w io.Writer) error }
+
+// print describes one thing, for people or programs.
+func (v *inspector) print(d describer, asJSON func() any) error {
+	if v.json {
+		return v.object(asJSON())
+	}
+	return d.Describe(v.out)
+}
+
+// data lists the tables of a data folder.
+func (v *inspector) data(ctx context.Context) error {
+	st := object.NewLocal(v.path)
+	list, err := st.List(ctx, ".")
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		if !x.Dir || !strings.HasSuffix(x.Name, ".lance") {
+			continue
+		}
+		t, err := manifest.Latest(ctx, st, x.Name, manifest.Options{})
+		if err != nil {
+			return err
+		}
+		shards, err := loadShards(ctx, st, x.Name)
+		if err != nil {
+			return err
+		}
+		if err := v.table(x.Name, t, shards); err != nil {
+			return err
+		}
+	}
+	if v.json {
+		return nil
+	}
+	_, err = fmt.Fprintf(v.out, "the log: flightd inspect %s wal\n", v.path)
+	return err
+}
+
+// table prints one table of a data folder.
+func (v *inspector) table(folder string, t *manifest.Version, shards []*manifest.Shard) error {
+	var generations int
+	var rows int64
+	for _, s := range shards {
+		for _, g := range s.Generations {
+			if g.Number > t.Compacted[s.ID] {
+				generations++
+				rows += g.Rows
+			}
+		}
+	}
+	if v.json {
+		return v.object(map[string]any{"folder": folder, "version": t.Number, "rows": t.Rows(), "fragments": len(t.Fragments),
+			"indexes": len(t.Indexes), "generations": generations, "generation_rows": rows})
+	}
+	_, err := fmt.Fprintf(v.out, "%s: version %d, %s in %s; in front of it %s with %s\n", folder, t.Number,
+		counted(t.Rows(), "row"), counted(int64(len(t.Fragments)), "fragment"), counted(int64(generations), "generation"), counted(rows, "row"))
+	return err
+}
+
+// loadShards returns the shards of a table.
+func loadShards(ctx context.Context, st object.Store, table string) ([]*manifest.Shard, error) {
+	folders, err := st.List(ctx, table+"/_mem_wal")
+	if err != nil {
+		return nil, err
+	}
+	var shards []*manifest.Shard
+	for _, x := range folders {
+		s, err := manifest.LoadShard(ctx, st, table+"/_mem_wal/"+x.Name, manifest.Options{})
+		if err != nil {
+			return nil, err
+		}
+		shards = append(shards, s)
+	}
+	return shards, nil
+}
+
+// wal describes the log.
+func (v *inspector) wal() error {
+	dir := v.path
+	if v.file {
+		dir = filepath.Dir(dir)
+	}
+	if below := filepath.Join(dir, "_flightd", "wal"); exists(below) {
+		dir = below
+	}
+	if !v.json {
+		return wal.Describe(v.out, dir)
+	}
+	_, err := wal.Replay(dir, 0, func(r *wal.Record) error {
+		bytes := 0
+		for _, b := range r.Body {
+			bytes += len(b)
+		}
+		return v.object(map[string]any{"lsn": r.LSN, "kind": r.Kind.String(), "shard": r.Shard, "incarnation": r.Incarnation,
+			"schema": r.Schema, "rows": r.Rows, "bytes": bytes})
+	})
+	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// shards describes one shard or all of a table.
+func (v *inspector) shards(ctx context.Context) error {
+	path := v.path
+	if v.file {
+		path = filepath.Dir(filepath.Dir(path))
+	}
+	st, name := store(path)
+	if !exists(filepath.Join(path, "_mem_wal")) {
+		s, err := manifest.LoadShard(ctx, st, name, manifest.Options{})
+		if err != nil {
+			return err
+		}
+		return v.print(s, func() any { return shardJSON(s) })
+	}
+	shards, err := loadShards(ctx, st, name)
+	if err != nil {
+		return err
+	}
+	for _, s := range shards {
+		if err := v.print(s, func() any { return shardJSON(s) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// manifest describes a version of a table.
+func (v *inspector) manifest(ctx context.Context) error {
+	if !v.file {
+		st, name := store(v.path)
+		t, err := manifest.Latest(ctx, st, name, manifest.Options{})
+		if err != nil {
+			return err
+		}
+		return v.print(t, func() any { return versionJSON(t) })
+	}
+	// The digits of the name fall as versions rise.
+	digits, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(v.path), ".manifest"), 10, 64)
+	if err != nil {
+		return fmt.Errorf("%s is not named like a version of a table: %w", v.path, err)
+	}
+	st, name := store(filepath.Dir(filepath.Dir(v.path)))
+	t, err := manifest.Load(ctx, st, name, math.MaxUint64-digits)
+	if err != nil {
+		return err
+	}
+	return v.print(t, func() any { return versionJSON(t) })
+}
+
+// dataFile describes a Lance file.
+func (v *inspector) dataFile(ctx context.Context) error {
+	st, name := store(v.path)
+	r, err := lance.Open(ctx, st, name, 0, lance.ReaderOptions{})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return v.print(r, func() any { return fileJSON(r) })
+}
+
+// index describes a BTREE.
+func (v *inspector) index(ctx context.Context) error {
+	path := v.path
+	if v.file {
+		path = filepath.Dir(path)
+	}
+	st, name := store(path)
+	x, err := btree.Open(ctx, st, name, btree.Options{})
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	return v.print(x, func() any { return indexJSON(x) })
+}
