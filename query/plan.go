@@ -16,7 +16,7 @@ type planNode struct {
 
 	// Of projections, aggregates and so on. VALUES has lists of lists here, hence the raw form.
 	Expressions json.RawMessage `json:"expressions"`
-	Groups      []planNode      `json:"groups"`
+	Groups      json.RawMessage `json:"groups"`
 
 	// Of a BOUND_REF and of the columns of a LOGICAL_GET; the row id is the largest 64-bit number.
 	Index         uint64      `json:"index"`
@@ -99,7 +99,7 @@ func (o *origin) columns(n *planNode) []arrow.DataType {
 	case "LOGICAL_AGGREGATE_AND_GROUP_BY":
 		return o.aggregate(n)
 	case "LOGICAL_WINDOW", "LOGICAL_UNNEST":
-		return extend(o.child(n, 0), len(expressions(n)))
+		return extend(o.child(n, 0), len(expressions(n.Expressions)))
 	case "LOGICAL_COMPARISON_JOIN", "LOGICAL_DELIM_JOIN", "LOGICAL_ASOF_JOIN", "LOGICAL_ANY_JOIN",
 		"LOGICAL_CROSS_PRODUCT", "LOGICAL_POSITIONAL_JOIN":
 		return o.join(n)
@@ -142,10 +142,10 @@ func (o *origin) get(n *planNode) []arrow.DataType {
 	return pick(out, n.ProjectionIDs)
 }
 
-// expressions decodes the operator's expressions.
-func expressions(n *planNode) []planNode {
+// expressions decodes a list of expressions.
+func expressions(raw json.RawMessage) []planNode {
 	var list []planNode
-	if json.Unmarshal(n.Expressions, &list) != nil {
+	if json.Unmarshal(raw, &list) != nil {
 		return nil
 	}
 	return list
@@ -155,7 +155,7 @@ func expressions(n *planNode) []planNode {
 func (o *origin) project(n *planNode) []arrow.DataType {
 	child := o.child(n, 0)
 	var out []arrow.DataType
-	for _, e := range expressions(n) {
+	for _, e := range expressions(n.Expressions) {
 		out = append(out, follow(e, child))
 	}
 	return out
@@ -173,10 +173,10 @@ func follow(e planNode, child []arrow.DataType) arrow.DataType {
 func (o *origin) aggregate(n *planNode) []arrow.DataType {
 	child := o.child(n, 0)
 	var out []arrow.DataType
-	for _, g := range n.Groups {
+	for _, g := range expressions(n.Groups) {
 		out = append(out, follow(g, child))
 	}
-	return extend(out, len(expressions(n)))
+	return extend(out, len(expressions(n.Expressions)))
 }
 
 // join lays the columns of both sides side by side, unless the kind of join drops one side.
@@ -237,18 +237,21 @@ func common(a, b []arrow.DataType) []arrow.DataType {
 // passThrough returns the schema of a query's result: DuckDB's own, in which the columns that come unchanged from a
 // table have the table's type. The plan is only asked for when a table of the text has a column whose type DuckDB
 // does not keep by itself.
-func passThrough(shadow *view, p *parsed, natural *arrow.Schema) *arrow.Schema {
+func passThrough(shadow *view, p *parsed, natural *arrow.Schema) (*arrow.Schema, error) {
 	if !mentionsInexact(shadow.tables, p) {
-		return natural
+		return natural, nil
 	}
 	plan, err := planOf(shadow, p.sql)
 	if err != nil || plan == nil {
-		return natural // the values are right, only their types are DuckDB's
+		return natural, nil // the values are right, only their types are DuckDB's
 	}
 	o := &origin{tables: shadow.tables, ctes: map[int][]arrow.DataType{}}
 	columns := o.columns(plan)
+	if err := o.checkZones(plan); err != nil {
+		return nil, err
+	}
 	if len(columns) != natural.NumFields() {
-		return natural
+		return natural, nil
 	}
 	fields := natural.Fields()
 	for i, dt := range columns {
@@ -260,7 +263,7 @@ func passThrough(shadow *view, p *parsed, natural *arrow.Schema) *arrow.Schema {
 			fields[i].Type = dt
 		}
 	}
-	return arrow.NewSchema(fields, nil)
+	return arrow.NewSchema(fields, nil), nil
 }
 
 // mentionsInexact says whether the text has the name of a table with a column that needs help.

@@ -190,8 +190,8 @@ func (r *Result) describe(st *Statement) error {
 	if r.natural, err = naturalSchema(r.conn, names, types); err != nil {
 		return errorf(Unimplemented, "the result has a type that Arrow cannot carry: %v", err)
 	}
-	r.schema = st.resultSchema(r.lease, r.natural)
-	return nil
+	r.schema, err = st.resultSchema(r.lease, r.natural)
+	return err
 }
 
 // Schema returns the schema of all batches.

@@ -120,14 +120,14 @@ func (st *Statement) describe(l *lease, c *view) error {
 	if err != nil {
 		return err
 	}
-	st.dataset = st.resultSchema(l, natural)
-	return nil
+	st.dataset, err = st.resultSchema(l, natural)
+	return err
 }
 
 // resultSchema is the natural schema with the tables' types where columns pass through.
-func (st *Statement) resultSchema(l *lease, natural *arrow.Schema) *arrow.Schema {
+func (st *Statement) resultSchema(l *lease, natural *arrow.Schema) (*arrow.Schema, error) {
 	if st.parsed.kind != kindSelect {
-		return natural
+		return natural, nil
 	}
 	return passThrough(&l.shadow, st.parsed, natural)
 }

@@ -252,6 +252,44 @@ func TestComputedColumnsHaveDuckDBTypes(t *testing.T) {
 	rec.Release()
 }
 
+// TestZonesOfNanoseconds refuses the one use of instants in nanoseconds that SQL would answer wrongly.
+func TestZonesOfNanoseconds(t *testing.T) {
+	s := &memStore{}
+	b := array.NewTimestampBuilder(offheap.Default, &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Berlin"})
+	b.Append(1_577_836_800_000_000_001) // 2020-01-01 00:00 UTC and a nanosecond
+	c := b.NewArray()
+	defer c.Release()
+	schema := arrow.NewSchema([]arrow.Field{{Name: "ts", Type: c.DataType()}}, nil)
+	s.add(t, "x", schema, nil, memMorsel{rec: array.NewRecordBatch(schema, []arrow.Array{c}, 1)})
+	e := newTestEngine(t, s)
+	for _, sql := range []string{
+		"SELECT ts AT TIME ZONE 'America/New_York' FROM x", "SELECT 1 FROM x WHERE hour(ts AT TIME ZONE 'America/New_York') = 3",
+		"SELECT upper((timezone('UTC', y.t))::VARCHAR) FROM (SELECT ts AS t FROM x) y", "SELECT max(ts AT TIME ZONE 'UTC') FROM x", "WITH y AS MATERIALIZED (FROM x) SELECT ts AT TIME ZONE 'UTC' FROM y",
+	} {
+		_, err := tryRows(e, sql, nil)
+		require.ErrorContains(t, err, "::TIMESTAMPTZ AT TIME ZONE", sql)
+		require.Equal(t, InvalidArgument, codeOf(t, err), sql)
+	}
+	for sql, want := range map[string]string{
+		"SELECT (ts::TIMESTAMPTZ AT TIME ZONE 'America/New_York')::VARCHAR FROM x": "2019-12-31 19:00:00",
+		"SELECT count(*) FROM x WHERE ts > '2020-01-01 02:00:00+02'":               "1",
+		"SELECT count(*) FROM x WHERE ts > '2020-01-01 02:00:00.000000001+02'":     "0",
+		"SELECT count(*) FROM x WHERE ts::TIMESTAMPTZ < now()":                     "1",
+		"SELECT epoch_ns(ts) FROM x":                                               "1577836800000000001",
+	} {
+		rec := collectRows(t, e, sql, nil)
+		require.Equal(t, want, printRows(rec)[0], sql)
+		rec.Release()
+	}
+	one := paramsOf(c)
+	rec := collectRows(t, e, "SELECT count(*) FROM x WHERE ts = ?", one)
+	require.Equal(t, "1", printRows(rec)[0])
+	rec.Release()
+	rec = collectRows(t, e, "SELECT ?::TIMESTAMPTZ = TIMESTAMPTZ '2020-01-01 00:00:00+00'", one)
+	require.Equal(t, "true", printRows(rec)[0])
+	rec.Release()
+}
+
 // TestHalfFloatsAreExact converts every half float to a float and back.
 func TestHalfFloatsAreExact(t *testing.T) {
 	for h := range 1 << 16 {

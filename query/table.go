@@ -1,0 +1,43 @@
+package query
+
+import (
+	"context"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	bind "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/flightd/flightd/lsm"
+)
+
+// TableSQL returns the CREATE TABLE statement of a table that comes as an Arrow schema. DuckDB has tried it, because
+// a table whose statement it refuses could be written, but never queried.
+func (e *Engine) TableSQL(ctx context.Context, name lsm.TableName, columns *arrow.Schema, key []string) (string, error) {
+	l, err := e.acquire(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer l.release()
+	schema := name.Schema
+	if schema == "" {
+		schema = lsm.MainSchema
+	}
+	text := tableSQL(schema, name.Name, columns, key)
+	return text, engineError(e.try(l.shadow.in, strings.Replace(text, "CREATE", "CREATE OR REPLACE", 1)))
+}
+
+// try runs a statement on the shadow and takes it back.
+func (e *Engine) try(in *instance, sql string) error {
+	e.shadowMu.Lock()
+	defer e.shadowMu.Unlock()
+	conn, err := in.connect()
+	if err != nil {
+		return err
+	}
+	defer bind.Disconnect(&conn)
+	if err := in.execOn(conn, "BEGIN TRANSACTION"); err != nil {
+		return err
+	}
+	defer func() { _ = in.execOn(conn, "ROLLBACK") }()
+	return in.execOn(conn, sql)
+}
