@@ -110,24 +110,8 @@ func TestConcurrentWritersAndReaders(t *testing.T) {
 	var writing, reading sync.WaitGroup
 	for w := range writers {
 		writing.Go(func() {
-			r := rand.New(rand.NewPCG(uint64(w), 1))
-			for seq := int64(1); seq <= batches; seq++ {
-				var ks []int64
-				for range 100 {
-					k := r.Int64N(keys)
-					ks = append(ks, k)
-					last[w][k] = seq
-				}
-				rec := writesBatch(table.Schema(), int64(w), seq, ks)
-				lsn, err := table.Put(ctx, Batch{Record: rec})
-				rec.Release()
-				if err == nil && seq%10 == 0 {
-					err = db.Wait(ctx, lsn)
-				}
-				if err != nil {
-					t.Error(err)
-					return
-				}
+			if err := writeRandomKeys(ctx, db, table, int64(w), batches, last[w][:]); err != nil {
+				t.Error(err)
 			}
 		})
 	}
@@ -160,6 +144,29 @@ func TestConcurrentWritersAndReaders(t *testing.T) {
 	check()
 	require.NoError(t, db.Optimize(ctx, TableName{Name: "w"}))
 	check()
+}
+
+// writeRandomKeys puts batches of 100 rows under random keys, as one writer, and notes the last batch of each key.
+func writeRandomKeys(ctx context.Context, db *DB, table *Table, writer, batches int64, last []int64) error {
+	r := rand.New(rand.NewPCG(uint64(writer), 1))
+	for seq := int64(1); seq <= batches; seq++ {
+		var keys []int64
+		for range 100 {
+			k := r.Int64N(int64(len(last)))
+			keys = append(keys, k)
+			last[k] = seq
+		}
+		rec := writesBatch(table.Schema(), writer, seq, keys)
+		lsn, err := table.Put(ctx, Batch{Record: rec})
+		rec.Release()
+		if err == nil && seq%10 == 0 {
+			err = db.Wait(ctx, lsn)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestSnapshotIsOneMoment writes the same number to two tables in turn: a snapshot never sees the second ahead of
