@@ -21,11 +21,13 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture
 def servers(tmp_path):
-    """The servers of a test. They are killed at its end, and until then must not have ended by themselves."""
+    """The servers of a test. At its end they are killed, and what they left on disk must be without a fault."""
     opened = []
     yield opened
     for s in opened:
         s.close()
+    for s in opened:
+        s.assert_sound()
 
 
 @pytest.fixture
@@ -53,3 +55,4 @@ def shared_server(tmp_path_factory):
     yield s
     assert s.running(), f"the server ended with {s.process.poll()}; its log:\n{s.log_text()}"
     s.close()
+    s.assert_sound()

@@ -103,6 +103,16 @@ class Server:
             self.kill()
         return self.start()
 
+    def check(self):
+        """Runs `flightd check` on the folder, which no server may have open."""
+        return subprocess.run([str(BINARY), "check", str(self.data)], capture_output=True, text=True, timeout=PATIENCE)
+
+    def assert_sound(self):
+        """Every file that the server left behind fits its checksums and the others."""
+        if (self.data / "_flightd" / "format").exists():
+            result = self.check()
+            assert result.returncode == 0, result.stdout + result.stderr
+
     @property
     def url(self):
         return f"grpc://{self.grpc}"

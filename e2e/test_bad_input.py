@@ -249,6 +249,8 @@ def test_a_flipped_byte_in_a_data_file_is_data_loss(server):
     at = file.read_bytes().find(b"s4000s4001")
     assert at > 0
     flip(file, at)
+    found = server.check()
+    assert found.returncode == 1 and file.name in found.stdout and "offset" in found.stdout, found
     server.start()
     for run in (query, query_flight):
         with refused("DATA_LOSS", file.name):
@@ -292,6 +294,8 @@ def test_a_flipped_byte_in_the_synced_part_of_the_log_refuses_to_start(new_serve
         server.start()
     assert e.value.code == 1
     assert file.name in e.value.log and "offset" in e.value.log
+    found = server.check()
+    assert found.returncode == 1 and file.name in found.stdout and "offset" in found.stdout, found
     flip(file, at)
     server.start()
     assert scalar(server, "SELECT count(*) FROM t") == 20
