@@ -58,6 +58,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // errTableChanged is what a scan fails with whose view names a table that was dropped or replaced meanwhile.
 var errTableChanged = &Error{Code: FailedPrecondition, Message: "a table of the statement was dropped or replaced meanwhile; run it again"}
 
+// errRestarted is what statements fail with that ran in an instance of DuckDB when another statement made it give up.
+var errRestarted = &Error{Code: FailedPrecondition, Message: "the SQL engine started anew after an internal error in another statement; run this one again"}
+
 // errClosed is what calls on a closed engine fail with.
 var errClosed = &Error{Code: FailedPrecondition, Message: "the query engine is closed"}
 
@@ -81,6 +84,9 @@ var prefixCodes = map[string]Code{
 
 // duckError maps a message of DuckDB about the SQL text. Its class is the text before the first colon.
 func duckError(message, sql string) *Error {
+	if strings.Contains(message, "database has been invalidated because of a previous fatal error") {
+		return errRestarted
+	}
 	if i := strings.Index(message, "\n\nStack Trace"); i >= 0 {
 		message = message[:i]
 	} else if i := strings.Index(message, "Stack Trace:"); i >= 0 {

@@ -142,7 +142,9 @@ func (in *instance) execOn(conn bind.Connection, sql string) error {
 func (in *instance) check(message, sql string) *Error {
 	if fatal(message) {
 		in.mu.Lock()
-		in.failed = message
+		if in.failed == "" {
+			in.failed = message
+		}
 		in.mu.Unlock()
 	}
 	return duckError(message, sql)

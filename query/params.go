@@ -1,7 +1,9 @@
 package query
 
 import (
+	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -46,6 +48,9 @@ func bindParam(ps bind.PreparedStatement, i int, column arrow.Array, row int) er
 	if err != nil {
 		return errorf(InvalidArgument, "parameter %d: %v", i+1, err)
 	}
+	if v.Ptr == nil { // DuckDB would dereference it
+		return errorf(InvalidArgument, "parameter %d: the value of type %s cannot be bound", i+1, column.DataType())
+	}
 	defer bind.DestroyValue(&v)
 	if bind.BindValue(ps, bind.IdxT(i+1), v) == bind.StateError {
 		return errorf(InvalidArgument, "parameter %d: %s", i+1, bind.PrepareError(ps))
@@ -64,11 +69,11 @@ func valueOf(arr arrow.Array, row int) (bind.Value, error) {
 	case *array.Boolean:
 		return bind.CreateBool(a.Value(row)), nil
 	case *array.String:
-		return stringValue(a.Value(row)), nil
+		return stringValue(a.Value(row))
 	case *array.LargeString:
-		return stringValue(a.Value(row)), nil
+		return stringValue(a.Value(row))
 	case *array.StringView:
-		return stringValue(a.Value(row)), nil
+		return stringValue(a.Value(row))
 	case *array.Binary:
 		return bind.CreateBlob(a.Value(row)), nil
 	case *array.LargeBinary:
@@ -95,8 +100,14 @@ func valueOf(arr arrow.Array, row int) (bind.Value, error) {
 	return timeValue(arr, row)
 }
 
-// stringValue keeps zero bytes inside the string, which end it in C otherwise.
-func stringValue(s string) bind.Value { return bind.CreateVarcharLength(s, bind.IdxT(len(s))) }
+// stringValue keeps zero bytes inside the string, which end it in C otherwise. Text that is not UTF-8 is no value for
+// DuckDB.
+func stringValue(s string) (bind.Value, error) {
+	if !utf8.ValidString(s) {
+		return bind.Value{}, errors.New("the text is not UTF-8")
+	}
+	return bind.CreateVarcharLength(s, bind.IdxT(len(s))), nil
+}
 
 // numberValue makes values of integers and floats.
 func numberValue(arr arrow.Array, row int) (bind.Value, bool) {
@@ -212,6 +223,9 @@ func listValue(a array.ListLike, row int, create func(bind.LogicalType, []bind.V
 		v, err := valueOf(a.ListValues(), int(i))
 		if err != nil {
 			return bind.Value{}, err
+		}
+		if v.Ptr == nil {
+			return v, fmt.Errorf("the list of %s cannot be bound", a.ListValues().DataType())
 		}
 		values = append(values, v)
 	}

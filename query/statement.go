@@ -177,11 +177,12 @@ func (st *Statement) Query(ctx context.Context, params arrow.RecordBatch) (*Resu
 	if st.IsUpdate() {
 		return nil, errorf(InvalidArgument, "the statement returns no rows; run it as an update")
 	}
-	// A table that is replaced between our look at the catalog and DuckDB's is seen by the scan; the second
-	// attempt looks again.
+	// A table that is replaced between our look at the catalog and DuckDB's is seen by the scan; the next attempt
+	// looks again. Nothing was handed out yet.
 	for attempt := 0; ; attempt++ {
 		r, err := st.start(ctx, params)
-		if err == nil || !errors.Is(err, errTableChanged) || attempt == 2 {
+		again := errors.Is(err, errTableChanged) || errors.Is(err, errRestarted)
+		if err == nil || !again || attempt == 2 {
 			return r, err
 		}
 	}

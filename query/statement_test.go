@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -410,23 +411,41 @@ func TestPanicInScan(t *testing.T) {
 	require.Equal(t, Internal, codeOf(t, err))
 }
 
-// TestInternalErrorOfDuckDB lets DuckDB declare itself dead, which it does after an internal error, and goes on.
+// TestInternalErrorOfDuckDB makes DuckDB give up, by text that is not UTF-8 in a stored column: it declares its whole
+// instance dead. The next statement finds a new one; a stream in the old one ends with an error that says so.
 func TestInternalErrorOfDuckDB(t *testing.T) {
 	s := &memStore{}
-	numbersTable(t, s, "n", 10, 10)
+	numbersTable(t, s, "n", 400_000, 10_000)
+	b := array.NewStringBuilder(offheap.Default)
+	b.AppendValues([]string{"abc\xff\xc3", "\xe2\x98", "\xf0"}, nil)
+	c := b.NewArray()
+	schema := arrow.NewSchema([]arrow.Field{{Name: "s", Type: c.DataType()}}, nil)
+	s.add(t, "x", schema, nil, memMorsel{rec: array.NewRecordBatch(schema, []arrow.Array{c}, 3)})
+	c.Release()
 	e := newTestEngine(t, s)
-	l, err := e.acquire(t.Context())
+	e.opts.Logger = slog.New(slog.DiscardHandler)
+
+	st, err := e.Prepare(t.Context(), nil, "SELECT a.id FROM n a, range(100)")
 	require.NoError(t, err)
-	for _, in := range []*instance{l.query.in, l.shadow.in} {
-		require.Equal(t, Internal, in.check("INTERNAL Error: Attempted to access index 7\n\nStack Trace:\n\n./flightd(+0x1)", "").Code)
-		require.NotContains(t, in.check("INTERNAL Error: x\n\nStack Trace:\n\n./flightd(+0x1)", "").Message, "Stack")
+	stream, err := st.Query(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = tryRows(e, "SELECT s FROM x ORDER BY s COLLATE NOCASE", nil)
+	require.Equal(t, Internal, codeOf(t, err))
+	require.Contains(t, err.Error(), "INTERNAL Error")
+	require.NotContains(t, err.Error(), "Stack")
+	require.Equal(t, []string{"400000"}, printRows(collectRows(t, e, "SELECT count(*) FROM n", nil)))
+	for err = nil; err == nil; {
+		var rec arrow.RecordBatch
+		if rec, err = stream.Next(t.Context()); err == nil {
+			rec.Release()
+		}
 	}
-	l.release()
-	require.Equal(t, []string{"10"}, printRows(collectRows(t, e, "SELECT count(*) FROM n", nil)))
-	l, err = e.acquire(t.Context())
-	require.NoError(t, err)
-	require.Empty(t, l.query.in.dead()+l.shadow.in.dead())
-	l.release()
+	if err != io.EOF { // DuckDB may also have let it finish
+		require.ErrorIs(t, err, errRestarted)
+	}
+	require.NoError(t, stream.Close())
+	_, err = tryRows(e, "SELECT ?", paramsOf(texts("a\xffb")))
+	require.Equal(t, InvalidArgument, codeOf(t, err))
 }
 
 // TestPivotFindsItsColumns runs a PIVOT whose columns only the rows tell.
