@@ -58,30 +58,44 @@ func (c binaryCodec) slice(v *pageView, dt arrow.DataType, from, to int, alloc m
 }
 
 func sliceBinary[O int32 | int64](c binaryCodec, v *pageView, dt arrow.DataType, from, to int, alloc memory.Allocator) (arrow.ArrayData, error) {
-	all, n := c.ends(v), to-from
+	all := c.ends(v)
 	start := c.endOf(all, from-1)
-	ends := all[from:to]
-	offsets := memory.NewResizableBuffer(alloc)
-	defer offsets.Release()
-	var zero O
-	offsets.Resize((n + 1) * int(arrowSize(zero)))
-	out := arrow.GetData[O](offsets.Bytes())
-	var validity *memory.Buffer
-	nulls := 0
-	end, sound, plain := offsetsOf(out, ends, start, c.adjustment)
-	if !plain {
-		validity = memory.NewResizableBuffer(alloc)
-		defer validity.Release()
-		validity.Resize((n + 63) / 64 * 8)
-		end, sound, nulls = offsetsAndNulls(out, arrow.GetData[uint64](validity.Bytes()), ends, start, c.adjustment)
-		validity.ResizeNoShrink(bitBytes(n))
-	}
-	if size := uint64(v.bufs[c.data].Len()); !sound || end > size {
+	o := arrowOffsets[O](all[from:to], start, c.adjustment, alloc)
+	defer o.release()
+	if size := uint64(v.bufs[c.data].Len()); !o.sound || o.end > size {
 		return nil, fmt.Errorf("the offsets of rows %d to %d fall, or point beyond the %d bytes of the page", from, to, size)
 	}
-	data := memory.SliceBuffer(v.bufs[c.data], int(start), int(end-start))
+	data := memory.SliceBuffer(v.bufs[c.data], int(start), int(o.end-start))
 	defer data.Release()
-	return array.NewData(dt, n, []*memory.Buffer{validity, offsets, data}, nil, nulls, 0), nil
+	return array.NewData(dt, to-from, []*memory.Buffer{o.validity, o.offsets, data}, nil, o.nulls, 0), nil
+}
+
+// rowOffsets are the offsets of rows as Arrow has them.
+type rowOffsets struct {
+	offsets, validity *memory.Buffer // validity is nil without nulls
+	nulls             int
+	end               uint64
+	sound             bool // the offsets never fall
+}
+
+func (o *rowOffsets) release() {
+	o.offsets.Release()
+	releaseBuffer(o.validity)
+}
+
+// arrowOffsets makes Arrow's offsets of ends. The caller compares the last end with what there is.
+func arrowOffsets[O int32 | int64](ends []uint64, start, adjustment uint64, alloc memory.Allocator) rowOffsets {
+	n := len(ends)
+	var zero O
+	o := rowOffsets{offsets: sizedBuffer(alloc, (n+1)*int(arrowSize(zero)))}
+	out := arrow.GetData[O](o.offsets.Bytes())
+	plain := false
+	if o.end, o.sound, plain = offsetsOf(out, ends, start, adjustment); !plain {
+		o.validity = sizedBuffer(alloc, (n+63)/64*8)
+		o.end, o.sound, o.nulls = offsetsAndNulls(out, arrow.GetData[uint64](o.validity.Bytes()), ends, start, adjustment)
+		o.validity.ResizeNoShrink(bitBytes(n))
+	}
+	return o
 }
 
 // arrowSize is the size of an offset in bytes.

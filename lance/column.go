@@ -9,7 +9,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/flightd/flightd/internal/lancepb"
 )
@@ -57,22 +56,11 @@ type encoder interface {
 	encode(p *pageWriter, chunks []chunk, rows int) (*lancepb.ArrayEncoding, error)
 }
 
-func newEncoder(dt arrow.DataType) encoder {
-	switch t := dt.(type) {
-	case *arrow.FixedSizeListType:
-		return fixedEncoder{bits: bitWidth(dt), items: int64(t.Len())}
-	case *arrow.StringType, *arrow.BinaryType:
-		return binaryEncoder[int32]{}
-	case *arrow.LargeStringType, *arrow.LargeBinaryType:
-		return binaryEncoder[int64]{}
-	}
-	return fixedEncoder{bits: bitWidth(dt)}
-}
-
-// columnWriter gathers the rows of one column and cuts them into pages.
+// columnWriter gathers the rows of one column of the schema and cuts them into pages: of one column of the file, or of
+// several, if the rows are nested.
 type columnWriter struct {
 	field     Field
-	enc       encoder
+	root      *node
 	pageBytes int64
 
 	pending      []chunk // rows behind the last page
@@ -80,12 +68,10 @@ type columnWriter struct {
 	pendingBytes int64
 
 	first int64 // the row that the next page begins with
-	pages []*lancepb.Page
-	sums  []uint32 // of all page buffers
 }
 
 func newColumnWriter(f Field, pageBytes int64) *columnWriter {
-	return &columnWriter{field: f, enc: newEncoder(f.Type), pageBytes: pageBytes}
+	return &columnWriter{field: f, root: newNode(f, false), pageBytes: pageBytes}
 }
 
 // check refuses an array that is not a column of rows rows of this type.
@@ -96,30 +82,29 @@ func (c *columnWriter) check(d arrow.ArrayData, rows int64) error {
 	if !sameType(d.DataType(), c.field.Type) {
 		return fmt.Errorf("it is %s, the file has %s", d.DataType(), c.field.Type)
 	}
-	if d.Len() == 0 {
-		return nil
-	}
-	whole := chunk{data: d, n: d.Len()}
-	if v := whole.validity(); v != nil && len(v) < bitBytes(whole.offset()+whole.n) {
-		return fmt.Errorf("the validity bitmap has %d bytes, too few for %d rows", len(v), whole.n)
-	}
-	if !c.field.Nullable && c.field.Type.ID() != arrow.NULL && whole.nulls() > 0 {
-		return fmt.Errorf("the column is declared without nulls, but %d rows are null", whole.nulls())
-	}
-	return c.enc.check(d)
+	return c.root.check(d)
 }
 
-// sameType reports whether two types are stored alike: the names and nullability of list items are not stored.
+// sameType reports whether two types are stored alike. What nested fields say of nulls is not asked, nor the names of
+// the items of lists, because arrays are matched by their types alone.
 func sameType(a, b arrow.DataType) bool {
-	if arrow.TypeEqual(a, b) {
-		return true
+	switch a := a.(type) {
+	case *arrow.FixedSizeListType:
+		b, ok := b.(*arrow.FixedSizeListType)
+		return ok && a.Len() == b.Len() && sameType(a.Elem(), b.Elem())
+	case *arrow.ListType:
+		b, ok := b.(*arrow.ListType)
+		return ok && sameType(a.Elem(), b.Elem())
+	case *arrow.LargeListType:
+		b, ok := b.(*arrow.LargeListType)
+		return ok && sameType(a.Elem(), b.Elem())
+	case *arrow.StructType:
+		b, ok := b.(*arrow.StructType)
+		return ok && slices.EqualFunc(a.Fields(), b.Fields(), func(x, y arrow.Field) bool {
+			return x.Name == y.Name && sameType(x.Type, y.Type)
+		})
 	}
-	la, lb := a.ID() == arrow.FIXED_SIZE_LIST, b.ID() == arrow.FIXED_SIZE_LIST
-	if !la || !lb {
-		return false
-	}
-	ta, tb := a.(*arrow.FixedSizeListType), b.(*arrow.FixedSizeListType)
-	return ta.Len() == tb.Len() && arrow.TypeEqual(ta.Elem(), tb.Elem())
+	return arrow.TypeEqual(a, b)
 }
 
 // add takes rows that check has passed and writes the pages that they complete. It returns the size of the rows.
@@ -130,7 +115,7 @@ func (c *columnWriter) add(out *output, d arrow.ArrayData) (int64, error) {
 	d.Retain()
 	last := chunk{data: d, n: d.Len()}
 	c.pending = append(c.pending, last)
-	size := c.enc.bytes(last)
+	size := c.root.bytes(last)
 	c.pendingRows += last.n
 	c.pendingBytes += size
 	for c.pendingBytes >= c.pageBytes && c.pendingRows > 0 {
@@ -153,9 +138,9 @@ func (c *columnWriter) flush(out *output) error {
 func (c *columnWriter) pageRows() int {
 	rows, left := 0, c.pageBytes
 	for _, ch := range c.pending {
-		n := c.enc.rowsWithin(ch, left)
+		n := c.root.rowsWithin(ch, left)
 		rows += n
-		left -= c.enc.bytes(ch)
+		left -= c.root.bytes(ch)
 		if n < ch.n {
 			break
 		}
@@ -174,7 +159,7 @@ func roundestEnd(first, limit int64) int64 {
 	return limit
 }
 
-// cut writes the next rows as a page and releases them.
+// cut writes the next rows as a page, or one of each column, and releases them.
 func (c *columnWriter) cut(out *output, rows int) error {
 	taken, rest := split(c.pending, rows)
 	defer func() {
@@ -184,20 +169,10 @@ func (c *columnWriter) cut(out *output, rows int) error {
 	}()
 	c.pending, c.pendingRows, c.pendingBytes = rest, c.pendingRows-rows, 0
 	for _, ch := range rest {
-		c.pendingBytes += c.enc.bytes(ch)
+		c.pendingBytes += c.root.bytes(ch)
 	}
-	p := &pageWriter{out: out, page: &lancepb.Page{Length: uint64(rows), Priority: uint64(c.first)}}
-	enc, err := c.enc.encode(p, taken, rows)
-	if err != nil {
-		return err
-	}
-	if p.page.Encoding, err = directEncoding(enc); err != nil {
-		return err
-	}
-	c.pages = append(c.pages, p.page)
-	c.sums = append(c.sums, p.sums...)
 	c.first += int64(rows)
-	return nil
+	return c.root.write(out, taken, rows)
 }
 
 // split divides chunks behind the given number of rows. A chunk that is divided is retained once more.
@@ -227,7 +202,7 @@ func (c *columnWriter) own(limit int64) error {
 	}
 	loose, size := c.pending[first:], int64(0)
 	for _, ch := range loose {
-		size += c.enc.bytes(ch)
+		size += c.root.bytes(ch)
 	}
 	if size > limit {
 		return nil
@@ -257,17 +232,6 @@ func (c *columnWriter) release() {
 		ch.data.Release()
 	}
 	c.pending = nil
-}
-
-// metadata returns the encoded description of the column.
-func (c *columnWriter) metadata() ([]byte, error) {
-	enc, err := directEncoding(&lancepb.ColumnEncoding{
-		ColumnEncoding: &lancepb.ColumnEncoding_Values{Values: &emptypb.Empty{}},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return deterministic.Marshal(&lancepb.ColumnMetadata{Encoding: enc, Pages: c.pages})
 }
 
 // directEncoding wraps a description as pages and columns hold it.

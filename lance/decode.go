@@ -13,6 +13,15 @@ import (
 
 // parseEncoding returns the codec of a page of type dt.
 func parseEncoding(e *lancepb.ArrayEncoding, dt arrow.DataType) (codec, error) {
+	switch dt.ID() {
+	case arrow.LIST, arrow.LARGE_LIST:
+		return parseList(e)
+	case arrow.STRUCT:
+		if e.GetStruct() == nil {
+			return nil, fmt.Errorf("encoding %T of structs: %w", e.GetArrayEncoding(), ErrUnsupported)
+		}
+		return structCodec{}, nil
+	}
 	values, validity, all, err := unwrapNullable(e)
 	if err != nil {
 		return nil, err

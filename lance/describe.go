@@ -48,7 +48,7 @@ func (r *Reader) globalRole(i int) string {
 }
 
 func (r *Reader) describeColumn(out io.Writer, col int) error {
-	f := r.schema.Fields[col]
+	f := r.columns[col].field
 	pages, err := r.column(col)
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (r *Reader) describeColumn(out io.Writer, col int) error {
 	if f.Key > 0 {
 		notes += fmt.Sprintf(", key %d", f.Key)
 	}
-	fmt.Fprintf(out, "column %d %q: field %d, %s%s; metadata: %s\n", col, f.Name, f.ID, f.Type, notes, r.columns[col].at)
+	fmt.Fprintf(out, "column %d %q: field %d, %s%s; metadata: %s\n", col, r.columns[col].path, f.ID, f.Type, notes, r.columns[col].at)
 	for k, p := range pages {
 		bufs := make([]string, len(p.bufs))
 		for i, e := range p.bufs {

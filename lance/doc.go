@@ -39,6 +39,20 @@
 //	                                than any end offset
 //	Dictionary(Flat 8, Binary)      u8 for each row, 0 for null, else the item's number plus 1; then the items. Other
 //	                                writers choose it by themselves for few distinct strings; we only read it
+//	List(Flat 64)                   u64 end offset of each row among the items of the page, a null row as with Binary;
+//	                                the page says how many items it has, which are in the column below
+//	SimpleStruct                    nothing: the header of structs, one page for the whole column
+//
+// # Nested columns
+//
+// Each field of the schema's tree has a column, a nested one behind its parent's, so that lists of structs of a and b are
+// four columns: offsets, header, a, b. Fixed-size lists are one column. Structs cannot be null in 2.0, so a null struct
+// is refused when it is written; lists can. A page of items never holds items of two pages of offsets: readers rely on
+// it. A Writer cuts the pages of all columns of a tree together, which is the simplest way to that; a Reader lets the
+// pages of fields and items end where they want. The batches of a scan end where a page of any field or of any items
+// ends, so that items are not copied either; a list with items in several pages is a batch of one row, and they are.
+//
+// # The size of pages
 //
 // A Writer cuts a page when it has PageBytes bytes, at the roundest row of the upper half, so that the pages of columns
 // of different width mostly end together and a scan, whose batches end at every page of every column it reads, is not
@@ -68,14 +82,15 @@
 //
 // Arrays over a mapping retain it: Close of the Reader and Release of the batches may come in any order, and the file is
 // unmapped at the last of them. Buffers that are made, such as the offsets of strings, come from ReaderOptions.Alloc.
-// INVARIANT: arrays leave this package with their number of nulls known, because Arrow counts it on demand without a
-// lock, and batches are shared.
+// INVARIANT: arrays leave this package with their number of nulls known, and that of what is nested in them, because
+// Arrow counts it on demand without a lock, and batches are shared.
 // INVARIANT: no length or offset from a file is used before it is bounded by the size of the file, and no memory is
-// asked for that is not in proportion to it: null rows, which take no room in a file, are made by the megabyte.
+// asked for that is not in proportion to it: null rows, which take no room in a file, are made by the megabyte. The items
+// of one list must be made at once, so a Writer writes long runs of null items in full.
 //
 // # Errors
 //
 // Bytes that cannot be right are an object.CorruptError with the offset, in Open or when they are first needed. What is
-// right by the format but not by this package is ErrUnsupported: nested and dictionary types, other versions,
-// compressed pages. A batch that does not fit the schema is refused by Writer.Write as a whole, naming the column.
+// right by the format but not by this package is ErrUnsupported: dictionary types, fixed-size lists of anything but
+// values of one width, other versions, compressed pages. A batch that does not fit the schema is refused by Writer.Write as a whole, naming the column.
 package lance

@@ -14,6 +14,9 @@ import (
 type fixedEncoder struct {
 	bits  int64 // of a row, 0 for the null type
 	items int64 // of a row of a fixed-size list, else 0
+	// dense writes long runs of nulls in full. Rows of nulls that take no room are made by the megabyte when they are
+	// read, but the items of one list must be made at once, which a reader refuses if the file has no bytes for them.
+	dense bool
 }
 
 // values returns the array that holds the values of rows of d, the first of them, and their number.
@@ -67,7 +70,7 @@ func (e fixedEncoder) rowsWithin(c chunk, limit int64) int {
 // encode implements encoder.
 func (e fixedEncoder) encode(p *pageWriter, chunks []chunk, rows int) (*lancepb.ArrayEncoding, error) {
 	validity, nulls := joinValidity(chunks, rows)
-	if nulls == rows {
+	if nulls == rows && (!e.dense || int64(rows)*e.bits <= nullBytes*8) {
 		return allNulls(), nil
 	}
 	validityAt, err := p.appendValidity(validity, nulls)
@@ -150,16 +153,21 @@ func (binaryEncoder[O]) offsets(c chunk) []O {
 
 // check implements encoder.
 func (e binaryEncoder[O]) check(d arrow.ArrayData) error {
+	var dataBytes int64
+	if b := d.Buffers(); len(b) > 2 && b[2] != nil {
+		dataBytes = int64(b[2].Len())
+	}
+	return e.checkOffsets(d, dataBytes, "bytes")
+}
+
+// checkOffsets refuses offsets that do not point in order at what there is.
+func (e binaryEncoder[O]) checkOffsets(d arrow.ArrayData, limit int64, what string) error {
 	b := d.Buffers()
-	if len(b) < 3 || b[1] == nil {
+	if len(b) < 2 || b[1] == nil {
 		return fmt.Errorf("the array has no offsets")
 	}
 	if have, want := len(arrow.GetData[O](b[1].Bytes())), d.Offset()+d.Len()+1; have < want {
 		return fmt.Errorf("the array has %d offsets, want %d", have, want)
-	}
-	var dataBytes int64
-	if b[2] != nil {
-		dataBytes = int64(b[2].Len())
 	}
 	offsets := e.offsets(chunk{data: d, n: d.Len()})
 	// The sign of a difference survives the union of them all: one test at the end covers every row.
@@ -168,8 +176,8 @@ func (e binaryEncoder[O]) check(d arrow.ArrayData) error {
 		falls |= o | (o - last)
 		last = o
 	}
-	if falls < 0 || int64(last) > dataBytes {
-		return fmt.Errorf("the offsets of the array fall, or point beyond its %d bytes", dataBytes)
+	if falls < 0 || int64(last) > limit {
+		return fmt.Errorf("the offsets of the array fall, or point beyond its %d %s", limit, what)
 	}
 	return nil
 }
@@ -186,24 +194,30 @@ func (e binaryEncoder[O]) rowsWithin(c chunk, limit int64) int {
 	return sort.Search(c.n, func(i int) bool { return int64(i+1)*8+int64(offsets[i+1]-offsets[0]) > limit })
 }
 
-// encode implements encoder: end offsets within the page, then the bytes. A null row repeats the end before it, raised
-// by more than any end can be.
-func (e binaryEncoder[O]) encode(p *pageWriter, chunks []chunk, rows int) (*lancepb.ArrayEncoding, error) {
-	adjustment := uint64(1)
+// ends returns the end offsets of rows within a page, valid until the next call, and the last of them. A null row
+// repeats the end before it, raised by the adjustment, which is more than any end can be.
+func (e binaryEncoder[O]) ends(p *pageWriter, chunks []chunk, rows int) (ends []uint64, end, adjustment uint64) {
+	adjustment = 1
 	for _, c := range chunks {
 		offsets := e.offsets(c)
 		adjustment += uint64(offsets[c.n] - offsets[0])
 	}
-	ends := p.out.words(rows)
-	rest, pos := ends, uint64(0)
+	ends = p.out.words(rows)
+	rest := ends
 	for _, c := range chunks {
 		if c.nulls() == 0 {
-			pos = endsOf(rest, e.offsets(c), pos)
+			end = endsOf(rest, e.offsets(c), end)
 		} else {
-			pos = endsWithNulls(rest, e.offsets(c), pos, c, adjustment)
+			end = endsWithNulls(rest, e.offsets(c), end, c, adjustment)
 		}
 		rest = rest[c.n:]
 	}
+	return ends, end, adjustment
+}
+
+// encode implements encoder: end offsets within the page, then the bytes.
+func (e binaryEncoder[O]) encode(p *pageWriter, chunks []chunk, rows int) (*lancepb.ArrayEncoding, error) {
+	ends, end, adjustment := e.ends(p, chunks, rows)
 	indices, err := p.append(arrow.Uint64Traits.CastToBytes(ends))
 	if err != nil {
 		return nil, err
@@ -212,7 +226,7 @@ func (e binaryEncoder[O]) encode(p *pageWriter, chunks []chunk, rows int) (*lanc
 	if err != nil {
 		return nil, err
 	}
-	gaps := pos != adjustment-1 // Something lies under nulls.
+	gaps := end != adjustment-1 // Something lies under nulls.
 	for _, c := range chunks {
 		if err := e.appendBytes(p, c, gaps); err != nil {
 			return nil, err

@@ -44,7 +44,7 @@ func (a *boundedAllocator) note(n int64) {
 // FuzzRead reads anything as a file: there must be no panic, no error of an unknown kind, no memory out of proportion and
 // nothing left behind.
 func FuzzRead(f *testing.F) {
-	for _, name := range []string{"types", "pages", "dictionary", "empty"} {
+	for _, name := range []string{"types", "pages", "dictionary", "nested", "empty"} {
 		b, err := os.ReadFile(filepath.Join(fixtures, name+".lance"))
 		require.NoError(f, err)
 		f.Add(b)

@@ -34,7 +34,7 @@ func expected(t *testing.T, name string) (*arrow.Schema, []arrow.RecordBatch) {
 }
 
 func TestFilesOfPylance(t *testing.T) {
-	for _, name := range []string{"types", "pages", "dictionary"} {
+	for _, name := range []string{"types", "pages", "dictionary", "nested"} {
 		t.Run(name, func(t *testing.T) {
 			schema, batches := expected(t, name)
 			r := openFile(t, object.NewLocal(fixtures), name+".lance")

@@ -58,9 +58,19 @@ var timeUnits = map[string]arrow.TimeUnit{
 	"s": arrow.Second, "ms": arrow.Millisecond, "us": arrow.Microsecond, "ns": arrow.Nanosecond,
 }
 
-// logicalType returns Lance's name of an Arrow type.
+// logicalType returns Lance's name of an Arrow type. What is nested in it is named by fields of its own.
 func logicalType(dt arrow.DataType) (string, error) {
 	switch t := dt.(type) {
+	case *arrow.StructType:
+		return "struct", nil
+	case *arrow.ListType:
+		return listType("list", t.Elem()), nil
+	case *arrow.LargeListType:
+		return listType("large_list", t.Elem()), nil
+	case *arrow.MapType:
+		return "", fmt.Errorf("type %s: Lance 2.0 has no maps; use a list of structs: %w", dt, ErrUnsupported)
+	case *arrow.DictionaryType:
+		return "", fmt.Errorf("type %s: use the type of its values, %s: %w", dt, t.ValueType, ErrUnsupported)
 	case *arrow.TimestampType:
 		zone := t.TimeZone
 		if zone == "" {
@@ -77,12 +87,12 @@ func logicalType(dt arrow.DataType) (string, error) {
 		}
 		return fmt.Sprintf("fixed_size_binary:%d", t.ByteWidth), nil
 	case *arrow.FixedSizeListType:
+		if err := checkItem(t.Elem(), int64(t.Len())); err != nil {
+			return "", fmt.Errorf("type %s: %w", dt, err)
+		}
 		elem, err := logicalType(t.Elem())
 		if err != nil {
 			return "", err
-		}
-		if err := checkItem(t.Elem(), int64(t.Len())); err != nil {
-			return "", fmt.Errorf("type %s: %w", dt, err)
 		}
 		return fmt.Sprintf("fixed_size_list:%s:%d", elem, t.Len()), nil
 	}
@@ -92,7 +102,15 @@ func logicalType(dt arrow.DataType) (string, error) {
 	return "", fmt.Errorf("type %s: %w", dt, ErrUnsupported)
 }
 
-// parseLogicalType returns the Arrow type that a Lance name stands for.
+// listType names a list. Lance marks the lists of structs.
+func listType(name string, elem arrow.DataType) string {
+	if elem.ID() == arrow.STRUCT {
+		return name + ".struct"
+	}
+	return name
+}
+
+// parseLogicalType returns the Arrow type that a Lance name stands for, if nothing is nested in it.
 func parseLogicalType(name string) (arrow.DataType, error) {
 	if dt, ok := plainTypes[name]; ok {
 		return dt, nil

@@ -51,3 +51,15 @@ func binaryPage(indices, bytes uint32, adjustment uint64) *lancepb.ArrayEncoding
 		Indices: nullable(noBuffer, flat(64, indices)), Bytes: flat(8, bytes), NullAdjustment: adjustment,
 	}}}
 }
+
+// listPage describes lists: their end offsets among the items of the page.
+func listPage(offsets uint32, adjustment, items uint64) *lancepb.ArrayEncoding {
+	return &lancepb.ArrayEncoding{ArrayEncoding: &lancepb.ArrayEncoding_List{List: &lancepb.List{
+		Offsets: nullable(noBuffer, flat(64, offsets)), NullOffsetAdjustment: adjustment, NumItems: items,
+	}}}
+}
+
+// structPage describes the header of structs.
+func structPage() *lancepb.ArrayEncoding {
+	return &lancepb.ArrayEncoding{ArrayEncoding: &lancepb.ArrayEncoding_Struct{Struct: &lancepb.SimpleStruct{}}}
+}

@@ -3,6 +3,7 @@ package lance
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sort"
 	"sync/atomic"
 
@@ -14,9 +15,13 @@ import (
 	"github.com/flightd/flightd/internal/lancepb"
 )
 
-// column is one column of an open file.
+// column is one column of an open file: values, the offsets of lists, or the header of structs.
 type column struct {
-	at extent // of its metadata
+	at       extent // of its metadata
+	field    *Field
+	path     string // its name and those of the fields it is nested in
+	parent   int    // the column above, -1 at the top
+	children []int  // the columns below
 	// pages is nil until somebody needed them. Two may read them at once; the first to be done is believed, and an
 	// error is not kept.
 	pages atomic.Pointer[[]*page]
@@ -25,6 +30,7 @@ type column struct {
 // page is a run of rows of a column.
 type page struct {
 	first, rows int64
+	items       int64 // of a page of lists: where its items begin in the column below
 	codec       codec
 	bufs        []extent
 	sums        []uint32    // of bufs; nil when the file has no checksums
@@ -34,15 +40,20 @@ type page struct {
 // end is the row behind the page.
 func (p *page) end() int64 { return p.first + p.rows }
 
-// codec reads the pages of one layout. It knows numbers of buffers, not where they are, and is immutable.
+// codec knows one layout of pages. It knows numbers of buffers, not where they are, and is immutable.
 type codec interface {
 	// check refuses a page whose buffers are too small for its rows, or missing.
 	check(rows int64, bufs []extent) error
+	// describe names the layout for people.
+	describe() string
+}
+
+// valueCodec is a codec of a column with nothing below it.
+type valueCodec interface {
+	codec
 	// slice returns the rows [from, to) of a page, or as many of the first of them as one array should hold, at
 	// least one. Where it can, the array shares the page's bytes.
 	slice(v *pageView, dt arrow.DataType, from, to int, alloc memory.Allocator) (arrow.ArrayData, error)
-	// describe names the layout for people.
-	describe() string
 }
 
 // column returns the pages of column i.
@@ -66,7 +77,7 @@ func (r *Reader) readColumn(i int, at extent) ([]*page, error) {
 		return nil, err
 	}
 	defer b.Release()
-	what := fmt.Sprintf("the metadata of column %q", r.schema.Fields[i].Name)
+	what := fmt.Sprintf("the metadata of column %q", r.columns[i].path)
 	var sums []uint32
 	if r.sums != nil {
 		if err := r.checkSum(b.Bytes(), at.off, r.sums.columns[i].metadata, what); err != nil {
@@ -78,10 +89,17 @@ func (r *Reader) readColumn(i int, at extent) ([]*page, error) {
 	if err := proto.Unmarshal(b.Bytes(), meta); err != nil {
 		return nil, r.corrupt(at.off, "%s: %w", what, err)
 	}
+	rows, err := r.columnRows(i)
+	if err != nil {
+		return nil, err
+	}
 	pages := make([]*page, len(meta.GetPages()))
-	row := int64(0)
+	row, items := int64(0), int64(0)
 	for k, m := range meta.GetPages() {
-		p, err := r.readPage(m, row, r.schema.Fields[i].Type)
+		p, err := r.readPage(m, row, rows, r.columns[i].field.Type)
+		if err == nil {
+			items, err = p.placeItems(items)
+		}
 		if err != nil {
 			return nil, r.pageError(i, k, at.off, err)
 		}
@@ -93,16 +111,55 @@ func (r *Reader) readColumn(i int, at extent) ([]*page, error) {
 		}
 		pages[k], row = p, p.end()
 	}
-	if row != r.rows || len(sums) > 0 {
-		return nil, r.corrupt(at.off, "%s: its pages have %d rows, the file %d, and %d checksums are left", what, row, r.rows, len(sums))
+	if row != rows && !r.isHeader(i) || len(sums) > 0 {
+		return nil, r.corrupt(at.off, "%s: its pages have %d rows, want %d, and %d checksums are left", what, row, rows, len(sums))
 	}
 	return pages, nil
 }
 
-// readPage reads the description of a page that begins at row first.
-func (r *Reader) readPage(m *lancepb.Page, first int64, dt arrow.DataType) (*page, error) {
-	if m.GetLength() > uint64(r.rows-first) {
-		return nil, fmt.Errorf("%d rows from row %d are more than the %d of the file", m.GetLength(), first, r.rows)
+// isHeader reports whether a column is the header of structs. It has one page without bytes, whose length is not the
+// same with all writers when there is a list above; nobody needs it.
+func (r *Reader) isHeader(col int) bool { return r.columns[col].field.Type.ID() == arrow.STRUCT }
+
+// columnRows returns how many rows a column has: those of the file, or those of the lists above.
+func (r *Reader) columnRows(col int) (int64, error) {
+	if r.isHeader(col) {
+		return math.MaxInt64, nil
+	}
+	for up := r.columns[col].parent; up >= 0; up = r.columns[up].parent {
+		if r.isHeader(up) {
+			continue
+		}
+		pages, err := r.column(up)
+		if err != nil || len(pages) == 0 {
+			return 0, err
+		}
+		return pages[len(pages)-1].itemsEnd(), nil
+	}
+	return r.rows, nil
+}
+
+// placeItems notes where the items of a page of lists begin, and returns where they end.
+func (p *page) placeItems(first int64) (end int64, err error) {
+	p.items = first
+	if c, ok := p.codec.(listCodec); ok && c.items > math.MaxInt64-first {
+		return 0, fmt.Errorf("%d items behind %d others", c.items, first)
+	}
+	return p.itemsEnd(), nil
+}
+
+// itemsEnd is where the items of a page of lists end in the column below.
+func (p *page) itemsEnd() int64 {
+	if c, ok := p.codec.(listCodec); ok {
+		return p.items + c.items
+	}
+	return 0
+}
+
+// readPage reads the description of a page that begins at row first of so many.
+func (r *Reader) readPage(m *lancepb.Page, first, rows int64, dt arrow.DataType) (*page, error) {
+	if m.GetLength() > uint64(rows-first) {
+		return nil, fmt.Errorf("%d rows from row %d are more than the %d of the column", m.GetLength(), first, rows)
 	}
 	p := &page{first: first, rows: int64(m.GetLength())}
 	offsets, sizes := m.GetBufferOffsets(), m.GetBufferSizes()
@@ -133,7 +190,7 @@ func (r *Reader) readPage(m *lancepb.Page, first int64, dt arrow.DataType) (*pag
 
 // pageError places an error that was found in a page: what is unsupported is not corrupt.
 func (r *Reader) pageError(col, page int, off int64, err error) error {
-	err = fmt.Errorf("column %q, page %d: %w", r.schema.Fields[col].Name, page, err)
+	err = fmt.Errorf("column %q, page %d: %w", r.columns[col].path, page, err)
 	if errors.Is(err, ErrUnsupported) {
 		return fmt.Errorf("read %s: %w", r.name, err)
 	}
@@ -188,7 +245,7 @@ func (r *Reader) view(col int, pages []*page, k int) (*pageView, error) {
 // verifyView compares the buffers of page k with their checksums.
 func (r *Reader) verifyView(col, k int, v *pageView) error {
 	for i, sum := range v.page.sums {
-		what := fmt.Sprintf("column %q, page %d, buffer %d", r.schema.Fields[col].Name, k, i)
+		what := fmt.Sprintf("column %q, page %d, buffer %d", r.columns[col].path, k, i)
 		if err := r.checkSum(v.bytes(uint32(i)), v.page.bufs[i].off, sum, what); err != nil {
 			return err
 		}

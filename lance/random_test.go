@@ -37,18 +37,48 @@ func (g *generator) whole(dt arrow.DataType, n int) arrow.Array {
 	if dt.ID() == arrow.NULL {
 		return array.NewNull(n)
 	}
+	if t, ok := dt.(*arrow.StructType); ok {
+		return g.structs(t, n)
+	}
 	validity, nulls := g.validity(n)
 	bufs := []*memory.Buffer{validity}
 	var children []arrow.ArrayData
 	switch t := dt.(type) {
 	case *arrow.FixedSizeListType:
 		children = []arrow.ArrayData{g.array(t.Elem(), n*int(t.Len())).Data()}
+	case *arrow.ListType, *arrow.LargeListType:
+		offsets, items := g.offsets(n, t.Layout().Buffers[1].ByteWidth == 8)
+		bufs = append(bufs, offsets)
+		children = []arrow.ArrayData{g.array(t.(arrow.ListLikeType).Elem(), items).Data()}
 	case arrow.BinaryDataType:
 		bufs = append(bufs, g.strings(n, t.Layout().Buffers[1].ByteWidth == 8)...)
 	default:
 		bufs = append(bufs, g.values(dt, n))
 	}
 	return array.MakeFromData(array.NewData(dt, n, bufs, children, nulls, 0))
+}
+
+// structs makes structs, none of which is null.
+func (g *generator) structs(t *arrow.StructType, n int) arrow.Array {
+	var children []arrow.ArrayData
+	for _, f := range t.Fields() {
+		children = append(children, g.array(f.Type, n).Data())
+	}
+	return array.MakeFromData(array.NewData(t, n, []*memory.Buffer{nil}, children, 0, 0))
+}
+
+// offsets makes offsets of lists, and returns how many items they need; lists that are null have items as well.
+func (g *generator) offsets(n int, large bool) (*memory.Buffer, int) {
+	short, long := []int32{3}, []int64{3}
+	for range n {
+		at := long[len(long)-1] + int64(g.IntN(1+g.IntN(5)))
+		short, long = append(short, int32(at)), append(long, at)
+	}
+	items := int(long[n]) + g.IntN(3)
+	if large {
+		return memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(long)), items
+	}
+	return memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(short)), items
 }
 
 func (g *generator) validity(n int) (*memory.Buffer, int) {
@@ -114,12 +144,27 @@ func (g *generator) batch(s *arrow.Schema, n int) arrow.RecordBatch {
 
 // allTypes is a schema with a column of each type.
 func allTypes() *arrow.Schema {
-	fields := make([]arrow.Field, len(storable))
-	for i, dt := range storable {
-		fields[i] = arrow.Field{Name: dt.String(), Type: dt, Nullable: true}
+	var fields []arrow.Field
+	for _, dt := range append(storable[:len(storable):len(storable)], nested...) {
+		fields = append(fields, arrow.Field{Name: dt.String(), Type: dt, Nullable: true})
 	}
 	return arrow.NewSchema(fields, nil)
 }
+
+// nested are types with others in them.
+var nested = func() []arrow.DataType {
+	text := arrow.Field{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true, Metadata: arrow.NewMetadata([]string{"note"}, []string{"inner"})}
+	point := arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, text,
+		arrow.Field{Name: "bits", Type: arrow.FixedWidthTypes.Boolean, Nullable: true})
+	words := arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.BinaryTypes.String, Nullable: true})
+	vectors := arrow.LargeListOf(arrow.FixedSizeListOf(3, arrow.PrimitiveTypes.Float32))
+	return []arrow.DataType{
+		arrow.ListOf(arrow.PrimitiveTypes.Int32), arrow.LargeListOf(arrow.FixedWidthTypes.Boolean), words, vectors, point,
+		arrow.ListOf(point), arrow.LargeListOf(point), arrow.ListOf(words), arrow.ListOf(arrow.Null),
+		arrow.StructOf(arrow.Field{Name: "words", Type: words, Nullable: true}, arrow.Field{Name: "point", Type: point, Nullable: true},
+			arrow.Field{Name: "deep", Type: arrow.ListOf(arrow.StructOf(arrow.Field{Name: "lists", Type: arrow.LargeListOf(words), Nullable: true})), Nullable: true}),
+	}
+}()
 
 // writeFile writes batches and returns what was written as one batch.
 func writeFile(t testing.TB, st object.Store, name string, s *arrow.Schema, o WriterOptions, batches ...arrow.RecordBatch) FileInfo {

@@ -39,8 +39,9 @@ type Reader struct {
 	schema  *Schema
 	meta    map[string]string
 	rows    int64
-	globals []extent // entry 0 is the schema
-	columns []column
+	globals []extent   // entry 0 is the schema
+	columns []column   // of the file: those of the schema, each with what is nested in it behind it
+	tops    []int      // for each column of the schema that of the file
 	sums    *checksums // nil when the file has none
 }
 
@@ -261,8 +262,13 @@ func (r *Reader) readSchema() error {
 		}
 		return r.corrupt(at.off, "schema: %w", err)
 	}
-	if len(r.schema.Fields) != len(r.columns) {
-		return r.corrupt(at.off, "the schema has %d columns, the file %d", len(r.schema.Fields), len(r.columns))
+	if n := len(r.schema.FieldIDs()); n != len(r.columns) {
+		return r.corrupt(at.off, "the schema has %d columns, the file %d", n, len(r.columns))
+	}
+	next := 0
+	for i := range r.schema.Fields {
+		r.tops = append(r.tops, next)
+		next = r.placeColumns(&r.schema.Fields[i], r.schema.Fields[i].Name, -1, next)
 	}
 	number, ok := r.schema.Metadata[metaChecksums]
 	if ok != (r.sums != nil) || ok && number != strconv.Itoa(len(r.globals)-1) {
@@ -271,4 +277,16 @@ func (r *Reader) readSchema() error {
 	delete(r.schema.Metadata, metaChecksums)
 	r.meta = r.schema.Metadata
 	return nil
+}
+
+// placeColumns tells column col what it holds, and those behind it that are nested in it. It returns the next.
+func (r *Reader) placeColumns(f *Field, path string, parent, col int) int {
+	c := &r.columns[col]
+	c.field, c.path, c.parent = f, path, parent
+	next := col + 1
+	for i := range f.Children {
+		c.children = append(c.children, next)
+		next = r.placeColumns(&f.Children[i], path+"."+f.Children[i].Name, col, next)
+	}
+	return next
 }

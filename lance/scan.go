@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
 // Scanner reads a range of rows batch by batch. It belongs to one goroutine; a Reader can have many.
@@ -94,15 +95,30 @@ func (s *Scanner) next(ctx context.Context) (arrow.RecordBatch, error) {
 	return rec, nil
 }
 
-// slice returns rows of an array with the number of nulls in them, which Arrow would count on demand and without a lock.
+// slice returns rows of an array.
 func slice(a arrow.Array, from, to int64) arrow.Array {
-	data := array.NewSliceData(a.Data(), from, to)
+	data := sliceData(a.Data(), from, to)
 	defer data.Release()
+	return array.MakeFromData(data)
+}
+
+// sliceData returns rows of an array with the number of nulls in them, and in the fields of structs, which Arrow would
+// count on demand and without a lock.
+func sliceData(d arrow.ArrayData, from, to int64) arrow.ArrayData {
+	if d.DataType().ID() == arrow.STRUCT {
+		children := make([]arrow.ArrayData, len(d.Children()))
+		for i, c := range d.Children() {
+			children[i] = sliceData(c, int64(d.Offset())+from, int64(d.Offset())+to)
+			defer children[i].Release()
+		}
+		return array.NewData(d.DataType(), int(to-from), []*memory.Buffer{nil}, children, 0, 0)
+	}
+	data := array.NewSliceData(d, from, to)
 	if data.NullN() < 0 {
 		nulls := chunk{data: data, n: data.Len()}.nulls()
 		data.(*array.Data).SetNullN(nulls)
 	}
-	return array.MakeFromData(data)
+	return data
 }
 
 // fill makes sure that the rows from pos on of a column are decoded.
@@ -112,17 +128,12 @@ func (s *Scanner) fill(i int) error {
 		return nil
 	}
 	p.release()
-	col := s.columns[i]
-	pages, err := s.r.column(col)
+	data, err := s.r.decode(s.r.tops[s.columns[i]], s.pos, s.end)
 	if err != nil {
 		return err
 	}
-	k := pageAt(pages, s.pos)
-	page := pages[k]
-	p.array, err = s.r.slice(col, k, int(s.pos-page.first), int(min(page.end(), s.end)-page.first))
-	if err != nil {
-		return err
-	}
+	defer data.Release()
+	p.array = array.MakeFromData(data)
 	p.first, p.end = s.pos, s.pos+int64(p.array.Len())
 	return nil
 }
@@ -142,23 +153,4 @@ func (s *Scanner) Close() {
 	if s.err == nil {
 		s.err = io.EOF
 	}
-}
-
-// slice decodes rows of page k of a column, or the first of them.
-func (r *Reader) slice(col, k, from, to int) (arrow.Array, error) {
-	pages, err := r.column(col)
-	if err != nil {
-		return nil, err
-	}
-	v, err := r.view(col, pages, k)
-	if err != nil {
-		return nil, err
-	}
-	defer v.release()
-	data, err := v.page.codec.slice(v, r.schema.Fields[col].Type, from, to, r.alloc)
-	if err != nil {
-		return nil, r.pageError(col, k, r.columns[col].at.off, err)
-	}
-	defer data.Release()
-	return array.MakeFromData(data), nil
 }

@@ -34,6 +34,9 @@ type Field struct {
 	Metadata arrow.Metadata
 	// Key is the 1-based place in the primary key, 0 for other columns.
 	Key int
+	// Children are the fields of a struct, or the one item of a list. They say of their types what Type says, and
+	// their ids beside.
+	Children []Field
 }
 
 // Schema lists the columns of a file or table. It is immutable once it is in use.
@@ -44,17 +47,16 @@ type Schema struct {
 	Metadata map[string]string
 }
 
-// SchemaFromArrow returns the schema of an Arrow schema. It gives the columns the ids from nextID on and takes the
-// primary key from their metadata.
+// SchemaFromArrow returns the schema of an Arrow schema. It gives the fields the ids from nextID on, nested fields
+// behind their parent's, and takes the primary key from their metadata.
 func SchemaFromArrow(s *arrow.Schema, nextID int32) (*Schema, error) {
 	out := &Schema{Fields: make([]Field, 0, s.NumFields()), Metadata: s.Metadata().ToMap()}
-	for i, f := range s.Fields() {
-		if _, err := logicalType(f.Type); err != nil {
+	for _, f := range s.Fields() {
+		field, err := fieldFromArrow(f, &nextID, 0)
+		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", f.Name, err)
 		}
-		out.Fields = append(out.Fields, Field{
-			ID: nextID + int32(i), Name: f.Name, Type: f.Type, Nullable: f.Nullable, Metadata: f.Metadata,
-		})
+		out.Fields = append(out.Fields, field)
 	}
 	return out, out.placeKeys(func(i int) (bool, uint32) { return declaredKey(out.Fields[i].Metadata) })
 }
@@ -69,44 +71,36 @@ func (s *Schema) Arrow() *arrow.Schema {
 	return arrow.NewSchema(fields, &md)
 }
 
-// Proto returns the columns as files and manifests store them.
+// Proto returns the fields as files and manifests store them: in one list, nested fields behind their parent.
 func (s *Schema) Proto() []*lancepb.Field {
-	fields := make([]*lancepb.Field, len(s.Fields))
+	var fields []*lancepb.Field
 	for i, f := range s.Fields {
-		logical, err := logicalType(f.Type)
-		if err != nil {
-			// Both constructors have refused such a type; a hand-made schema that slips through is refused by
-			// every reader, ours included.
-			logical = f.Type.String()
-		}
-		md := s.fieldMetadata(i)
-		_, position := declaredKey(md)
-		fields[i] = &lancepb.Field{
-			Type: lancepb.FieldKind_LEAF, Name: f.Name, Id: f.ID, ParentId: -1, LogicalType: logical, Nullable: f.Nullable,
-			Metadata: bytesMap(md.ToMap()), UnenforcedPrimaryKey: f.Key > 0, UnenforcedPrimaryKeyPosition: position,
-		}
+		f.Metadata = s.fieldMetadata(i)
+		_, position := declaredKey(f.Metadata)
+		from := len(fields)
+		fields = appendProto(fields, f, -1)
+		fields[from].UnenforcedPrimaryKey, fields[from].UnenforcedPrimaryKeyPosition = f.Key > 0, position
 	}
 	return fields
 }
 
 // SchemaFromProto returns the schema that a file or manifest stores.
 func SchemaFromProto(fields []*lancepb.Field, meta map[string][]byte) (*Schema, error) {
-	s := &Schema{Fields: make([]Field, 0, len(fields)), Metadata: stringMap(meta)}
-	for _, f := range fields {
-		if f.GetParentId() >= 0 {
-			return nil, fmt.Errorf("column %q: nested columns: %w", f.GetName(), ErrUnsupported)
-		}
-		dt, err := parseLogicalType(f.GetLogicalType())
+	tree, err := newProtoTree(fields)
+	if err != nil {
+		return nil, err
+	}
+	s := &Schema{Fields: make([]Field, 0, len(tree.tops)), Metadata: stringMap(meta)}
+	for _, i := range tree.tops {
+		f, err := tree.field(i, 0)
 		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", f.GetName(), err)
+			return nil, fmt.Errorf("column %q: %w", fields[i].GetName(), err)
 		}
-		s.Fields = append(s.Fields, Field{
-			ID: f.GetId(), Name: f.GetName(), Type: dt, Nullable: f.GetNullable(),
-			Metadata: arrow.MetadataFrom(stringMap(f.GetMetadata())),
-		})
+		s.Fields = append(s.Fields, f)
 	}
 	return s, s.placeKeys(func(i int) (bool, uint32) {
-		return fields[i].GetUnenforcedPrimaryKey(), fields[i].GetUnenforcedPrimaryKeyPosition()
+		f := fields[tree.tops[i]]
+		return f.GetUnenforcedPrimaryKey(), f.GetUnenforcedPrimaryKeyPosition()
 	})
 }
 

@@ -1,10 +1,13 @@
 package lance
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/lancepb"
 )
 
 // storable is one of each type that a file can hold.
@@ -46,7 +49,8 @@ func TestLogicalTypesGoThereAndBack(t *testing.T) {
 
 func TestOtherTypesAreRefused(t *testing.T) {
 	for _, dt := range []arrow.DataType{
-		arrow.ListOf(arrow.PrimitiveTypes.Int8), arrow.StructOf(arrow.Field{Name: "a", Type: arrow.Null}),
+		arrow.MapOf(arrow.BinaryTypes.String, arrow.Null), arrow.ListOf(arrow.BinaryTypes.BinaryView),
+		arrow.FixedSizeListOf(2, arrow.StructOf()), arrow.ListViewOf(arrow.Null), tooDeep(),
 		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String},
 		arrow.FixedWidthTypes.MonthInterval, arrow.BinaryTypes.StringView,
 		arrow.FixedSizeListOf(2, arrow.BinaryTypes.String),
@@ -65,6 +69,52 @@ func TestOtherTypesAreRefused(t *testing.T) {
 		_, err := parseLogicalType(name)
 		require.Error(t, err, "%q", name)
 	}
+}
+
+// tooDeep is a list of lists beyond what is followed.
+func tooDeep() arrow.DataType {
+	dt := arrow.DataType(arrow.Null)
+	for range maxDepth + 1 {
+		dt = arrow.ListOf(dt)
+	}
+	return dt
+}
+
+func TestNestedFieldsHaveIDs(t *testing.T) {
+	s, err := SchemaFromArrow(arrow.NewSchema([]arrow.Field{
+		{Name: "a", Type: arrow.PrimitiveTypes.Int8}, {Name: "b", Type: nested[5]}, {Name: "c", Type: nested[0]},
+	}, nil), 7)
+	require.NoError(t, err)
+	require.Equal(t, []int32{7, 8, 9, 10, 11, 12, 13, 14}, s.FieldIDs())
+	require.EqualValues(t, 14, s.LastID())
+	var paths []string
+	s.walk(func(_ *Field, path string) { paths = append(paths, path) })
+	require.Equal(t, []string{"a", "b", "b.item", "b.item.x", "b.item.text", "b.item.bits", "c", "c.item"}, paths)
+	back, err := SchemaFromProto(s.Proto(), nil)
+	require.NoError(t, err)
+	require.Equal(t, s.FieldIDs(), back.FieldIDs())
+	require.True(t, s.Arrow().Equal(back.Arrow()))
+}
+
+func TestStoredTreesThatAreNone(t *testing.T) {
+	f := func(want string, fields ...*lancepb.Field) {
+		t.Helper()
+		_, err := SchemaFromProto(fields, nil)
+		require.ErrorContains(t, err, want)
+	}
+	field := func(id, parent int32, dt string) *lancepb.Field {
+		return &lancepb.Field{Name: fmt.Sprint("f", id), Id: id, ParentId: parent, LogicalType: dt}
+	}
+	f(`column "f1": there is no field 0 before it`, field(1, 0, "int8"), field(0, -1, "struct"))
+	f(`column "f0": type "list": a list with 0 children`, field(0, -1, "list"))
+	f(`column "f0": type "list": a list with 2 children`, field(0, -1, "list"), field(1, 0, "int8"), field(2, 0, "int8"))
+	f(`column "f0": type "int8" with nested fields`, field(0, -1, "int8"), field(1, 0, "int8"))
+	f(`column "f0": "f1": type "map"`, field(0, -1, "struct"), field(1, 0, "map"))
+	deep := []*lancepb.Field{field(0, -1, "list")}
+	for i := range int32(maxDepth) {
+		deep = append(deep, field(i+1, i, "list"))
+	}
+	f("nested more than", append(deep, field(maxDepth+1, maxDepth, "int8"))...)
 }
 
 func keyField(name, position string) arrow.Field {

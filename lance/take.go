@@ -36,65 +36,154 @@ func (r *Reader) Take(ctx context.Context, columns []int, rows []int64) (arrow.R
 		}
 	}()
 	for i, c := range columns {
-		if arrays[i], err = r.takeColumn(ctx, c, rows); err != nil {
+		data, err := r.take(ctx, r.tops[c], rows)
+		if err != nil {
 			return nil, err
 		}
+		arrays[i] = array.MakeFromData(data)
+		data.Release()
 	}
 	return array.NewRecordBatch(schema, arrays, int64(len(rows))), nil
 }
 
-// takeColumn gathers rows of one column.
-func (r *Reader) takeColumn(ctx context.Context, col int, rows []int64) (arrow.Array, error) {
-	dt := r.schema.Fields[col].Type
-	var s sink
+// take gathers rows of one column with what is nested in them.
+func (r *Reader) take(ctx context.Context, col int, rows []int64) (arrow.ArrayData, error) {
+	dt := r.columns[col].field.Type
 	switch t := dt.(type) {
+	case *arrow.StructType:
+		return r.takeStructs(ctx, col, rows)
+	case *arrow.ListType:
+		return takeLists[int32](ctx, r, col, rows)
+	case *arrow.LargeListType:
+		return takeLists[int64](ctx, r, col, rows)
 	case *arrow.NullType:
-		return array.NewNull(len(rows)), nil
+		return array.NewData(dt, len(rows), []*memory.Buffer{nil}, nil, len(rows), 0), nil
 	case arrow.BinaryDataType:
-		s = &binarySink{spans: make([][]byte, len(rows)), large: t.Layout().Buffers[1].ByteWidth == 8}
-	default:
-		fixed, err := newFixedSink(r.alloc, dt, len(rows))
+		return r.takeValues(ctx, col, rows, &binarySink{spans: make([][]byte, len(rows)), large: t.Layout().Buffers[1].ByteWidth == 8})
+	}
+	fixed, err := newFixedSink(r.alloc, dt, len(rows))
+	if err != nil {
+		return nil, err
+	}
+	return r.takeValues(ctx, col, rows, fixed)
+}
+
+// takeValues gathers rows of a column with nothing below it.
+func (r *Reader) takeValues(ctx context.Context, col int, rows []int64, s sink) (arrow.ArrayData, error) {
+	defer s.release()
+	// The pages stay open until the end: a sink may hold slices of their bytes.
+	open := openPages{}
+	defer open.release()
+	if err := r.eachRun(ctx, col, rows, open, s.gather); err != nil {
+		return nil, err
+	}
+	data, err := s.finish(r.columns[col].field.Type, r.alloc)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: column %q: %w", r.name, r.columns[col].path, err)
+	}
+	return data, nil
+}
+
+// takeStructs gathers rows of all fields.
+func (r *Reader) takeStructs(ctx context.Context, col int, rows []int64) (arrow.ArrayData, error) {
+	var children []arrow.ArrayData
+	defer func() {
+		for _, child := range children {
+			child.Release()
+		}
+	}()
+	for _, below := range r.columns[col].children {
+		child, err := r.take(ctx, below, rows)
 		if err != nil {
 			return nil, err
 		}
-		s = fixed
+		children = append(children, child)
 	}
-	defer s.release()
-	// The pages stay open until the end: a sink may hold slices of their bytes.
-	open := map[int]*pageView{}
-	defer func() {
-		for _, v := range open {
-			v.release()
+	return array.NewData(r.columns[col].field.Type, len(rows), []*memory.Buffer{nil}, children, 0, 0), nil
+}
+
+// takeLists gathers the offsets of rows, which say what rows of the items to gather.
+func takeLists[O int32 | int64](ctx context.Context, r *Reader, col int, rows []int64) (arrow.ArrayData, error) {
+	var zero O
+	offsets := sizedBuffer(r.alloc, (len(rows)+1)*int(arrowSize(zero)))
+	defer offsets.Release()
+	bitmap := sizedBuffer(r.alloc, bitBytes(len(rows)))
+	defer bitmap.Release()
+	out := arrow.GetData[O](offsets.Bytes())
+	below := r.columns[col].children[0]
+	var items []int64
+	open := openPages{}
+	defer open.release()
+	err := r.eachRun(ctx, col, rows, open, func(v *pageView, rows []int64, at int) error {
+		c := v.page.codec.(listCodec)
+		ends := c.strings.ends(v)
+		for i, row := range rows {
+			k := int(row - v.page.first)
+			start, end, err := c.span(ends, k, k+1)
+			if err != nil {
+				return err
+			}
+			if err := r.checkItems(below, uint64(len(items))+end-start, at+len(rows)); err != nil {
+				return err
+			}
+			for x := start; x < end; x++ {
+				items = append(items, v.page.items+int64(x))
+			}
+			if ends[k] < c.strings.adjustment {
+				bitutil.SetBit(bitmap.Bytes(), at+i)
+			}
+			if out[at+i+1] = O(len(items)); int(out[at+i+1]) != len(items) {
+				return fmt.Errorf("%d rows have more items than one array of lists can have: take fewer at once: %w", len(rows), ErrUnsupported)
+			}
 		}
-	}()
-	pages, err := r.column(col)
+		return nil
+	})
 	if err != nil {
 		return nil, err
+	}
+	child, err := r.take(ctx, below, items)
+	if err != nil {
+		return nil, err
+	}
+	defer child.Release()
+	validity, nulls := countNulls(bitmap, len(rows))
+	return array.NewData(r.columns[col].field.Type, len(rows), []*memory.Buffer{validity, offsets}, []arrow.ArrayData{child}, nulls, 0), nil
+}
+
+// openPages are pages of one column by their numbers.
+type openPages map[int]*pageView
+
+func (o openPages) release() {
+	for _, v := range o {
+		v.release()
+	}
+}
+
+// eachRun calls fn for each run of rows that lie in one page, in order. It leaves the pages open.
+func (r *Reader) eachRun(ctx context.Context, col int, rows []int64, open openPages, fn func(v *pageView, rows []int64, at int) error) error {
+	pages, err := r.column(col)
+	if err != nil {
+		return err
 	}
 	for at := 0; at < len(rows); {
 		k := pageAt(pages, rows[at])
 		v := open[k]
 		if v == nil {
 			if err := ctx.Err(); err != nil {
-				return nil, fmt.Errorf("read %s: %w", r.name, err)
+				return fmt.Errorf("read %s: %w", r.name, err)
 			}
 			if v, err = r.view(col, pages, k); err != nil {
-				return nil, err
+				return err
 			}
 			open[k] = v
 		}
 		n := rowsIn(v.page, rows[at:])
-		if err := s.gather(v, rows[at:at+n], at); err != nil {
-			return nil, r.pageError(col, k, r.columns[col].at.off, err)
+		if err := fn(v, rows[at:at+n], at); err != nil {
+			return r.pageError(col, k, r.columns[col].at.off, err)
 		}
 		at += n
 	}
-	data, err := s.finish(dt, r.alloc)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: column %q: %w", r.name, r.schema.Fields[col].Name, err)
-	}
-	defer data.Release()
-	return array.MakeFromData(data), nil
+	return nil
 }
 
 // rowsIn returns how many of the first rows lie in a page.

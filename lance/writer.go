@@ -76,7 +76,7 @@ func Create(ctx context.Context, st object.Store, name string, s *Schema, o Writ
 	}
 	maps.Copy(w.meta, o.Metadata)
 	for _, f := range s.Fields {
-		if _, err := logicalType(f.Type); err != nil {
+		if err := f.check(); err != nil {
 			return nil, fmt.Errorf("create %s: column %q: %w", name, f.Name, err)
 		}
 		w.columns = append(w.columns, newColumnWriter(f, o.PageBytes))
@@ -201,16 +201,20 @@ func (w *Writer) ready(ctx context.Context) error {
 func (w *Writer) finish() error {
 	sums := &checksums{globals: w.sums}
 	w.meta[metaChecksums] = strconv.Itoa(len(w.globals) + 1)
-	metadata := make([][]byte, len(w.columns))
-	for i, c := range w.columns {
+	var metadata [][]byte
+	for _, c := range w.columns {
 		err := c.flush(w.out)
 		if err == nil {
-			metadata[i], err = c.metadata()
+			err = c.root.walk(func(n *node) error {
+				b, err := n.metadata()
+				metadata = append(metadata, b)
+				sums.columns = append(sums.columns, columnSums{crc32.Checksum(b, castagnoli), n.sums})
+				return err
+			})
 		}
 		if err != nil {
 			return fmt.Errorf("column %q: %w", c.field.Name, err)
 		}
-		sums.columns = append(sums.columns, columnSums{crc32.Checksum(metadata[i], castagnoli), c.sums})
 	}
 	desc := &lancepb.FileDescriptor{
 		Schema: &lancepb.FileSchema{Fields: w.schema.Proto(), Metadata: bytesMap(w.meta)},
@@ -234,7 +238,7 @@ func (w *Writer) writeTail(schema []byte, metadata [][]byte) error {
 		return err
 	}
 	f := footer{
-		columnStart: w.out.pos, globals: uint32(1 + len(w.globals)), columns: uint32(len(w.columns)),
+		columnStart: w.out.pos, globals: uint32(1 + len(w.globals)), columns: uint32(len(metadata)),
 		major: 0, minor: 3, // This is how the file format writes 2.0; manifests write it as 2 and 0.
 	}
 	table := make([]extent, len(metadata))

@@ -244,8 +244,10 @@ func TestWriterFailuresLeaveNoFile(t *testing.T) {
 
 	_, err = Create(t.Context(), st, "f", ls, WriterOptions{PageBytes: -1})
 	require.ErrorContains(t, err, "PageBytes")
-	_, err = Create(t.Context(), st, "f", &Schema{Fields: []Field{{Name: "l", Type: arrow.ListOf(arrow.Null)}}}, WriterOptions{})
+	_, err = Create(t.Context(), st, "f", &Schema{Fields: []Field{{Name: "l", Type: arrow.BinaryTypes.StringView}}}, WriterOptions{})
 	require.ErrorIs(t, err, ErrUnsupported)
+	_, err = Create(t.Context(), st, "f", &Schema{Fields: []Field{{Name: "l", Type: arrow.ListOf(arrow.Null)}}}, WriterOptions{})
+	require.ErrorContains(t, err, "1 nested fields, the field 0")
 }
 
 func TestItemNamesOfListsDoNotMatter(t *testing.T) {

@@ -53,10 +53,27 @@ def make_table(path, table, want, columns):
     (table / "data").mkdir(parents=True)
     data = path.read_bytes()
     (table / "data" / path.name).write_bytes(data)
-    file = DataFile(path.name, list(range(len(columns))), columns, 2, 0, len(data))
+    places = columns_of(want.schema, columns)
+    file = DataFile(path.name, list(range(len(places))), places, 2, 0, len(data))
     fragments = [FragmentMetadata(0, [file], want.num_rows)] if want.num_rows else []
     lance.LanceDataset.commit(table, lance.LanceOperation.Overwrite(want.select(columns).schema, fragments))
     return table
+
+
+def columns_of(schema, chosen):
+    """Numbers the columns of the file: each nested field has one of its own, behind its parent's."""
+    places, first = [], 0
+    for i, field in enumerate(schema):
+        behind = first + fields_in(field.type)
+        if i in chosen:
+            places += range(first, behind)
+        first = behind
+    return places
+
+
+def fields_in(type_):
+    fixed = pa.types.is_fixed_size_list(type_)
+    return 1 + sum(fields_in(type_.field(i).type) for i in range(0 if fixed else type_.num_fields))
 
 
 def check_duckdb(path, table, want):

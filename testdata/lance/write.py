@@ -108,10 +108,37 @@ def dictionary():
     )
 
 
+def nested():
+    """Structs and lists in each other, in pages that end in different rows."""
+    n = 300
+    point = pa.struct([pa.field("x", pa.int64()), pa.field("name", pa.string(), metadata={"note": "inner"})])
+    points = [{"x": None if i % 5 == 0 else i, "name": None if i % 7 == 0 else "n" * (i % 4)} for i in range(n)]
+    words = [None if i % 6 == 0 else [None if i % 4 == 0 else str(i)] * (i % 5) for i in range(n)]
+    lists = [None if i % 9 == 0 else points[i : i + i % 4] for i in range(n)]
+    vectors = [None if i % 8 == 0 else [[float(i), 0.5]] * (i % 3) for i in range(n)]
+    return pa.table(
+        {
+            "ints": pa.array([None if i % 11 == 0 else list(range(i % 6)) for i in range(n)], pa.list_(pa.int16())),
+            "words": pa.array(words, pa.large_list(pa.string())),
+            "point": pa.array(points, point),
+            "points": pa.array(lists, pa.list_(point)),
+            "lists": pa.array([None if i % 10 == 0 else words[i : i + i % 3] for i in range(n)], pa.list_(pa.list_(pa.string()))),
+            "vectors": pa.array(vectors, pa.list_(pa.list_(pa.float32(), 2))),
+            "deep": pa.array([{"points": lists[i], "in": {"flag": i % 3 == 0}} for i in range(n)],
+                             pa.struct([("points", pa.large_list(point)), ("in", pa.struct([("flag", pa.bool_())]))])),
+            "long": [[i] * (2000 if i == 7 else 1) for i in range(n)],
+            "no items": pa.array([None if i % 2 else [] for i in range(n)], pa.list_(point)),
+            "nothing": pa.array([[None] * (i % 3) for i in range(n)], pa.list_(pa.null())),
+            "few words": pa.array([["same", None, "other"][: i % 4] for i in range(n)], pa.list_(pa.string())),
+        }
+    )
+
+
 def write(name, table, **options):
     with LanceFileWriter(name + ".lance", table.schema, version="2.0", **options) as f:
         for batch in table.to_batches(max_chunksize=50):
-            f.write_batch(batch)
+            # A slice of a list crashes the writer: through IPC it becomes a batch of its own.
+            f.write_batch(pa.ipc.read_record_batch(batch.serialize(), batch.schema))
     with pa.ipc.new_file(name + ".arrow", table.schema) as f:
         f.write_table(table)
 
@@ -119,4 +146,5 @@ def write(name, table, **options):
 write("types", types())
 write("pages", pages(), data_cache_bytes=4096)
 write("dictionary", dictionary())
+write("nested", nested(), data_cache_bytes=4096)
 write("empty", types().slice(0, 0))
