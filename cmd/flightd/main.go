@@ -31,12 +31,13 @@ func (e *usageError) Unwrap() error { return e.err }
 type process struct {
 	args   []string
 	env    []string
+	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
 }
 
 func main() {
-	p := process{args: os.Args[1:], env: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}
+	p := process{args: os.Args[1:], env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	os.Exit(p.run())
 }
 
@@ -82,7 +83,7 @@ func (p process) rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(p.serveCommand(), p.demoCommand(), p.checkCommand(), p.inspectCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.demoCommand(), p.sqlCommand(), p.checkCommand(), p.inspectCommand(), p.versionCommand())
 	return root
 }
 

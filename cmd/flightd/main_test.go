@@ -9,13 +9,18 @@ import (
 
 // call runs a command line in this process.
 func call(args ...string) (code int, stdout, stderr string) {
+	return callWith("", args...)
+}
+
+// callWith is call with a text on stdin.
+func callWith(stdin string, args ...string) (code int, stdout, stderr string) {
 	var out, errs strings.Builder
-	code = process{args: args, stdout: &out, stderr: &errs}.run()
+	code = process{args: args, stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs}.run()
 	return code, out.String(), errs.String()
 }
 
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
-	for _, command := range [][]string{{}, {"serve"}, {"demo"}, {"check"}, {"inspect"}, {"version"}} {
+	for _, command := range [][]string{{}, {"serve"}, {"demo"}, {"sql"}, {"check"}, {"inspect"}, {"version"}} {
 		code, stdout, stderr := call(append(command, "--help")...)
 		require.Zero(t, code, stderr)
 		require.Contains(t, stdout, "Examples:\n  ")
@@ -23,7 +28,8 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 }
 
 func TestWrongCommandLinesExitWithTwo(t *testing.T) {
-	for _, args := range [][]string{{"srve"}, {"serve", "--dta", "x"}, {"serve", "extra"}, {"version", "--x"}, {"serve", "--grace", "x"}, {"check"}, {"inspect", "x", "y", "z"}} {
+	for _, args := range [][]string{{"srve"}, {"serve", "--dta", "x"}, {"serve", "extra"}, {"version", "--x"}, {"serve", "--grace", "x"}, {"check"}, {"inspect", "x", "y", "z"},
+		{"sql", "x"}, {"sql", "--url", "http://x:1"}, {"sql", "--url", "grpc://x"}, {"sql", "--format", "xml"}} {
 		code, stdout, stderr := call(args...)
 		require.Equal(t, exitUsage, code, args)
 		require.Empty(t, stdout)
