@@ -205,7 +205,8 @@ func (l *Local) leaveTail() (err error) {
 	return nil
 }
 
-// sealTail seals the segment in which Replay found the end of the log.
+// sealTail seals the segment in which Replay found the end of the log, and cuts off what it does not need any more: many
+// restarts must not fill the disk with segments that are nearly empty.
 func (l *Local) sealTail() error {
 	end := &l.opts.End
 	name := segmentName(end.tail.segment)
@@ -218,6 +219,9 @@ func (l *Local) sealTail() error {
 	err = l.group.finish(&h, end.tailSum)
 	if err == nil {
 		err = f.Sync()
+	}
+	if err == nil {
+		err = f.Truncate(h.end().offset)
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("seal the end of the log in %s: %w", l.env.disk.Path(name), err)

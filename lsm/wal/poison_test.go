@@ -123,6 +123,45 @@ func TestAFailedSyncReleasesWhoIsQueued(t *testing.T) {
 	require.ErrorIs(t, l.Close(), ErrPoisoned)
 }
 
+func TestPoisonStopsWhatIsQueued(t *testing.T) {
+	d, tr := newCrashDisk(), &trace{}
+	written, proceed, poisoned := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	l := openTest(t, d, Options{
+		Appended: func([]*Record) { close(written); <-proceed },
+		Poisoned: func(error) { close(poisoned) },
+	})
+	tr.set(func(op, name string) bool { return op == "sync" && name == segmentName(1) })
+	queued := make(chan struct{})
+	d.inject(func(op, name string) error {
+		if op == "sync" && name == segmentName(1) {
+			<-queued
+		}
+		return tr.try(op, name)
+	})
+	appendOne := func(ended chan<- error) {
+		_, err := l.Append(context.Background(), testRecord(1, 10))
+		ended <- err
+	}
+	first, second := make(chan error), make(chan error)
+	go appendOne(first)
+	<-written
+	go appendOne(second)
+	require.Eventually(t, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.mu.pending) == 1
+	}, 10*time.Second, 10*time.Microsecond)
+	close(queued)
+	<-poisoned
+	require.Equal(t, 1, tr.count("write "+segmentName(1)))
+	close(proceed)
+	require.NoError(t, <-first)
+	require.ErrorIs(t, <-second, ErrPoisoned)
+	require.ErrorIs(t, l.Close(), ErrPoisoned)
+	require.Equal(t, 1, tr.count("write "+segmentName(1)))
+	require.Equal(t, 1, tr.count("sync "+segmentName(1)))
+}
+
 func TestAFullDiskIsNoPoison(t *testing.T) {
 	d, tr := newCrashDisk(), &trace{}
 	tr.set(func(op, name string) bool { return op == "write" && name == tempName(2) })

@@ -219,7 +219,7 @@ func (r *reader) judge(bad error) error {
 	}
 	r.at = at
 	if r.at.less(r.proved) {
-		return r.corrupt(fmt.Errorf("%w; it is no torn tail, since the log was synced up to %s", bad, r.proved))
+		return r.corrupt(fmt.Errorf("%w; it is no torn tail, since the log was synced up to %s: restore the file from a copy", bad, r.proved))
 	}
 	return io.EOF
 }

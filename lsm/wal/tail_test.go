@@ -188,6 +188,7 @@ func TestAClosedLogHasNoTail(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, err)
+	require.Equal(t, syncMark, groups[len(groups)-1].typ)
 	for _, h := range groups[:len(groups)-1] {
 		name := segmentName(h.at.segment)
 		for _, off := range []int64{h.at.offset, h.end().offset - 1} {
