@@ -22,7 +22,7 @@ PACKAGES    := ./... ./testdata
 # RACE are the packages whose tests also run under the race detector.
 RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap
 
-.PHONY: all build demo test test-go test-e2e check fmt-check vet staticcheck race house bench torture venv clean
+.PHONY: all build demo test test-go test-e2e check fmt-check vet staticcheck race house bench bench-ingest bench-scan torture venv clean
 
 all: build
 
@@ -71,6 +71,10 @@ house:
 race:
 	@mkdir -p $(LOGS)
 	.ci/quiet $(LOGS)/race.log $(GO) test $(GOFLAGS_ALL) -race -v $(RACE)
+
+# bench-ingest and bench-scan run a peer beside flightd.
+bench-ingest bench-scan: bench-%: build venv
+	$(PY) bench/$*.py
 
 bench:
 	$(GO) test $(GOFLAGS_ALL) -run '^$$' -bench . -benchmem $(PACKAGES)
