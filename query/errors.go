@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	bind "github.com/duckdb/duckdb-go-bindings"
 
 	"github.com/flightd/flightd/lsm"
 )
@@ -155,11 +154,6 @@ func positionOf(message, sql string) int {
 		return 0
 	}
 	return start + at + column + 1
-}
-
-// resultError maps the error of a result; scanErr, if any, is what our own scan failed with and wins.
-func resultError(ctx context.Context, res *bind.Result, scanErr error, sql string) error {
-	return mapError(ctx, bind.ResultError(res), scanErr, sql)
 }
 
 // mapError chooses between the three things that can have ended a statement.
