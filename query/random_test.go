@@ -73,7 +73,7 @@ func TestRandomQueries(t *testing.T) {
 		}
 		twin := newTwin(t, wideSchema, rows)
 		e := newTestEngine(t, s)
-		q := queryMaker{m.r}
+		q := queryMaker(m)
 		for range 60 {
 			sql := q.query()
 			want := comparable(sql, twinRows(t, twin, sql))
