@@ -156,11 +156,12 @@ func open(o Options, e env) (*Local, error) {
 	}
 	l.appended.Store(uint64(newLSN(epoch, 0)))
 	l.durable.Store(uint64(newLSN(epoch, 0)))
+	// Segments without records go first: the next one is made of them.
+	if err := l.Trim(0); err != nil {
+		o.Logger.Warn("log segments without records stay", "log", o.Dir, "err", err)
+	}
 	l.askSegment()
 	go l.logLoop()
-	if err := l.Trim(0); err != nil {
-		o.Logger.Warn("segments without records stay", "log", o.Dir, "err", err)
-	}
 	return l, nil
 }
 
