@@ -74,6 +74,23 @@ func fieldFromArrow(f arrow.Field, next *int32, depth int) (Field, error) {
 	return out, nil
 }
 
+// WithNulls returns the field with nulls allowed in it and, as structs cannot be null, in the fields of its structs.
+func (f Field) WithNulls() Field {
+	f.Nullable = true
+	s, ok := f.Type.(*arrow.StructType)
+	if !ok {
+		return f
+	}
+	fields := s.Fields()
+	children := make([]Field, len(f.Children))
+	for i, child := range f.Children {
+		children[i] = child.WithNulls()
+		fields[i].Type, fields[i].Nullable = children[i].Type, true
+	}
+	f.Children, f.Type = children, arrow.StructOf(fields...)
+	return f
+}
+
 // check refuses a hand-made field whose type cannot be stored or has other children than the field.
 func (f *Field) check() error {
 	if _, err := logicalType(f.Type); err != nil {

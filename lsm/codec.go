@@ -137,7 +137,9 @@ func (d *batchDecoder) decode(meta []byte, body *memory.Buffer) (arrow.RecordBat
 func splitTombstones(rec arrow.RecordBatch, columns int, s *arrow.Schema) (arrow.RecordBatch, *array.Boolean) {
 	cols := make([]arrow.Array, columns)
 	for i := range cols {
-		cols[i] = relabel(rec.Column(i), s.Field(i).Type)
+		col := relabel(rec.Column(i), s.Field(i).Type)
+		cols[i] = withoutNullStructs(col)
+		col.Release()
 		defer cols[i].Release()
 	}
 	rows := array.NewRecordBatch(s, cols, rec.NumRows())

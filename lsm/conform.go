@@ -3,6 +3,7 @@ package lsm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -127,17 +128,28 @@ func relabel(col arrow.Array, want arrow.DataType) arrow.Array {
 }
 
 func relabelData(d arrow.ArrayData, want arrow.DataType) *array.Data {
-	var children []arrow.ArrayData
-	if fsl, ok := want.(*arrow.FixedSizeListType); ok {
-		child := relabelData(d.Children()[0], fsl.Elem())
-		defer child.Release()
-		children = []arrow.ArrayData{child}
+	fields := nestedFields(want)
+	children := make([]arrow.ArrayData, len(fields))
+	for i, f := range fields {
+		children[i] = relabelData(d.Children()[i], f.Type)
+		defer children[i].Release()
 	}
 	return array.NewData(want, d.Len(), d.Buffers(), children, d.NullN(), d.Offset())
 }
 
-// nullArray returns n nulls.
+// nullArray returns n nulls, and of a struct n structs of nulls, because structs are not null.
 func nullArray(t arrow.DataType, n int) arrow.Array {
+	if s, ok := t.(*arrow.StructType); ok {
+		children := make([]arrow.ArrayData, s.NumFields())
+		for i, f := range s.Fields() {
+			child := nullArray(f.Type, n)
+			defer child.Release()
+			children[i] = child.Data()
+		}
+		d := array.NewData(t, n, []*memory.Buffer{nil}, children, 0, 0)
+		defer d.Release()
+		return array.MakeFromData(d)
+	}
 	b := array.NewBuilder(memory.DefaultAllocator, t)
 	defer b.Release()
 	b.AppendNulls(n)
@@ -145,12 +157,22 @@ func nullArray(t arrow.DataType, n int) arrow.Array {
 }
 
 // sameLayout reports whether two types have the same buffers with the same meaning: they are equal but for the
-// names and nullability of inner fields.
+// nullability of inner fields and the names of the items of lists.
 func sameLayout(a, b arrow.DataType) bool {
-	x, ok := a.(*arrow.FixedSizeListType)
-	y, ok2 := b.(*arrow.FixedSizeListType)
-	if ok && ok2 {
-		return x.Len() == y.Len() && sameLayout(x.Elem(), y.Elem())
+	if a.ID() != b.ID() {
+		return false
+	}
+	x, y := nestedFields(a), nestedFields(b)
+	if len(x) == 0 || len(x) != len(y) {
+		return arrow.TypeEqual(a, b)
+	}
+	switch a := a.(type) {
+	case *arrow.FixedSizeListType:
+		return a.Len() == b.(*arrow.FixedSizeListType).Len() && sameLayout(x[0].Type, y[0].Type)
+	case *arrow.ListType, *arrow.LargeListType:
+		return sameLayout(x[0].Type, y[0].Type)
+	case *arrow.StructType:
+		return slices.EqualFunc(x, y, func(x, y arrow.Field) bool { return x.Name == y.Name && sameLayout(x.Type, y.Type) })
 	}
 	return arrow.TypeEqual(a, b)
 }

@@ -118,9 +118,8 @@ func newFileName() (string, error) {
 
 // writtenFragment describes a finished data file to a manifest.
 func writtenFragment(file string, info lance.FileInfo, s *lance.Schema) manifest.Fragment {
-	d := manifest.DataFile{Path: file, Major: 2, Minor: 0, Bytes: info.Bytes}
-	for i, f := range s.Fields {
-		d.Fields = append(d.Fields, f.ID)
+	d := manifest.DataFile{Path: file, Major: 2, Minor: 0, Bytes: info.Bytes, Fields: s.FieldIDs()}
+	for i := range d.Fields {
 		d.Columns = append(d.Columns, int32(i))
 	}
 	return manifest.Fragment{Files: []manifest.DataFile{d}, Rows: info.Rows}

@@ -42,12 +42,12 @@ func generationSchema(t *Table) *lance.Schema {
 		return t.lance
 	}
 	s := &lance.Schema{Fields: slices.Clone(t.lance.Fields), Metadata: t.lance.Metadata}
-	last := int32(-1)
-	for i := range s.Fields {
-		last = max(last, s.Fields[i].ID)
-		s.Fields[i].Nullable = s.Fields[i].Key == 0
+	for i, f := range s.Fields {
+		if f.Key == 0 {
+			s.Fields[i] = f.WithNulls()
+		}
 	}
-	s.Fields = append(s.Fields, lance.Field{ID: last + 1, Name: TombstoneColumn, Type: arrow.FixedWidthTypes.Boolean})
+	s.Fields = append(s.Fields, lance.Field{ID: s.LastID() + 1, Name: TombstoneColumn, Type: arrow.FixedWidthTypes.Boolean})
 	return s
 }
 
@@ -115,7 +115,12 @@ func writeBatch(ctx context.Context, w *lance.Writer, s *arrow.Schema, b memBatc
 		bits.Release()
 		defer tombs.Release()
 	}
-	rec := array.NewRecordBatch(s, append(slices.Clone(b.rec.Columns()), tombs), b.rec.NumRows())
+	cols := append(slices.Clone(b.rec.Columns()), tombs)
+	for i, c := range cols {
+		cols[i] = relabel(c, s.Field(i).Type)
+		defer cols[i].Release()
+	}
+	rec := array.NewRecordBatch(s, cols, b.rec.NumRows())
 	defer rec.Release()
 	return w.Write(ctx, rec)
 }

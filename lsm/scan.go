@@ -215,6 +215,7 @@ func (u *fileUnit) next(ctx context.Context) (*Morsel, bool, error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("scan table %q: %w", u.table.name, err)
 	}
+	rec = relabelRecord(rec, u.schema)
 	n := rec.NumRows()
 	live := liveRows(uint32(u.first), uint32(n), u.hidden, nil)
 	u.first, u.rows = u.first+n, u.rows-n

@@ -307,11 +307,15 @@ func (t *Table) check(rec arrow.RecordBatch) error {
 		if !sameLayout(col.DataType(), f.Type) {
 			return &ColumnError{Table: t.name.String(), Column: f.Name, Came: col.DataType().String(), Want: f.Type.String()}
 		}
+		dead := func(row int) bool { return tombs != nil && tombs.IsValid(row) && tombs.Value(row) }
+		if err := checkNested(t.name.String(), f, col, dead); err != nil {
+			return err
+		}
 		if f.Nullable || col.NullN() == 0 {
 			continue
 		}
 		for row := range col.Len() {
-			if col.IsNull(row) && (tombs == nil || tombs.IsNull(row) || !tombs.Value(row)) {
+			if col.IsNull(row) && !dead(row) {
 				return &ColumnError{Table: t.name.String(), Column: f.Name, Came: fmt.Sprintf("null in row %d", row), Want: f.Type.String() + " not null"}
 			}
 		}

@@ -27,8 +27,6 @@ var types = map[string]arrow.DataType{
 	"timestamp": arrow.FixedWidthTypes.Timestamp_us,
 }
 
-var fixedSizeList = regexp.MustCompile(`^fsl\((\d+),(\w+)\)$`)
-
 // Schema parses a schema.
 func Schema(text string) (*arrow.Schema, error) {
 	var fields []arrow.Field
@@ -51,22 +49,65 @@ func Schema(text string) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
+// dataType parses a type. Those with others in them are fsl(N,T), list(T), large_list(T) and struct(a:T,b:T).
 func dataType(name string) (arrow.DataType, error) {
-	if m := fixedSizeList.FindStringSubmatch(name); m != nil {
-		n, err := strconv.Atoi(m[1])
-		if err != nil {
-			return nil, err
+	kind, rest, nested := strings.Cut(name, "(")
+	if !nested {
+		if t, ok := types[name]; ok {
+			return t, nil
 		}
-		elem, err := dataType(m[2])
-		if err != nil {
-			return nil, err
-		}
-		return arrow.FixedSizeListOf(int32(n), elem), nil
+		return nil, fmt.Errorf("there is no type %q", name)
 	}
-	if t, ok := types[name]; ok {
-		return t, nil
+	args := arguments(strings.TrimSuffix(rest, ")"))
+	last := args[len(args)-1]
+	if kind == "struct" {
+		return structType(args)
+	}
+	elem, err := dataType(last)
+	if err != nil {
+		return nil, err
+	}
+	switch kind {
+	case "list":
+		return arrow.ListOf(elem), nil
+	case "large_list":
+		return arrow.LargeListOf(elem), nil
+	case "fsl":
+		n, err := strconv.Atoi(args[0])
+		return arrow.FixedSizeListOf(int32(n), elem), err
 	}
 	return nil, fmt.Errorf("there is no type %q", name)
+}
+
+func structType(args []string) (arrow.DataType, error) {
+	fields := make([]arrow.Field, len(args))
+	for i, arg := range args {
+		name, text, _ := strings.Cut(arg, ":")
+		t, err := dataType(text)
+		if err != nil {
+			return nil, err
+		}
+		fields[i] = arrow.Field{Name: name, Type: t, Nullable: true}
+	}
+	return arrow.StructOf(fields...), nil
+}
+
+// arguments divides a text at the commas that are in no parentheses.
+func arguments(text string) (args []string) {
+	depth, from := 0, 0
+	for i, r := range text {
+		switch r {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		case ',':
+			if depth == 0 {
+				args, from = append(args, text[from:i]), i+1
+			}
+		}
+	}
+	return append(args, text[from:])
 }
 
 // Parse returns the batch of some lines. The caller releases it.
