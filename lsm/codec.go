@@ -149,11 +149,25 @@ func splitTombstones(rec arrow.RecordBatch, columns int, s *arrow.Schema) (arrow
 	tombs := rec.Column(columns).(*array.Boolean)
 	for i := range tombs.Len() {
 		if tombs.IsValid(i) && tombs.Value(i) {
-			tombs.Retain()
-			return rows, tombs
+			return rows, withoutNulls(tombs)
 		}
 	}
 	return rows, nil
+}
+
+// withoutNulls returns flags with false for null, because generations store `_tombstone` without nulls.
+func withoutNulls(flags *array.Boolean) *array.Boolean {
+	if flags.NullN() == 0 {
+		flags.Retain()
+		return flags
+	}
+	b := array.NewBooleanBuilder(memory.DefaultAllocator)
+	defer b.Release()
+	b.Reserve(flags.Len())
+	for i := range flags.Len() {
+		b.UnsafeAppend(flags.IsValid(i) && flags.Value(i))
+	}
+	return b.NewBooleanArray()
 }
 
 // recordBytes returns the memory of a batch's buffers.

@@ -87,3 +87,29 @@ func TestConformedRowsAreTheTables(t *testing.T) {
 	_, err = table.Put(ctx, Batch{Record: rec.NewSlice(0, 0)})
 	require.NoError(t, err, "a batch without rows is no error")
 }
+
+// TestPrimaryKey reads the key that a schema declares, as liberally as Lance does.
+func TestPrimaryKey(t *testing.T) {
+	check := func(want []string, metadata ...map[string]string) {
+		t.Helper()
+		var fields []arrow.Field
+		for i, m := range metadata {
+			fields = append(fields, arrow.Field{Name: string(rune('a' + i)), Type: arrow.PrimitiveTypes.Int64, Nullable: true, Metadata: arrow.MetadataFrom(m)})
+		}
+		schema := arrow.NewSchema(fields, nil)
+		got, err := PrimaryKey(schema)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		_, key, err := keyedSchema(TableDef{Name: TableName{Name: "t"}, Schema: schema})
+		require.NoError(t, err)
+		require.Equal(t, want, key)
+	}
+	key := func(v string) map[string]string { return map[string]string{keyMetadata: v} }
+	place := func(v string) map[string]string { return map[string]string{keyMetadata + ":position": v} }
+	check([]string{}, nil, key("false"))
+	check([]string{"b"}, nil, key("true"))
+	check([]string{"a", "c"}, key("1"), nil, key("TRUE"))
+	check([]string{"c", "a", "b"}, place("2"), key("true"), place("1"))
+	_, err := PrimaryKey(arrow.NewSchema([]arrow.Field{{Name: "m", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.BinaryTypes.String)}}, nil))
+	require.ErrorIs(t, err, ErrInvalid)
+}

@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,8 +32,8 @@ type TableDef struct {
 	Name TableName
 	// Schema has the table's columns. Columns of the key must not be nullable.
 	Schema *arrow.Schema
-	// Key names the columns of the primary key in order; none makes a table that only appends. A schema whose
-	// fields carry lance-schema:unenforced-primary-key = true needs no Key.
+	// Key names the columns of the primary key in order. Without it the key is the one that the fields' metadata
+	// declares, see PrimaryKey; a table that has none only appends.
 	Key []string
 	// SQL is the CREATE TABLE statement that makes the same table in DuckDB.
 	SQL string
@@ -121,18 +122,24 @@ func keyedSchema(d TableDef) (*arrow.Schema, []string, error) {
 	}
 	fields := slices.Clone(d.Schema.Fields())
 	key := slices.Clone(d.Key)
+	if len(key) == 0 {
+		var err error
+		if key, err = PrimaryKey(d.Schema); err != nil {
+			return nil, nil, err
+		}
+	}
 	seen := make(map[string]bool)
-	for i, f := range fields {
+	for _, f := range fields {
 		name := TableName{Name: f.Name}.fold()
+		if f.Name == "" {
+			return nil, nil, fmt.Errorf("%w: a column has no name", ErrInvalid)
+		}
 		if seen[name] {
 			return nil, nil, fmt.Errorf("%w: column %q is there twice", ErrInvalid, f.Name)
 		}
 		seen[name] = true
 		if slices.Contains(reservedColumns, f.Name) {
 			return nil, nil, fmt.Errorf("%w: %q is a reserved column name; choose another", ErrInvalid, f.Name)
-		}
-		if v, ok := f.Metadata.GetValue(keyMetadata); ok && v == "true" && len(d.Key) == 0 {
-			key = append(key, fields[i].Name)
 		}
 	}
 	for _, name := range key {
@@ -148,6 +155,27 @@ func keyedSchema(d TableDef) (*arrow.Schema, []string, error) {
 	s := arrow.NewSchema(fields, nil)
 	_, err := newKeyCodec(s, key)
 	return s, key, err
+}
+
+// PrimaryKey returns the columns that the metadata of a schema's fields declares to be the primary key, in order, as
+// Lance has it: lance-schema:unenforced-primary-key = true, or lance-schema:unenforced-primary-key:position = 1, 2, ….
+func PrimaryKey(schema *arrow.Schema) ([]string, error) {
+	s, err := lance.SchemaFromArrow(schema, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	var keys []lance.Field
+	for _, f := range s.Fields {
+		if f.Key > 0 {
+			keys = append(keys, f)
+		}
+	}
+	slices.SortFunc(keys, func(a, b lance.Field) int { return cmp.Compare(a.Key, b.Key) })
+	names := make([]string, len(keys))
+	for i, f := range keys {
+		names[i] = f.Name
+	}
+	return names, nil
 }
 
 // Name returns the table's name.
