@@ -21,6 +21,20 @@
 // visible. Its numbers never fall. A stream that fails still gets the ack of what it stored before its status, which
 // names the batch that failed, counted from 1; what was acknowledged stays.
 //
+// CommandStatementIngest, ADBC's adbc_ingest, is the other door. Its rows go into an lsm.Stage and take effect
+// together when the client half-closes, with the table if the command makes one:
+//
+//	client                                   server
+//	  | FlightData: descriptor, schema  ---->  |  finds or makes the table, begins a stage
+//	  | FlightData: batch 1             ---->  |  validates, puts into the stage
+//	  | FlightData: batch 2             ---->  |
+//	  | half close                      ---->  |  commits: durable and visible
+//	  | <----  PutResult DoPutUpdateResult {record_count: 200}
+//	  | <----  status OK
+//
+// INVARIANT: a stream that ends in any other way than by its half close leaves nothing. A client that vanishes during
+// the commit cannot know whether it took effect. Options that are not obeyed are refused at both doors.
+//
 // # Trust
 //
 // No byte from a client is believed. FlightData is taken apart by our own codec, the flatbuffer in its header by

@@ -51,6 +51,11 @@ func precondition(format string, args ...any) error {
 	return &refusal{codes.FailedPrecondition, fmt.Errorf(format, args...)}
 }
 
+// aborted refuses what came too late for what somebody else did meanwhile: trying again may help.
+func aborted(format string, args ...any) error {
+	return &refusal{codes.Aborted, fmt.Errorf(format, args...)}
+}
+
 // internal reports a fault of the server itself.
 func internal(format string, args ...any) error {
 	return &refusal{codes.Internal, fmt.Errorf(format, args...)}

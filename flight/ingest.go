@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 
 	"github.com/flightd/flightd/lsm"
@@ -38,6 +36,9 @@ type ingest struct {
 
 // putRows stores the rows of a stream in the table that its descriptor names.
 func (s *service) putRows(stream pb.FlightService_DoPutServer, first *message) error {
+	if err := checkOptions(stream.Context(), nil); err != nil {
+		return err
+	}
 	table, err := s.tableAt(stream.Context(), first.descriptor.GetPath())
 	if err != nil {
 		return err
@@ -57,82 +58,21 @@ func (s *service) putRows(stream pb.FlightService_DoPutServer, first *message) e
 // store puts the stream's batches into the table, in order, until the stream or ctx ends.
 func (in *ingest) store(ctx context.Context, table *lsm.Table, reader *batchReader) error {
 	schema, err := reader.schema()
-	if errors.Is(err, io.EOF) {
-		return invalid("the stream ended before its schema")
+	if err != nil {
+		return noSchema(err)
 	}
+	rows, err := in.s.newIntake(reader, schema.plain, table)
 	if err != nil {
 		return err
 	}
-	conform, err := table.Conform(schema.plain)
-	if err != nil {
-		return err
-	}
-	width := rowBytes(table.Schema())
-	var at mark
-	for {
-		batch, err := reader.next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("batch %d: %w", at.Batches+1, err)
-		}
+	return rows.each(ctx, func(b lsm.Batch) error {
 		in.received.Add(1)
-		rows := batch.record.NumRows()
-		if rows > reader.limit/width {
-			err = fmt.Errorf("%w: %d rows of at least %d bytes; send fewer rows in a batch", errTooLarge, rows, width)
-		} else if rows > 0 {
-			at.Seq, err = put(ctx, table, conform, batch)
+		seq, err := table.Put(ctx, b)
+		if err == nil {
+			in.acks.add(mark{Batches: rows.batches, Rows: rows.rows, Seq: seq})
 		}
-		batch.release()
-		if err != nil {
-			if broken := in.s.db.Err(); broken != nil {
-				err = fmt.Errorf("%w: %w", broken, err) // the engine's state says what the client can do
-			}
-			return fmt.Errorf("batch %d (rows %d to %d of the stream): %w", at.Batches+1, at.Rows, at.Rows+rows-1, err)
-		}
-		at.Batches++
-		at.Rows += rows
-		in.acks.add(at)
-	}
-}
-
-// put stores one batch.
-func put(ctx context.Context, table *lsm.Table, conform *lsm.Conformer, b batch) (lsm.LSN, error) {
-	if conform.Identity() {
-		batch := lsm.Batch{Record: b.record}
-		if b.raw {
-			batch.Meta, batch.Body = b.meta, b.body
-		}
-		return table.Put(ctx, batch)
-	}
-	record, err := conform.Apply(ctx, b.record)
-	if err != nil {
-		return 0, err
-	}
-	defer record.Release()
-	return table.Put(ctx, lsm.Batch{Record: record})
-}
-
-// rowBytes returns the fewest bytes that a row of the schema takes in memory. Columns that the stream leaves out
-// take them too, which a few bytes on the wire could ask for millions of times.
-func rowBytes(schema *arrow.Schema) int64 {
-	bits := int64(8)
-	for _, field := range schema.Fields() {
-		bits += typeBits(field.Type)
-	}
-	return bits / 8
-}
-
-// typeBits is rowBytes for one column.
-func typeBits(t arrow.DataType) int64 {
-	switch t := t.(type) {
-	case *arrow.FixedSizeListType:
-		return int64(t.Len()) * typeBits(t.Elem())
-	case arrow.FixedWidthDataType:
-		return int64(t.BitWidth())
-	}
-	return 32
+		return err
+	})
 }
 
 // acknowledge sends acks until the stream is stored or must end, and returns how it ended.

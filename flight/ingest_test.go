@@ -11,14 +11,13 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
-	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/flightd/flightd/internal/offheap"
 )
@@ -281,6 +280,35 @@ func TestTooLargeBatchesAreRefusedByName(t *testing.T) {
 	require.Equal(t, sequence(0, 3), h.ids("events"))
 }
 
+func TestOptionsOfAStreamAreObeyedOrRefused(t *testing.T) {
+	h := serve(t)
+	h.createTable("events", true)
+	for _, c := range []struct {
+		name, value string
+		code        codes.Code
+		part        string
+	}{
+		{"durability", "durable", codes.OK, ""},
+		{"missing", "null", codes.OK, ""},
+		{"durability", "buffered", codes.InvalidArgument, "durable"},
+		{"missing", "keep", codes.Unimplemented, "missing"},
+		{"evolve", "add-columns", codes.Unimplemented, "evolve"},
+		{"idempotency-key", "k1", codes.Unimplemented, "idempotency-key"},
+		{"transaction", "t1", codes.Unimplemented, "transactions"},
+		{"colour", "red", codes.InvalidArgument, `"colour"`},
+	} {
+		ctx := metadata.AppendToOutgoingContext(context.Background(), "x-flightd-"+c.name, c.value)
+		u := h.put(ctx, eventSchema(true), "events")
+		require.NoError(t, u.CloseSend())
+		_, err := drainAcks(u)
+		if c.code == codes.OK {
+			require.NoError(t, err)
+		} else {
+			requireCode(t, err, c.code, c.part)
+		}
+	}
+}
+
 func TestEncodedStreamsAreStored(t *testing.T) {
 	h := serve(t)
 	h.createTable("events", true)
@@ -394,14 +422,4 @@ func TestATableThatIsDroppedEndsItsStreams(t *testing.T) {
 	require.NoError(t, u.Send(events(t, true, 10, 10, "x")))
 	_, err = drainAcks(u)
 	requireCode(t, err, codes.NotFound, "batch 2", "events")
-}
-
-func TestBulkIngestionSaysWhatToUse(t *testing.T) {
-	h := serve(t)
-	records, err := array.NewRecordReader(eventSchema(true), []arrow.RecordBatch{events(t, true, 0, 3, "x")})
-	require.NoError(t, err)
-	defer records.Release()
-	_, err = h.client.sql.ExecuteIngest(context.Background(), records, &flightsql.ExecuteIngestOpts{Table: "events",
-		TableDefinitionOptions: &flightsql.TableDefinitionOptions{}})
-	requireCode(t, err, codes.Unimplemented, "DoPut")
 }

@@ -68,8 +68,8 @@ func parseHeader(b []byte) (header, error) {
 
 // streamSchema is what the schema message of a stream says.
 type streamSchema struct {
-	// wire has the types that travel, plain the types that leave the decoder: dictionaries and views of strings
-	// are plain columns there.
+	// wire has the types that travel, plain the types that leave the decoder: dictionaries, views of strings and
+	// extension types are plain columns there.
 	wire, plain *arrow.Schema
 	// dictionaries holds the dictionary id of each column, -1 for plain ones.
 	dictionaries []int64
@@ -251,6 +251,8 @@ func plainType(t arrow.DataType) (arrow.DataType, error) {
 		return arrow.BinaryTypes.String, nil
 	case *arrow.BinaryViewType:
 		return arrow.BinaryTypes.Binary, nil
+	case arrow.ExtensionType:
+		return plainType(t.StorageType())
 	}
 	return t, readable(t)
 }

@@ -33,8 +33,7 @@ func (s *service) putCommand(stream pb.FlightService_DoPutServer, first *message
 	case *pb.CommandPreparedStatementQuery:
 		return s.putParameters(stream, first, command.GetPreparedStatementHandle())
 	case *pb.CommandStatementIngest:
-		return unimplemented("bulk ingestion by CommandStatementIngest (adbc_ingest) is not supported; " +
-			"create the table and stream the rows with a plain Flight DoPut whose descriptor is the path [table]")
+		return s.putBulk(stream, first, command)
 	}
 	return unknownCommand(command, "DoPut")
 }

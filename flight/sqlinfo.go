@@ -39,7 +39,7 @@ func sqlInfoOf(version string) map[uint32]any {
 		6: "", 7: "",
 		8:   noTransactions,
 		9:   true,  // CancelFlightInfo
-		10:  false, // bulk ingestion by CommandStatementIngest
+		10:  true,  // bulk ingestion by CommandStatementIngest
 		11:  false, // bulk ingestion inside a transaction
 		100: int32(0), 101: int32(0),
 

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -23,7 +24,12 @@ func (e *Engine) TableSQL(ctx context.Context, name lsm.TableName, columns *arro
 		schema = lsm.MainSchema
 	}
 	text := tableSQL(schema, name.Name, columns, key)
-	return text, engineError(e.try(l.shadow.in, strings.Replace(text, "CREATE", "CREATE OR REPLACE", 1)))
+	var refused *Error
+	err = e.try(l.shadow.in, strings.Replace(text, "CREATE", "CREATE OR REPLACE", 1))
+	if errors.As(err, &refused) && refused.Code == AlreadyExists { // a column is there twice
+		refused.Code = InvalidArgument
+	}
+	return text, engineError(err)
 }
 
 // try runs a statement on the shadow and takes it back.
