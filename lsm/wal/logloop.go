@@ -89,7 +89,7 @@ func (l *Local) makeRoom(queued []*call) (int, error) {
 // marksBytes is the room for what may follow the last records of a segment: a sync mark, an epoch mark, the seal.
 const marksBytes = 3 * groupHeaderBytes
 
-// fitting returns how many calls fit the segment, with room for marks behind them, and a group.
+// fitting returns how many calls fit into the segment, with room for marks behind them, and into one group.
 func (l *Local) fitting(queued []*call) int {
 	room := l.seg.size - l.end.offset - marksBytes
 	size := int64(groupHeaderBytes)

@@ -68,8 +68,9 @@ func walk(d disk, visit func(*reader, *group) error) (State, error) {
 	}
 	defer r.close()
 	var end State
+	var g group
 	for {
-		g, err := r.read()
+		g, err = r.read()
 		if err == io.EOF {
 			break
 		}
