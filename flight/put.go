@@ -1,11 +1,8 @@
 package flight
 
 import (
-	"errors"
 	"fmt"
-	"io"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -57,6 +54,7 @@ func (s *service) putUpdate(stream pb.FlightService_DoPutServer, sql string) err
 }
 
 // putPrepared runs a prepared update once for each row of parameters that the stream brings, or once without any.
+// All of them are one update, in however many batches they came: it takes effect as a whole or not at all.
 func (s *service) putPrepared(stream pb.FlightService_DoPutServer, first *message, handle []byte) error {
 	p, release, err := s.prepared.acquire(handle)
 	if err != nil {
@@ -66,21 +64,22 @@ func (s *service) putPrepared(stream pb.FlightService_DoPutServer, first *messag
 	if !p.statement.IsUpdate() {
 		return invalid("the prepared statement returns rows; run it as a query")
 	}
+	params, err := s.parameters(stream, first)
+	if err != nil {
+		return err
+	}
 	ctx := stream.Context()
-	total, batches := int64(0), 0
-	err = s.parameters(stream, first, func(params arrow.RecordBatch) error {
-		batches++
-		rows, err := p.statement.Update(ctx, params)
-		total += rows
-		return cause(ctx, err)
-	})
-	if err == nil && batches == 0 {
-		total, err = s.update(ctx, p)
+	var rows int64
+	if params == nil {
+		rows, err = s.update(ctx, p)
+	} else {
+		defer params.Release()
+		rows, err = p.statement.Update(ctx, params)
 	}
 	if err != nil {
 		return cause(ctx, err)
 	}
-	return putResult(stream, &pb.DoPutUpdateResult{RecordCount: total})
+	return putResult(stream, &pb.DoPutUpdateResult{RecordCount: rows})
 }
 
 // putParameters binds the parameters that the stream brings to a prepared statement.
@@ -90,46 +89,12 @@ func (s *service) putParameters(stream pb.FlightService_DoPutServer, first *mess
 		return err
 	}
 	defer release()
-	var bound arrow.RecordBatch
-	err = s.parameters(stream, first, func(params arrow.RecordBatch) error {
-		if bound != nil {
-			return invalid("the parameters came in more than one batch; send them in one")
-		}
-		params.Retain()
-		bound = params
-		return nil
-	})
+	params, err := s.parameters(stream, first)
 	if err != nil {
-		if bound != nil {
-			bound.Release()
-		}
 		return err
 	}
-	p.bind(bound)
+	p.bind(params)
 	return putResult(stream, &pb.DoPutPreparedStatementResult{PreparedStatementHandle: handle})
-}
-
-// parameters calls each with the batches of parameters of a stream. Statements without parameters send no batch, or
-// one without columns, which is the same.
-func (s *service) parameters(stream grpc.ServerStream, first *message, each func(arrow.RecordBatch) error) error {
-	batches := newBatchReader(stream, first, int64(s.maxMessage)*decodeFactor)
-	defer batches.close()
-	for {
-		batch, err := batches.next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("parameters: %w", err)
-		}
-		if batch.record.NumCols() > 0 {
-			err = each(batch.record)
-		}
-		batch.release()
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // putResult sends the answer of a command.

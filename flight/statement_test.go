@@ -169,6 +169,55 @@ func TestPreparedStatements(t *testing.T) {
 	require.NoError(t, open.Close(ctx))
 }
 
+// numbers returns a reader of batches of one column.
+func numbers(t testing.TB, batches ...[]int64) array.RecordReader {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "p", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	var records []arrow.RecordBatch
+	for _, values := range batches {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		b.Field(0).(*array.Int64Builder).AppendValues(values, nil)
+		records = append(records, b.NewRecordBatch())
+		b.Release()
+	}
+	reader, err := array.NewRecordReader(schema, records)
+	require.NoError(t, err)
+	t.Cleanup(reader.Release)
+	return reader
+}
+
+func TestAllParametersOfAnUpdateAreOne(t *testing.T) {
+	h := serve(t, func(o *Options) { o.MaxMessageBytes = 64 << 10 })
+	ctx := context.Background()
+	h.execute("CREATE TABLE docs (id BIGINT PRIMARY KEY)")
+	insert, err := h.client.sql.Prepare(ctx, "INSERT INTO docs VALUES (?)")
+	require.NoError(t, err)
+	insert.SetRecordReader(numbers(t, []int64{1, 2}, nil, []int64{3}, []int64{4, 5, 6}))
+	n, err := insert.ExecuteUpdate(ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 6, n)
+	require.Equal(t, sequence(1, 6), h.ids("docs"))
+	for _, again := range [][]int64{{10, 3}, {7, 11}} { // a key of the table, a key of another batch
+		insert.SetRecordReader(numbers(t, []int64{7, 8}, []int64{9}, again))
+		_, err = insert.ExecuteUpdate(ctx)
+		requireCode(t, err, codes.AlreadyExists)
+	}
+	require.Equal(t, sequence(1, 6), h.ids("docs"), "nothing of a failed update stays")
+	large := make([]int64, 4<<10)
+	insert.SetRecordReader(numbers(t, large, large, large, large, large, large, large, large, large))
+	_, err = insert.ExecuteUpdate(ctx)
+	requireCode(t, err, codes.ResourceExhausted, "adbc_ingest")
+	require.NoError(t, insert.Close(ctx))
+
+	query, err := h.client.sql.Prepare(ctx, "SELECT id FROM docs WHERE id = ?")
+	require.NoError(t, err)
+	query.SetRecordReader(numbers(t, []int64{1, 9}, []int64{4}))
+	info, err := query.Execute(ctx)
+	require.NoError(t, err)
+	rows, _ := h.read(info)
+	require.Equal(t, "{\"id\":1}\n{\"id\":4}", rows)
+	require.NoError(t, query.Close(ctx))
+}
+
 // command returns the descriptor of a Flight SQL command.
 func command(t testing.TB, c proto.Message) *flight.FlightDescriptor {
 	b, err := packCommand(c)
