@@ -6,7 +6,9 @@ import (
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -27,15 +29,15 @@ const NoCount = -1
 func (c *Client) Run(ctx context.Context, statement string, sink Sink) (changed int64, err error) {
 	prepared, err := c.sql.Prepare(ctx, statement)
 	if err != nil {
-		return 0, serverError(err)
+		return 0, Plain(err)
 	}
 	// The server forgets statements by itself, too, so a failure to close one costs nothing.
 	defer func() { _ = prepared.Close(context.WithoutCancel(ctx)) }()
 	if schema := prepared.DatasetSchema(); schema == nil || schema.NumFields() == 0 {
 		changed, err = prepared.ExecuteUpdate(ctx)
-		return changed, serverError(err)
+		return changed, Plain(err)
 	}
-	return NoCount, serverError(c.result(ctx, prepared, sink))
+	return NoCount, Plain(c.result(ctx, prepared, sink))
 }
 
 // result executes a query and hands out what it returns.
@@ -86,8 +88,8 @@ func (e *ServerError) Unwrap() error { return e.err }
 // Unreachable reports whether an error means that no server answered, rather than that one refused.
 func Unreachable(err error) bool { return status.Code(rootStatus(err)) == codes.Unavailable }
 
-// serverError takes the noise of the transport off an error. Errors that are not the server's stay as they are.
-func serverError(err error) error {
+// Plain takes the noise of the transport off an error of a Client. Errors that are not the server's stay as they are.
+func Plain(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -108,4 +110,26 @@ func rootStatus(err error) error {
 		return carrier
 	}
 	return err
+}
+
+// CreateTable makes a table without rows that has the columns of an Arrow schema. Fields with the metadata
+// lance-schema:unenforced-primary-key = true are its key. A table that exists is an error.
+func (c *Client) CreateTable(ctx context.Context, name string, schema *arrow.Schema) error {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	empty := b.NewRecordBatch() // a stream without any batch would not even have a schema
+	defer empty.Release()
+	none, err := array.NewRecordReader(schema, []arrow.RecordBatch{empty})
+	if err != nil {
+		return fmt.Errorf("create table %q: %w", name, err)
+	}
+	defer none.Release()
+	_, err = c.sql.ExecuteIngest(ctx, none, &flightsql.ExecuteIngestOpts{
+		Table: name,
+		TableDefinitionOptions: &flightsql.TableDefinitionOptions{
+			IfNotExist: flightsql.TableDefinitionOptionsTableNotExistOptionCreate,
+			IfExists:   flightsql.TableDefinitionOptionsTableExistsOptionFail,
+		},
+	})
+	return Plain(err)
 }

@@ -83,7 +83,7 @@ func (p process) rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(p.serveCommand(), p.demoCommand(), p.sqlCommand(), p.checkCommand(), p.inspectCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.demoCommand(), p.sqlCommand(), p.ingestCommand(), p.checkCommand(), p.inspectCommand(), p.versionCommand())
 	return root
 }
 

@@ -20,7 +20,7 @@ func callWith(stdin string, args ...string) (code int, stdout, stderr string) {
 }
 
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
-	for _, command := range [][]string{{}, {"serve"}, {"demo"}, {"sql"}, {"check"}, {"inspect"}, {"version"}} {
+	for _, command := range [][]string{{}, {"serve"}, {"demo"}, {"sql"}, {"ingest"}, {"check"}, {"inspect"}, {"version"}} {
 		code, stdout, stderr := call(append(command, "--help")...)
 		require.Zero(t, code, stderr)
 		require.Contains(t, stdout, "Examples:\n  ")
@@ -29,7 +29,8 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 
 func TestWrongCommandLinesExitWithTwo(t *testing.T) {
 	for _, args := range [][]string{{"srve"}, {"serve", "--dta", "x"}, {"serve", "extra"}, {"version", "--x"}, {"serve", "--grace", "x"}, {"check"}, {"inspect", "x", "y", "z"},
-		{"sql", "x"}, {"sql", "--url", "http://x:1"}, {"sql", "--url", "grpc://x"}, {"sql", "--format", "xml"}} {
+		{"sql", "x"}, {"sql", "--url", "http://x:1"}, {"sql", "--url", "grpc://x"}, {"sql", "--format", "xml"},
+		{"ingest", "--table", "t"}, {"ingest", "x.csv"}} {
 		code, stdout, stderr := call(args...)
 		require.Equal(t, exitUsage, code, args)
 		require.Empty(t, stdout)
