@@ -22,7 +22,7 @@
 // # The way of a process
 //
 //	parse → bind HTTP (alive, not ready) → open lsm (lock, replay) → open query → bind Flight → ready line
-//	first signal → not ready → Flight drains for --grace → query, lsm, HTTP close → exit 0
+//	first signal → not ready → Flight drains for --grace → HTTP, query, lsm close → exit 0
 //	second signal → exit at once; replay brings back what was acknowledged
 //
 // Flight binds last, so that a client which comes too early is refused (UNAVAILABLE) and not kept waiting.

@@ -203,6 +203,11 @@ func (s *server) serve(ctx context.Context) error {
 
 	select {
 	case err := <-served:
+		// The listener broke. What still runs on open connections must end before the engine does.
+		s.phase.Store(phaseDraining)
+		expired, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.flight.Shutdown(expired) // it reports that it cut something off
 		return fmt.Errorf("serve Flight on %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
@@ -230,19 +235,20 @@ func (s *server) drain(why error, served <-chan error) error {
 	return nil
 }
 
-// close releases what open got, newest first. Queries end before the engine that they read from.
+// close releases what open got. The web server goes first, as its handlers look at the engine; queries end before
+// the engine that they read from.
 func (s *server) close() error {
 	var errs []error
+	if s.web != nil {
+		errs = append(errs, s.web.close())
+	}
 	if s.engine != nil {
-		s.engine.Close()
+		errs = append(errs, s.engine.Close())
 	}
 	if s.db != nil {
 		if err := s.db.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close data folder %s: %w", s.config.data, err))
 		}
-	}
-	if s.web != nil {
-		errs = append(errs, s.web.close())
 	}
 	return errors.Join(errs...)
 }
