@@ -48,6 +48,8 @@ type schemaEntry struct {
 type catalog struct {
 	// LSN is that of the last DDL record whose effect is in.
 	LSN LSN `json:"lsn"`
+	// Trimmed is the LSN up to which the log may be gone. A log that lacks more has lost its head.
+	Trimmed LSN `json:"trimmed"`
 	// LastIncarnation is the highest incarnation ever given.
 	LastIncarnation uint64 `json:"last_incarnation"`
 	// Tables are in the order of their incarnations.

@@ -354,16 +354,25 @@ func (db *DB) trimLoop() {
 		if !db.ddl.TryLock() {
 			continue
 		}
-		if db.stale {
-			db.checkpoint(db.stop)
-		}
-		if !db.stale {
-			if err := db.log.Trim(db.trimmable()); err != nil {
-				db.logger.Error("trim log", "error", err)
-			}
+		if err := db.trimLog(); err != nil {
+			db.logger.Error("trim log", "error", err)
 		}
 		db.ddl.Unlock()
 	}
+}
+
+// trimLog lets the log recycle what it may, once the checkpoint has all DDL and says how far that goes. REQUIRES:
+// db.ddl is held.
+func (db *DB) trimLog() error {
+	upTo := db.trimmable()
+	if upTo > db.cat.Trimmed || db.stale {
+		db.cat.Trimmed = max(upTo, db.cat.Trimmed)
+		db.checkpoint(db.stop)
+	}
+	if db.stale {
+		return nil // checkpoint has said why
+	}
+	return db.log.Trim(upTo)
 }
 
 // trimmable returns the LSN up to which the log is not needed: everything at or below it is in generations or

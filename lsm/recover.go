@@ -44,7 +44,7 @@ func (db *DB) recover(ctx context.Context) error {
 		r.tables[t.entry.Incarnation] = t
 	}
 	dir := filepath.Join(db.opt.Dir, walFolder)
-	end, err := wal.Replay(dir, 0, r.record)
+	end, err := wal.Replay(dir, db.cat.Trimmed, r.record)
 	if err != nil {
 		return fmt.Errorf("replay log: %w", err)
 	}
