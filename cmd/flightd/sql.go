@@ -27,7 +27,8 @@ func (p process) sqlCommand() *cobra.Command {
 		Use:   "sql",
 		Short: "Run SQL on a server",
 		Long: "sql runs statements, separated by semicolons, from -c or from stdin, and prints their results. It ends at\n" +
-			"the first error, with exit code 1.\n\n" +
+			"the first error, with exit code 1. On a terminal it is a shell with history, in ~/.flightd_history: \\d lists\n" +
+			"tables, \\d TABLE describes one, \\q or Ctrl-D ends it.\n\n" +
 			"Results go to stdout; how many rows there were and how long they took goes to stderr. The formats: table\n" +
 			"for people; csv, where NULL is empty and \"\" is the empty string; json, an object a line; arrow, an IPC\n" +
 			"stream, of one result only.",
@@ -49,10 +50,15 @@ func (p process) sqlCommand() *cobra.Command {
 			}
 			defer client.Close()
 			s := &sqlSession{client: client, url: url, format: format, stdout: p.stdout, stderr: p.stderr}
+			script := cmd.Flags().Changed("command")
+			in, person := isTerminal(p.stdin)
+			if out, ok := isTerminal(p.stderr); person && ok && !script {
+				return s.interactive(cmd.Context(), in, out)
+			}
 			ctx, stop := untilSignal(cmd.Context(), p.stderr)
 			defer stop()
 			text := strings.Join(commands, ";\n")
-			if !cmd.Flags().Changed("command") {
+			if !script {
 				b, err := io.ReadAll(p.stdin)
 				if err != nil {
 					return fmt.Errorf("read statements from stdin: %w", err)
