@@ -4,6 +4,7 @@
 //	flightd serve     runs the server
 //	flightd demo      shows the main job on a temporary folder
 //	flightd sql       runs SQL on a server
+//	flightd ingest    streams files into a table
 //	flightd check     verifies a data folder that no server has open
 //	flightd inspect   describes what is on disk
 //	flightd version   says what this binary is made of
