@@ -48,12 +48,26 @@ func naturalSchema(conn bind.Connection, names []string, types []bind.LogicalTyp
 	}
 	fields := schema.Fields()
 	for i, f := range fields {
-		// DuckDB leaves the name of a list's values empty; everybody else says "item".
-		if list, ok := f.Type.(*arrow.FixedSizeListType); ok {
-			fields[i].Type = arrow.FixedSizeListOf(list.Len(), list.Elem())
-		}
+		fields[i].Type = namedItems(f.Type)
 	}
 	return arrow.NewSchema(fields, nil), nil
+}
+
+// namedItems gives the values of lists the name that everybody uses for them. DuckDB calls them l, or nothing.
+func namedItems(dt arrow.DataType) arrow.DataType {
+	switch t := dt.(type) {
+	case *arrow.FixedSizeListType:
+		return arrow.FixedSizeListOf(t.Len(), namedItems(t.Elem()))
+	case *arrow.ListType:
+		return arrow.ListOf(namedItems(t.Elem()))
+	case *arrow.StructType:
+		fields := t.Fields()
+		for i, f := range fields {
+			fields[i].Type = namedItems(f.Type)
+		}
+		return arrow.StructOf(fields...)
+	}
+	return dt
 }
 
 // chunkRecord copies a chunk of a result into a record batch of the natural schema.

@@ -3,6 +3,7 @@ package query
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -13,25 +14,56 @@ import (
 )
 
 // scanArray returns the array whose buffers DuckDB reads for a column: the column itself, except for half floats,
-// which DuckDB does not know and which a FLOAT holds exactly. The caller releases it.
-func scanArray(arr arrow.Array) (arrow.Array, error) {
+// which DuckDB does not know and which a FLOAT holds exactly, and for structs that begin in the middle, whose offset is
+// exported twice, with them and with their fields. The caller releases it.
+func scanArray(arr arrow.Array) arrow.Array {
+	if !hasHalf(arr.DataType()) && !hasStructOffset(arr.Data()) {
+		arr.Retain()
+		return arr
+	}
 	switch a := arr.(type) {
 	case *array.Float16:
-		return widenHalf(a), nil
-	case *array.FixedSizeList:
-		child, ok := a.ListValues().(*array.Float16)
-		if !ok {
-			break
-		}
-		wide := widenHalf(child)
-		defer wide.Release()
-		t := arrow.FixedSizeListOf(a.DataType().(*arrow.FixedSizeListType).Len(), wide.DataType())
-		data := array.NewData(t, a.Len(), a.Data().Buffers(), []arrow.ArrayData{wide.Data()}, a.NullN(), a.Data().Offset())
-		defer data.Release()
-		return array.NewFixedSizeListData(data), nil
+		return widenHalf(a)
+	case *array.Struct:
+		return scanStruct(a)
 	}
-	arr.Retain()
-	return arr, nil
+	// The offset of a list is that of its rows, not of the values: what is around them stays as it is.
+	d := arr.Data()
+	values := array.MakeFromData(d.Children()[0])
+	defer values.Release()
+	wide := scanArray(values)
+	defer wide.Release()
+	data := array.NewData(scanType(arr.DataType()), d.Len(), d.Buffers(), []arrow.ArrayData{wide.Data()}, arr.NullN(), d.Offset())
+	defer data.Release()
+	return array.MakeFromData(data)
+}
+
+// scanStruct is scanArray of a struct. Arrow's fields of a struct begin with its first row.
+func scanStruct(a *array.Struct) arrow.Array {
+	children := make([]arrow.ArrayData, a.NumField())
+	for i := range children {
+		child := scanArray(a.Field(i))
+		defer child.Release()
+		children[i] = child.Data()
+	}
+	validity, drop := validityOf(a)
+	defer drop()
+	data := array.NewData(scanType(a.DataType()), a.Len(), []*memory.Buffer{validity}, children, a.NullN(), 0)
+	defer data.Release()
+	return array.MakeFromData(data)
+}
+
+// hasStructOffset reports whether a struct in the array begins in the middle of its buffers.
+func hasStructOffset(d arrow.ArrayData) bool {
+	return d.DataType().ID() == arrow.STRUCT && d.Offset() != 0 || slices.ContainsFunc(d.Children(), hasStructOffset)
+}
+
+// hasHalf reports whether there are half floats in a type.
+func hasHalf(dt arrow.DataType) bool {
+	if t, ok := dt.(arrow.NestedType); ok {
+		return slices.ContainsFunc(t.Fields(), func(f arrow.Field) bool { return hasHalf(f.Type) })
+	}
+	return dt.ID() == arrow.FLOAT16
 }
 
 // widenHalf converts half floats to floats, bit patterns of NaN included, outside the Go heap.
@@ -126,8 +158,16 @@ func retypeData(arr arrow.Array, to arrow.DataType) (arrow.ArrayData, error) {
 			return divide32(arr, to, int64(f.Unit.Multiplier()), int64(t.Unit.Multiplier()))
 		}
 	case *arrow.FixedSizeListType:
-		if a, ok := arr.(*array.FixedSizeList); ok {
-			return retypeList(a, t)
+		if a, ok := arr.(*array.FixedSizeList); ok && a.DataType().(*arrow.FixedSizeListType).Len() == t.Len() {
+			return retypeNested(arr, t)
+		}
+	case *arrow.LargeListType:
+		if a, ok := arr.(*array.List); ok {
+			return retypeLargeList(a, t)
+		}
+	case *arrow.ListType, *arrow.StructType:
+		if from.ID() == to.ID() {
+			return retypeNested(arr, to.(arrow.NestedType))
 		}
 	}
 	if layoutOf(from) != layoutOf(to) {
@@ -152,17 +192,38 @@ func layoutOf(dt arrow.DataType) string {
 	return dt.String()
 }
 
-// retypeList converts the values of a fixed-size list.
-func retypeList(a *array.FixedSizeList, to *arrow.FixedSizeListType) (arrow.ArrayData, error) {
-	if a.DataType().(*arrow.FixedSizeListType).Len() != to.Len() {
-		return nil, fmt.Errorf("a column of %s came back as %s", to, a.DataType())
+// retypeNested converts the values of a list or the fields of a struct.
+func retypeNested(arr arrow.Array, to arrow.NestedType) (arrow.ArrayData, error) {
+	d := arr.Data()
+	fields := to.Fields()
+	if len(fields) != len(d.Children()) {
+		return nil, fmt.Errorf("a column of %s came back as %s", to, arr.DataType())
 	}
-	child, err := retypeData(a.ListValues(), to.Elem())
+	children := make([]arrow.ArrayData, len(fields))
+	for i, f := range fields {
+		child := array.MakeFromData(d.Children()[i])
+		out, err := retypeData(child, f.Type)
+		child.Release()
+		if err != nil {
+			return nil, err
+		}
+		defer out.Release()
+		children[i] = out
+	}
+	return array.NewData(to, d.Len(), d.Buffers(), children, d.NullN(), d.Offset()), nil
+}
+
+// retypeLargeList gives lists 64-bit offsets, too.
+func retypeLargeList(a *array.List, to *arrow.LargeListType) (arrow.ArrayData, error) {
+	list, err := retypeNested(a, arrow.ListOfField(to.ElemField()))
 	if err != nil {
 		return nil, err
 	}
-	defer child.Release()
-	return array.NewData(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{child}, a.NullN(), a.Data().Offset()), nil
+	defer list.Release()
+	validity, drop := validityOf(a)
+	defer drop()
+	offsets := wideOffsets(a.Offsets()[min(a.Data().Offset(), len(a.Offsets())):], a.Len())
+	return array.NewData(to, a.Len(), []*memory.Buffer{validity, offsets}, list.Children(), a.NullN(), 0), nil
 }
 
 // widenOffsets gives strings and binaries 64-bit offsets; the bytes stay where they are.
@@ -171,14 +232,18 @@ func widenOffsets(arr arrow.Array, offsets []int32, to arrow.DataType) arrow.Arr
 	// The new offsets begin with the first row, so the validity bitmap has to, too.
 	validity, drop := validityOf(arr)
 	defer drop()
-	wide := make([]int64, d.Len()+1)
+	return array.NewData(to, d.Len(), []*memory.Buffer{validity, wideOffsets(offsets, d.Len()), d.Buffers()[2]}, nil, d.NullN(), 0)
+}
+
+// wideOffsets returns the offsets of n rows with 64 bits. An array without rows may have none.
+func wideOffsets(offsets []int32, n int) *memory.Buffer {
+	wide := make([]int64, n+1)
 	for i := range wide {
 		if i < len(offsets) {
 			wide[i] = int64(offsets[i])
 		}
 	}
-	buf := memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(wide))
-	return array.NewData(to, d.Len(), []*memory.Buffer{validity, buf, d.Buffers()[2]}, nil, d.NullN(), 0)
+	return memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(wide))
 }
 
 // fixBinary lays binaries of one width side by side; null rows are zeros.

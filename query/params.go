@@ -93,6 +93,8 @@ func valueOf(arr arrow.Array, row int) (bind.Value, error) {
 		return listValue(a, row, bind.CreateListValue)
 	case *array.LargeList:
 		return listValue(a, row, bind.CreateListValue)
+	case *array.Struct:
+		return structValue(a, row)
 	}
 	if v, ok := numberValue(arr, row); ok {
 		return v, nil
@@ -204,6 +206,30 @@ func decimalValue(n decimal128.Num, t *arrow.Decimal128Type) (bind.Value, error)
 		return bind.Value{}, fmt.Errorf("values of type %s cannot be bound", t)
 	}
 	return bind.CreateDecimal(bind.NewDecimal(uint8(t.Precision), uint8(t.Scale), bind.NewHugeInt(n.LowBits(), n.HighBits()))), nil
+}
+
+// structValue makes a STRUCT.
+func structValue(a *array.Struct, row int) (bind.Value, error) {
+	typ, err := sqlTypeOf(a.DataType())
+	if err != nil {
+		return bind.Value{}, err
+	}
+	values := make([]bind.Value, 0, a.NumField())
+	defer func() {
+		for i := range values {
+			bind.DestroyValue(&values[i])
+		}
+	}()
+	for i := range a.NumField() {
+		v, err := valueOf(a.Field(i), row)
+		if err != nil {
+			return bind.Value{}, err
+		}
+		values = append(values, v)
+	}
+	logical := typ.logical()
+	defer bind.DestroyLogicalType(&logical)
+	return bind.CreateStructValue(logical, values), nil
 }
 
 // listValue makes an ARRAY or a LIST, which DuckDB casts to what the statement wants.

@@ -116,10 +116,13 @@ static bool next_window(fd_local *l, fd_window *w) {
   }
   if (l->pos >= m->nlive) return false;
   int64_t from = l->pos, to = from + 1;
-  w->base = m->live[from];
+  // A morsel that fits a vector is never cut: the scan relies on it for columns
+  // that DuckDB cannot read from the middle.
+  bool whole = m->rows <= (int64_t)l->limit;
+  w->base = whole ? 0 : m->live[from];
   while (to < m->nlive && m->live[to] - w->base < (int64_t)l->limit) to++;
   w->count = to - from;
-  w->span = m->live[to - 1] - w->base + 1;
+  w->span = whole ? m->rows : m->live[to - 1] - w->base + 1;
   l->pos = to;
   if (w->span != w->count) {
     w->sel = duckdb_create_selection_vector(w->count);

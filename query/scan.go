@@ -17,6 +17,7 @@ import (
 	"math"
 	"runtime/cgo"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -255,9 +256,11 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 		}
 		sc.fields = append(sc.fields, schema.Field(c))
 	}
-	if sc.morsels, err = src.scan(x.ctx, columns); err != nil {
+	morsels, err := src.scan(x.ctx, columns)
+	if err != nil {
 		return err
 	}
+	sc.morsels = sc.open(morsels)
 	cs := C.fd_scan_new(C.uintptr_t(cgo.NewHandle(sc)), b.conn.Ptr, C.int(len(columns)))
 	cs.empty = C.int64_t(empty)
 	out := unsafe.Slice(cs.out, max(len(columns), 1))
@@ -305,6 +308,15 @@ type scan struct {
 	x       *execution
 	morsels morselReader
 	fields  []arrow.Field
+}
+
+// open returns the reader of a scan's morsels, in pieces of a vector each if there are structs of structs among its
+// columns: DuckDB finds their values only in arrays that begin with their first row.
+func (sc *scan) open(m morselReader) morselReader {
+	if slices.ContainsFunc(sc.fields, func(f arrow.Field) bool { return hasStructOfStruct(f.Type) }) {
+		return &pieces{whole: m, rows: int64(bind.VectorSize())}
+	}
+	return m
 }
 
 // next returns the next morsel in memory of C, nil after the last one.
@@ -357,10 +369,7 @@ func (sc *scan) exportInto(cm *C.fd_morsel, m morsel) error {
 		if !arrow.TypeEqual(col.DataType(), f.Type) {
 			return fmt.Errorf("column %q of a morsel is %s, the table has %s", f.Name, col.DataType(), f.Type)
 		}
-		arr, err := scanArray(col)
-		if err != nil {
-			return fmt.Errorf("column %q: %w", f.Name, err)
-		}
+		arr := scanArray(col)
 		cdata.ExportArrowArray(arr, (*cdata.CArrowArray)(unsafe.Pointer(&cols[i])), nil)
 		arr.Release()
 	}

@@ -3,6 +3,7 @@ package query
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -17,7 +18,9 @@ type sqlType struct {
 	id           bind.Type
 	width, scale uint8    // of a DECIMAL
 	size         int      // of an ARRAY
-	child        *sqlType // of an ARRAY
+	child        *sqlType // of an ARRAY or a LIST
+	names        []string // of a STRUCT
+	fields       []sqlType
 }
 
 // plainTypes are the Arrow types that need no parameters.
@@ -57,11 +60,39 @@ func sqlTypeOf(dt arrow.DataType) (sqlType, error) {
 		}
 	case *arrow.FixedSizeListType:
 		child, err := sqlTypeOf(t.Elem())
-		if err == nil && child.id != bind.TypeArray && t.Len() > 0 && t.Len() <= maxArray {
+		if err == nil && child.plain() && t.Len() > 0 && t.Len() <= maxArray {
 			return sqlType{id: bind.TypeArray, size: int(t.Len()), child: &child}, nil
+		}
+	case *arrow.ListType, *arrow.LargeListType:
+		child, err := sqlTypeOf(t.(arrow.ListLikeType).Elem())
+		if err == nil {
+			return sqlType{id: bind.TypeList, child: &child}, nil
+		}
+	case *arrow.StructType:
+		if st, ok := sqlStruct(t); ok {
+			return st, nil
 		}
 	}
 	return sqlType{}, fmt.Errorf("SQL has no type for Arrow's %s; leave the column out of the query", dt)
+}
+
+// plain reports whether a type has no others in it.
+func (t sqlType) plain() bool { return t.child == nil && t.fields == nil }
+
+// sqlStruct maps structs. SQL's have fields, with names that differ without case.
+func sqlStruct(t *arrow.StructType) (sqlType, bool) {
+	out := sqlType{id: bind.TypeStruct}
+	seen := map[string]bool{"": true}
+	for _, f := range t.Fields() {
+		field, err := sqlTypeOf(f.Type)
+		low := strings.ToLower(f.Name)
+		if err != nil || seen[low] {
+			return out, false
+		}
+		seen[low] = true
+		out.names, out.fields = append(out.names, f.Name), append(out.fields, field)
+	}
+	return out, len(out.fields) > 0
 }
 
 // timestampID maps timestamps. With a zone they are instants, which SQL has in microseconds only: coarser units fit
@@ -98,6 +129,16 @@ func scanType(dt arrow.DataType) arrow.DataType {
 		}
 	case *arrow.FixedSizeListType:
 		return arrow.FixedSizeListOf(t.Len(), scanType(t.Elem()))
+	case *arrow.ListType:
+		return arrow.ListOf(scanType(t.Elem()))
+	case *arrow.LargeListType:
+		return arrow.LargeListOf(scanType(t.Elem()))
+	case *arrow.StructType:
+		fields := make([]arrow.Field, t.NumFields())
+		for i, f := range t.Fields() {
+			fields[i] = arrow.Field{Name: f.Name, Type: scanType(f.Type), Nullable: true}
+		}
+		return arrow.StructOf(fields...)
 	}
 	return dt
 }
@@ -111,6 +152,17 @@ func (t sqlType) logical() bind.LogicalType {
 		child := t.child.logical()
 		defer bind.DestroyLogicalType(&child)
 		return bind.CreateArrayType(child, bind.IdxT(t.size))
+	case bind.TypeList:
+		child := t.child.logical()
+		defer bind.DestroyLogicalType(&child)
+		return bind.CreateListType(child)
+	case bind.TypeStruct:
+		fields := make([]bind.LogicalType, len(t.fields))
+		for i, f := range t.fields {
+			fields[i] = f.logical()
+			defer bind.DestroyLogicalType(&fields[i])
+		}
+		return bind.CreateStructType(fields, t.names)
 	}
 	return bind.CreateLogicalType(t.id)
 }
@@ -133,6 +185,14 @@ func (t sqlType) String() string {
 		return fmt.Sprintf("DECIMAL(%d,%d)", t.width, t.scale)
 	case bind.TypeArray:
 		return fmt.Sprintf("%s[%d]", t.child, t.size)
+	case bind.TypeList:
+		return t.child.String() + "[]"
+	case bind.TypeStruct:
+		fields := make([]string, len(t.fields))
+		for i, f := range t.fields {
+			fields[i] = quoteIdent(t.names[i]) + " " + f.String()
+		}
+		return "STRUCT(" + strings.Join(fields, ", ") + ")"
 	}
 	return typeNames[t.id]
 }
@@ -154,14 +214,40 @@ func sqlTypeOfLogical(l bind.LogicalType) (sqlType, error) {
 		if err != nil {
 			return t, err
 		}
-		if child.id == bind.TypeArray {
-			return t, errors.New("arrays of arrays are not stored yet")
+		if !child.plain() {
+			return t, errors.New("arrays of arrays, lists or structs are not stored yet; use a list of them")
 		}
 		t.size, t.child = int(bind.ArrayTypeArraySize(l)), &child
 		return t, nil
+	case bind.TypeList:
+		c := bind.ListTypeChildType(l)
+		defer bind.DestroyLogicalType(&c)
+		child, err := sqlTypeOfLogical(c)
+		t.child = &child
+		return t, err
+	case bind.TypeStruct:
+		return sqlStructOfLogical(l)
 	}
 	if _, ok := typeNames[t.id]; !ok {
 		return t, fmt.Errorf("this type is not stored yet%s", typeRemedy(t.id))
+	}
+	return t, nil
+}
+
+// sqlStructOfLogical reads a struct back from DuckDB.
+func sqlStructOfLogical(l bind.LogicalType) (sqlType, error) {
+	t := sqlType{id: bind.TypeStruct}
+	for i := range bind.StructTypeChildCount(l) {
+		c := bind.StructTypeChildType(l, i)
+		field, err := sqlTypeOfLogical(c)
+		bind.DestroyLogicalType(&c)
+		if err != nil {
+			return t, err
+		}
+		t.names, t.fields = append(t.names, bind.StructTypeChildName(l, i)), append(t.fields, field)
+	}
+	if slices.Contains(t.names, "") {
+		return t, errors.New("structs without names are not stored yet; name the fields")
 	}
 	return t, nil
 }
@@ -173,8 +259,8 @@ func typeRemedy(id bind.Type) string {
 		return "; use BIGINT or DECIMAL(38,0)"
 	case bind.TypeUUID, bind.TypeEnum, bind.TypeBit:
 		return "; use VARCHAR"
-	case bind.TypeList:
-		return "; use an array of fixed size such as FLOAT[384]"
+	case bind.TypeMap:
+		return "; use a list of structs such as STRUCT(k VARCHAR, v INTEGER)[]"
 	}
 	return ""
 }
@@ -204,6 +290,14 @@ func (t sqlType) arrow() arrow.DataType {
 		return &arrow.Decimal128Type{Precision: int32(t.width), Scale: int32(t.scale)}
 	case bind.TypeArray:
 		return arrow.FixedSizeListOf(int32(t.size), t.child.arrow())
+	case bind.TypeList:
+		return arrow.ListOf(t.child.arrow())
+	case bind.TypeStruct:
+		fields := make([]arrow.Field, len(t.fields))
+		for i, f := range t.fields {
+			fields[i] = arrow.Field{Name: t.names[i], Type: f.arrow(), Nullable: true}
+		}
+		return arrow.StructOf(fields...)
 	}
 	return sqlArrowTypes[t.id]
 }
@@ -214,13 +308,21 @@ func exact(dt arrow.DataType) bool {
 	return err == nil && sameType(t.arrow(), dt)
 }
 
-// sameType is arrow.TypeEqual that also looks at how the values of a list are called.
+// sameType is arrow.TypeEqual that also looks at what lists call their values, and at all of nested fields.
 func sameType(a, b arrow.DataType) bool {
-	if x, ok := a.(*arrow.FixedSizeListType); ok {
-		y, ok := b.(*arrow.FixedSizeListType)
-		return ok && x.Len() == y.Len() && x.ElemField().Equal(y.ElemField())
+	if a.ID() != b.ID() {
+		return false
 	}
-	return arrow.TypeEqual(a, b)
+	x, ok := a.(arrow.NestedType)
+	if !ok {
+		return arrow.TypeEqual(a, b)
+	}
+	if l, ok := a.(*arrow.FixedSizeListType); ok && l.Len() != b.(*arrow.FixedSizeListType).Len() {
+		return false
+	}
+	return slices.EqualFunc(x.Fields(), b.(arrow.NestedType).Fields(), func(f, g arrow.Field) bool {
+		return f.Name == g.Name && f.Nullable == g.Nullable && f.Metadata.Equal(g.Metadata) && sameType(f.Type, g.Type)
+	})
 }
 
 // tableSQL writes the CREATE TABLE statement of a table that came as an Arrow schema.

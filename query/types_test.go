@@ -46,8 +46,28 @@ func allTypes() []arrow.DataType {
 	for i, dt := range scalarTypes {
 		out = append(out, arrow.FixedSizeListOf(int32(1+i%5), dt))
 	}
-	return append(out, arrow.FixedSizeListOf(64, arrow.PrimitiveTypes.Uint8), arrow.FixedSizeListOf(2, arrow.BinaryTypes.LargeString),
+	out = append(out, arrow.FixedSizeListOf(64, arrow.PrimitiveTypes.Uint8), arrow.FixedSizeListOf(2, arrow.BinaryTypes.LargeString),
 		arrow.FixedSizeListOf(3, &arrow.FixedSizeBinaryType{ByteWidth: 5}))
+	return append(out, nestedTypes()...)
+}
+
+// nestedTypes are lists and structs of types that DuckDB has, and of those that it has not.
+func nestedTypes() []arrow.DataType {
+	field := func(name string, dt arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: dt, Nullable: true}
+	}
+	point := arrow.StructOf(field("x", arrow.PrimitiveTypes.Int64), field("half", arrow.FixedWidthTypes.Float16), field("big text", arrow.BinaryTypes.LargeString))
+	words := arrow.ListOfField(field("element", arrow.BinaryTypes.String))
+	vectors := arrow.StructOf(field("v", arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Float32)), field("l", arrow.ListOf(arrow.FixedSizeListOf(3, arrow.PrimitiveTypes.Uint8))))
+	return []arrow.DataType{
+		vectors, arrow.ListOf(vectors), arrow.ListOf(arrow.StructOf(field("in", vectors), field("b", arrow.FixedWidthTypes.Boolean))),
+		arrow.StructOf(field("in", arrow.StructOf(field("b", arrow.FixedWidthTypes.Boolean), field("in", vectors)))),
+		arrow.ListOf(arrow.PrimitiveTypes.Int32), arrow.ListOf(arrow.FixedWidthTypes.Boolean), words, arrow.LargeListOf(arrow.BinaryTypes.LargeBinary), point,
+		arrow.ListOf(point), arrow.LargeListOf(point), arrow.ListOf(words), arrow.LargeListOf(arrow.LargeListOf(&arrow.FixedSizeBinaryType{ByteWidth: 3})),
+		arrow.ListOf(arrow.FixedSizeListOf(2, arrow.FixedWidthTypes.Float16)), arrow.ListOf(&arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "UTC"}),
+		arrow.ListOfNonNullable(arrow.FixedWidthTypes.Duration_s),
+		arrow.StructOf(field("words", words), field("point", point), field("deep", arrow.StructOf(field("points", arrow.LargeListOf(point)), field("day", arrow.FixedWidthTypes.Date64)))),
+	}
 }
 
 // randomArray makes n values with any bits that the type allows, and nulls.
@@ -67,6 +87,22 @@ func randomArray(r *rand.Rand, dt arrow.DataType, n int) arrow.Array {
 		child := randomArray(r, list.Elem(), n*int(list.Len()))
 		defer child.Release()
 		data := array.NewData(dt, n, []*memory.Buffer{validity}, []arrow.ArrayData{child.Data()}, nulls, 0)
+		defer data.Release()
+		return array.MakeFromData(data)
+	}
+	if s, ok := dt.(*arrow.StructType); ok {
+		var children []arrow.ArrayData
+		for _, f := range s.Fields() {
+			child := randomArray(r, f.Type, n)
+			defer child.Release()
+			children = append(children, child.Data())
+		}
+		data := array.NewData(dt, n, []*memory.Buffer{nil}, children, 0, 0)
+		defer data.Release()
+		return array.MakeFromData(data)
+	}
+	if list, ok := dt.(arrow.ListLikeType); ok {
+		data := randomLists(r, list, n, validity, nulls)
 		defer data.Release()
 		return array.MakeFromData(data)
 	}
@@ -98,6 +134,31 @@ func randomArray(r *rand.Rand, dt arrow.DataType, n int) arrow.Array {
 		}
 	}
 	return b.NewArray()
+}
+
+// randomLists makes lists of 0 to 3 values, also under nulls.
+func randomLists(r *rand.Rand, dt arrow.ListLikeType, n int, validity *memory.Buffer, nulls int) arrow.ArrayData {
+	offsets := memory.NewResizableBuffer(offheap.Default)
+	defer offsets.Release()
+	items := 0
+	offsets.Resize((n + 1) * dt.Layout().Buffers[1].ByteWidth)
+	for i := range n {
+		if items += r.IntN(4); dt.ID() == arrow.LARGE_LIST {
+			arrow.Int64Traits.CastFromBytes(offsets.Bytes())[i+1] = int64(items)
+		} else {
+			arrow.Int32Traits.CastFromBytes(offsets.Bytes())[i+1] = int32(items)
+		}
+	}
+	elem := dt.Elem()
+	child := randomArray(r, elem, items)
+	if !dt.ElemField().Nullable {
+		d := array.NewData(elem, items, []*memory.Buffer{nil, child.Data().Buffers()[1]}, nil, 0, 0)
+		child.Release()
+		child = array.MakeFromData(d)
+		d.Release()
+	}
+	defer child.Release()
+	return array.NewData(dt, n, []*memory.Buffer{validity, offsets}, []arrow.ArrayData{child.Data()}, nulls, 0)
 }
 
 // limitValues keeps values in the range that their type has by definition, or that SQL has for instants.
@@ -134,11 +195,17 @@ func rawCell(arr arrow.Array, row int) string {
 		return "NULL"
 	}
 	switch a := arr.(type) {
-	case *array.FixedSizeList:
-		out := ""
+	case array.ListLike:
+		out := "["
 		from, to := a.ValueOffsets(row)
 		for i := from; i < to; i++ {
 			out += rawCell(a.ListValues(), int(i)) + ","
+		}
+		return out
+	case *array.Struct:
+		out := "{"
+		for i := range a.NumField() {
+			out += rawCell(a.Field(i), row) + ","
 		}
 		return out
 	case *array.Boolean:
