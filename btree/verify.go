@@ -2,20 +2,17 @@ package btree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-
-	"github.com/flightd/flightd/lance"
 )
 
 // Verify reads both files in full and checks their checksums, the order of all values and the bounds of the pages.
 func (x *Index) Verify(ctx context.Context) error {
-	for _, r := range []*lance.Reader{x.data, x.lookup} {
-		if err := r.Verify(ctx); err != nil {
-			return fmt.Errorf("verify index %s: %w", x.dir, err)
-		}
+	if err := errors.Join(x.data.Verify(ctx), x.lookup.Verify(ctx)); err != nil {
+		return fmt.Errorf("verify index %s: %w", x.dir, err)
 	}
 	v := verifier{x: x}
 	defer v.keep(nil)

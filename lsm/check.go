@@ -53,8 +53,8 @@ type Checked struct {
 
 // Check verifies a data folder that nobody has open, and changes nothing: the catalog, the log, and of each table the
 // newest manifests with all files that they name: sizes, every checksum, the order of indexes, and whether files agree
-// with each other. It calls report for each fault and goes on; of one file it reports the first fault only, of the log
-// all. The hints at newest versions are left out, as nothing depends on them, and so are older versions.
+// with each other. It calls report for each fault and goes on; of one file it reports a hundred at most. The hints at
+// newest versions are left out, as nothing depends on them, and so are older versions.
 //
 // An error means that the folder could not be checked: it is in use (ErrInUse), or no data folder.
 func Check(ctx context.Context, dir string, report func(Fault)) (Checked, error) {
@@ -96,18 +96,35 @@ type checker struct {
 	brokenLog bool
 }
 
-// fault reports an error about a file. An object.CorruptError in it knows better where.
+// fault reports an error about a file. The object.CorruptErrors in it know better where.
 func (c *checker) fault(file string, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return // Check ends with it
 	}
-	f := Fault{File: file, Offset: -1, Err: err}
-	var corrupt *object.CorruptError
-	if errors.As(err, &corrupt) {
-		f = Fault{File: c.relative(corrupt.Name), Offset: corrupt.Offset, Err: corrupt.Err}
+	faults := corruptions(err)
+	for _, x := range faults {
+		c.sum.Faults++
+		c.report(Fault{File: c.relative(x.Name), Offset: x.Offset, Err: x.Err})
 	}
-	c.sum.Faults++
-	c.report(f)
+	if len(faults) == 0 {
+		c.sum.Faults++
+		c.report(Fault{File: file, Offset: -1, Err: err})
+	}
+}
+
+// corruptions returns all object.CorruptErrors that an error wraps or joins.
+func corruptions(err error) (list []*object.CorruptError) {
+	switch x := err.(type) {
+	case *object.CorruptError:
+		return []*object.CorruptError{x}
+	case interface{ Unwrap() error }:
+		return corruptions(x.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, part := range x.Unwrap() {
+			list = append(list, corruptions(part)...)
+		}
+	}
+	return list
 }
 
 // relative returns the path of a file below the data folder.

@@ -166,6 +166,23 @@ func flip(t *testing.T, name string, at int64) {
 	require.NoError(t, os.WriteFile(name, b, 0o644))
 }
 
+func TestCheckReportsEachFaultOfAFile(t *testing.T) {
+	dir := checkFolder(t)
+	file := newestMatch(t, dir, "keyed.lance/data/*.lance")
+	index := newestMatch(t, dir, "keyed.lance/_indices/*/page_data.lance")
+	for _, at := range []int64{0, 64, 128} { // a page of each of three buffers
+		flip(t, filepath.Join(dir, file), at)
+	}
+	flip(t, filepath.Join(dir, index), 0)
+	flip(t, filepath.Join(dir, index), 64)
+	_, list := faults(t, dir)
+	offsets := map[string][]int64{}
+	for _, f := range list {
+		offsets[f.File] = append(offsets[f.File], f.Offset)
+	}
+	require.Equal(t, map[string][]int64{file: {0, 64, 128}, index: {0, 64}}, offsets)
+}
+
 func TestCheckFindsWhatIsMissing(t *testing.T) {
 	dir := checkFolder(t)
 	for kind, pattern := range map[string]string{
