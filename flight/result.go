@@ -23,12 +23,13 @@ const (
 
 // sender writes a stream of batches to a client: the schema first, then the batches, cut to size.
 type sender struct {
-	ipc *ipc.Writer
+	ipc    *ipc.Writer
+	schema *arrow.Schema
 }
 
 // newSender returns a sender of batches of the schema. The schema goes out with the first batch, or on close.
 func newSender(stream grpc.ServerStream, schema *arrow.Schema) *sender {
-	return &sender{ipc.NewWriterWithPayloadWriter(payloads{stream}, ipc.WithSchema(schema))}
+	return &sender{ipc.NewWriterWithPayloadWriter(payloads{stream}, ipc.WithSchema(schema)), schema}
 }
 
 // send writes a batch, which stays the caller's.
@@ -131,6 +132,8 @@ func (s *service) sendResult(ctx context.Context, stream pb.FlightService_DoGetS
 	}()
 	if out == nil {
 		out = newSender(stream, result.Schema())
+	} else if !out.schema.Equal(result.Schema()) {
+		return nil, aborted("a table got other columns between two rows of parameters; run the query again")
 	}
 	for {
 		record, err := result.Next(ctx)

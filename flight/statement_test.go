@@ -218,6 +218,31 @@ func TestAllParametersOfAnUpdateAreOne(t *testing.T) {
 	require.NoError(t, query.Close(ctx))
 }
 
+func TestParametersKeepTheirTypeWhenNull(t *testing.T) {
+	h := serve(t)
+	ctx := context.Background()
+	open, err := h.client.sql.Prepare(ctx, "SELECT ? AS v")
+	require.NoError(t, err)
+	for _, c := range []struct {
+		of         arrow.DataType
+		rows, want string
+	}{
+		{arrow.PrimitiveTypes.Int64, `[{"p":null},{"p":7}]`, "{\"v\":null}\n{\"v\":7}"},
+		{arrow.BinaryTypes.String, `[{"p":"a"},{"p":null},{"p":"b"}]`, "{\"v\":\"a\"}\n{\"v\":null}\n{\"v\":\"b\"}"},
+		{arrow.FixedWidthTypes.Date32, `[{"p":null}]`, `{"v":null}`},
+	} {
+		open.SetParameters(row(t, c.of, c.rows))
+		info, err := open.Execute(ctx)
+		require.NoError(t, err)
+		rows, _ := h.read(info)
+		require.Equal(t, c.want, rows)
+		schema, err := flight.DeserializeSchema(info.GetSchema(), memory.DefaultAllocator)
+		require.NoError(t, err)
+		require.Equal(t, c.of, schema.Field(0).Type)
+	}
+	require.NoError(t, open.Close(ctx))
+}
+
 // command returns the descriptor of a Flight SQL command.
 func command(t testing.TB, c proto.Message) *flight.FlightDescriptor {
 	b, err := packCommand(c)

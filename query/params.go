@@ -3,6 +3,7 @@ package query
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -28,6 +29,27 @@ func bindParams(ps bind.PreparedStatement, params arrow.RecordBatch, row int) er
 	}
 	for i := range want {
 		if err := bindParam(ps, i, params.Column(i), row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bindNamed binds one row of parameters whose columns have the names. The statement has all of them, in any order.
+func bindNamed(ps bind.PreparedStatement, params arrow.RecordBatch, row int, names []string) error {
+	if int(params.NumCols()) != len(names) {
+		return errorf(InvalidArgument, "the statement has %d parameters, %d were given", len(names), params.NumCols())
+	}
+	if int64(row) >= params.NumRows() {
+		return errorf(InvalidArgument, "the statement has %d parameters, but the batch that should bind them has no row", len(names))
+	}
+	for i := range int(bind.NParams(ps)) {
+		name := bind.ParameterName(ps, bind.IdxT(i+1))
+		from := slices.Index(names, name)
+		if from < 0 {
+			return errorf(Internal, "parameter %q is not one of the statement's", name)
+		}
+		if err := bindParam(ps, i, params.Column(from), row); err != nil {
 			return err
 		}
 	}
@@ -61,7 +83,7 @@ func bindParam(ps bind.PreparedStatement, i int, column arrow.Array, row int) er
 // valueOf makes a DuckDB value of one element. The caller destroys it.
 func valueOf(arr arrow.Array, row int) (bind.Value, error) {
 	if arr.IsNull(row) {
-		return bind.CreateNullValue(), nil
+		return nullValue(arr.DataType()), nil
 	}
 	switch a := arr.(type) {
 	case *array.Null:
@@ -100,6 +122,22 @@ func valueOf(arr arrow.Array, row int) (bind.Value, error) {
 		return v, nil
 	}
 	return timeValue(arr, row)
+}
+
+// nullValue makes a null of a type. A null of none would be an INTEGER where nothing else says what it is, so that
+// SELECT ? had other columns for a null than for a value. The C API has typed nulls only inside lists.
+func nullValue(dt arrow.DataType) bind.Value {
+	null := bind.CreateNullValue()
+	t, err := sqlTypeOf(dt)
+	if err != nil {
+		return null // any cast of it is null, whatever the type
+	}
+	defer bind.DestroyValue(&null)
+	l := t.logical()
+	defer bind.DestroyLogicalType(&l)
+	list := bind.CreateListValue(l, []bind.Value{null})
+	defer bind.DestroyValue(&list)
+	return bind.GetListChild(list, 0)
 }
 
 // stringValue keeps zero bytes inside the string, which end it in C otherwise. Text that is not UTF-8 is no value for
