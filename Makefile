@@ -22,7 +22,7 @@ PACKAGES    := ./... ./testdata
 # RACE are the packages whose tests also run under the race detector.
 RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap
 
-.PHONY: all build demo test test-go test-e2e check fmt-check vet staticcheck race house bench bench-ingest bench-scan torture venv clean
+.PHONY: all build demo test test-go test-adbc test-e2e check fmt-check vet staticcheck race house bench bench-ingest bench-scan torture venv clean
 
 all: build
 
@@ -41,7 +41,12 @@ test-go: venv
 	@mkdir -p $(LOGS)
 	FLIGHTD_PYTHON=$(CURDIR)/$(PY) .ci/quiet $(LOGS)/go-test.log $(GO) test $(GOFLAGS_ALL) -v $(PACKAGES)
 
-test-e2e: build venv
+# test-adbc runs the conformance suite of ADBC against the binary. It is a module of its own.
+test-adbc: build
+	@mkdir -p $(LOGS)
+	cd e2e/adbc-validation && $(CURDIR)/.ci/quiet $(CURDIR)/$(LOGS)/adbc-validation.log $(GO) test -count=1 -v ./...
+
+test-e2e: build venv test-adbc
 	@mkdir -p $(LOGS)
 	$(PY) -m pytest e2e -q -rs --junitxml=$(LOGS)/e2e.xml $(E2E)
 

@@ -21,8 +21,10 @@ type goFile struct {
 	test bool
 	// generated files follow their generator's style.
 	generated bool
-	fset      *token.FileSet
-	ast       *ast.File
+	// foreign files belong to a module of their own, whose dependencies are not flightd's.
+	foreign bool
+	fset    *token.FileSet
+	ast     *ast.File
 }
 
 // pkg is the folder of the file.
@@ -60,7 +62,8 @@ func tracked(t *testing.T) []string {
 // goFiles parses all Go files of the project, whatever their build tags.
 func goFiles(t *testing.T) []goFile {
 	var files []goFile
-	for _, name := range tracked(t) {
+	names := tracked(t)
+	for _, name := range names {
 		if path.Ext(name) != ".go" {
 			continue
 		}
@@ -70,6 +73,7 @@ func goFiles(t *testing.T) []goFile {
 		files = append(files, goFile{
 			name:      name,
 			test:      strings.HasSuffix(name, "_test.go"),
+			foreign:   ofOtherModule(name, names),
 			generated: ast.IsGenerated(tree),
 			fset:      fset,
 			ast:       tree,
@@ -77,6 +81,13 @@ func goFiles(t *testing.T) []goFile {
 	}
 	require.NotEmpty(t, files)
 	return files
+}
+
+// ofOtherModule reports whether a file lies below a go.mod that is not the root's.
+func ofOtherModule(name string, names []string) bool {
+	return slices.ContainsFunc(names, func(other string) bool {
+		return path.Base(other) == "go.mod" && other != "go.mod" && under(name, path.Dir(other))
+	})
 }
 
 // under reports whether an import path is prefix or lies below it.
