@@ -1,0 +1,170 @@
+"""The type matrix: every type, with and without nulls, in batches of many sizes, from memory, log, generations and base."""
+
+import decimal
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import rows
+from clients import adbc, execute, put, query, query_flight, refused
+
+ROWS = 300
+POINT = pa.struct([("x", pa.int64()), ("half", pa.float16()), ("name", pa.large_string())])
+TYPES = [
+    pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
+    pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.binary(5),
+    pa.date32(), pa.date64(), pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns"),
+    *(pa.timestamp(u) for u in ("s", "ms", "us", "ns")), *(pa.timestamp(u, "Europe/Berlin") for u in ("s", "ms", "us", "ns")),
+    *(pa.duration(u) for u in ("s", "ms", "us", "ns")), pa.decimal128(5, 2), pa.decimal128(38, 10),
+    pa.list_(pa.float32(), 4), pa.list_(pa.float16(), 3), pa.list_(pa.bool_(), 2), pa.list_(pa.binary(3), 2),
+    pa.list_(pa.int32()), pa.large_list(pa.string()), pa.list_(pa.date64()), pa.list_(pa.timestamp("ns", "UTC")),
+    pa.list_(pa.list_(pa.float16(), 2)), pa.list_(pa.large_list(pa.large_binary())), pa.list_(pa.field("element", pa.bool_())),
+    POINT, pa.list_(POINT), pa.large_list(POINT), pa.struct([("in", POINT), ("more", pa.list_(pa.struct([("p", POINT)])))]),
+    pa.struct([pa.field("always", pa.int32(), nullable=False), pa.field("list", pa.list_(pa.field("item", pa.int8(), nullable=False)))]),
+]
+NULLS = {"none": lambda i: False, "some": lambda i: i % 5 in (1, 2), "all": lambda i: True}
+
+
+def make(t, n, null, seed):
+    """Makes n values of a type, null where null(i) says so; structs never are."""
+    if pa.types.is_struct(t):
+        fields = [t.field(k) for k in range(t.num_fields)]
+        return pa.StructArray.from_arrays([make(f.type, n, allowed(f, null), seed + k) for k, f in enumerate(fields)], fields=fields)
+    if pa.types.is_fixed_size_list(t):
+        items = make(t.value_type, n * t.list_size, allowed(t.value_field, null), seed)
+        return pa.FixedSizeListArray.from_arrays(items, type=t, mask=pa.array([null(i) for i in range(n)], pa.bool_()))
+    if pa.types.is_list(t) or pa.types.is_large_list(t):
+        sizes = [0 if null(i) else (i + seed) % 4 for i in range(n)]
+        ends = [0, *np.cumsum(sizes).tolist()]
+        offsets = pa.array([None if i < n and null(i) else end for i, end in enumerate(ends)], pa.int32() if pa.types.is_list(t) else pa.int64())
+        kind = pa.ListArray if pa.types.is_list(t) else pa.LargeListArray
+        return kind.from_arrays(offsets, make(t.value_type, ends[-1], allowed(t.value_field, null), seed), type=t)
+    return leaf(t, [None if null(i) else i + seed for i in range(n)])
+
+
+def allowed(field, null):
+    return null if field.nullable else NULLS["none"]
+
+
+def leaf(t, numbers):
+    """Turns numbers into values of a type without others in it."""
+    def of(fn):
+        return [None if i is None else fn(i) for i in numbers]
+
+    if pa.types.is_boolean(t):
+        return pa.array(of(lambda i: i % 3 == 0), t)
+    if pa.types.is_integer(t):
+        low, top = (0, 2**t.bit_width - 1) if pa.types.is_unsigned_integer(t) else (-(2 ** (t.bit_width - 1)), 2 ** (t.bit_width - 1) - 1)
+        return pa.array(of(lambda i: (low, top, i % 100)[i % 3]), t)
+    if pa.types.is_floating(t):
+        return pa.array(of(lambda i: np.float16(i * 0.25 - 7)), pa.float16()).cast(t)
+    if pa.types.is_decimal(t):
+        return pa.array(of(lambda i: decimal.Decimal(i * 7 - 999).scaleb(-2)), t)
+    if pa.types.is_string(t) or pa.types.is_large_string(t):
+        return pa.array(of(lambda i: "grüße" * (i % 4) + str(i % 9)), t)
+    if pa.types.is_fixed_size_binary(t):
+        return pa.array(of(lambda i: bytes([i % 256] * t.byte_width)), t)
+    if pa.types.is_binary(t) or pa.types.is_large_binary(t):
+        return pa.array(of(lambda i: b"\0\xff" * (i % 5)), t)
+    # Times of all kinds are numbers underneath; 86,399 is the last second of a day, and a date64 is a whole day.
+    if pa.types.is_date64(t):
+        return pa.array(of(lambda i: i * 86_400_000), pa.int64()).view(t)
+    return pa.array(of(lambda i: i * 977 % 86_399), pa.int64() if t.bit_width == 64 else pa.int32()).view(t)
+
+
+def table_of(null, seed=0):
+    """A table with a key and a column of each type."""
+    names = [f"c{i}" for i in range(len(TYPES))]
+    key = pa.field("id", pa.int64(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
+    schema = pa.schema([key, *(pa.field(n, t) for n, t in zip(names, TYPES))])
+    return pa.table([pa.array(range(ROWS), pa.int64()), *(make(t, ROWS, null, seed + i) for i, t in enumerate(TYPES))], schema=schema)
+
+
+def assert_equal(got, want, note):
+    """Compares types, with what is nested in them, and all values."""
+    assert got.column_names == want.column_names
+    for field in want.schema:
+        column = got.column(field.name)
+        assert column.type.equals(field.type) and str(column.type) == str(field.type), f"{note}: {field} came back as {column.type}"
+        column.validate(full=True)
+        a, b = rows.one_array(column), rows.one_array(want.column(field.name))
+        if not a.equals(b):
+            at = next((i for i in range(len(b)) if i >= len(a) or a[i] != b[i]), "?")
+            raise AssertionError(f"{note}: {field}, row {at}: {a[at] if at != '?' else a}, want {b[at] if at != '?' else b}")
+
+
+@pytest.mark.parametrize("batch_rows", [1, 37, 1000])
+@pytest.mark.parametrize("nulls", NULLS)
+def test_every_type_comes_back_as_it_went(server, nulls, batch_rows):
+    want = table_of(NULLS[nulls])
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.adbc_ingest("t", want.slice(0, 100), mode="create")
+    put(server, "t", rows.batches(want.slice(100), batch_rows))
+
+    def check(note):
+        assert_equal(query(server, "SELECT * FROM t ORDER BY id"), want, note)
+        assert_equal(query_flight(server, "FROM t ORDER BY id"), want, note)
+
+    check("fresh")
+    server.restart()
+    check("from the log")
+    execute(server, "CALL flightd_flush('t')")
+    check("flushed")
+    execute(server, "OPTIMIZE t")
+    check("optimized")
+    server.restart()
+    check("restarted")
+    assert_equal(lance.dataset(str(server.dataset("t"))).to_table().sort_by("id"), want, "by pylance")
+
+
+def test_new_rows_and_deletes_in_front_of_every_layer(server):
+    """Generations and the base are read around the rows that newer layers replaced or deleted."""
+    old, new = table_of(NULLS["some"]), table_of(NULLS["some"], seed=11)
+    replaced, deleted = set(range(0, ROWS, 3)), set(range(1, ROWS, 7))
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.adbc_ingest("t", old, mode="create")
+    pick = [(new if i in replaced else old).slice(i, 1) for i in range(ROWS) if i not in deleted]
+    want = pa.concat_tables(pick).combine_chunks()
+
+    def change():
+        put(server, "t", rows.batches(new.take(sorted(replaced)), 50))
+        keys = pa.table({"id": sorted(deleted), "_tombstone": [True] * len(deleted)})
+        put(server, "t", rows.batches(keys, 50))
+        assert_equal(query(server, "SELECT * FROM t ORDER BY id"), want, "changed")
+
+    execute(server, "CALL flightd_flush('t')")
+    change()
+    execute(server, "CALL flightd_flush('t')")
+    assert_equal(query(server, "SELECT * FROM t ORDER BY id"), want, "flushed")
+    execute(server, "OPTIMIZE t")
+    assert_equal(query(server, "SELECT * FROM t ORDER BY id"), want, "optimized")
+    change()
+    server.restart()
+    execute(server, "OPTIMIZE t")
+    assert_equal(query(server, "SELECT * FROM t ORDER BY id"), want, "optimized again")
+    assert_equal(lance.dataset(str(server.dataset("t"))).to_table().sort_by("id"), want, "by pylance")
+
+
+def test_null_structs_are_refused_with_what_to_do(server):
+    execute(server, "CREATE TABLE t (id INT PRIMARY KEY, s STRUCT(a INT), l STRUCT(a INT)[])")
+    schema = pa.schema([("id", pa.int32()), ("s", pa.struct([("a", pa.int32())])), ("l", pa.list_(pa.struct([("a", pa.int32())])))])
+    for row, column in [({"id": 1, "s": None, "l": []}, '"s"'), ({"id": 1, "s": {"a": 1}, "l": [None]}, '"l.item"')]:
+        with refused("INVALID_ARGUMENT", column, "null structs cannot be stored; send a struct whose fields are null"):
+            put(server, "t", [pa.RecordBatch.from_pylist([row], schema)])
+    with refused("INVALID_ARGUMENT", '"s"', "null structs cannot be stored"):
+        execute(server, "INSERT INTO t VALUES (1, NULL, NULL)")
+    execute(server, "INSERT INTO t VALUES (1, {a: NULL}, [{a: NULL}])")
+    assert query(server, "FROM t").to_pylist() == [{"id": 1, "s": {"a": None}, "l": [{"a": None}]}]
+
+
+def test_a_type_that_sql_has_not_is_stored(server):
+    want = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "big": leaf(pa.decimal256(60, 3), [1, None, 3]), "nothing": pa.nulls(3)})
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.adbc_ingest("t", want, mode="create")
+    with refused("INVALID_ARGUMENT", '"big"'):
+        query(server, "SELECT big FROM t")
+    assert query(server, "SELECT id FROM t ORDER BY id").column("id").to_pylist() == [1, 2, 3]
+    execute(server, "OPTIMIZE t")
+    assert_equal(lance.dataset(str(server.dataset("t"))).to_table().sort_by("id"), want, "by pylance")
