@@ -299,6 +299,8 @@ func (d *demo) farewell() {
 	d.printf(`
 The server keeps running until Ctrl-C.
 
+  Shell    %s sql --url %s
+
   Python   pip install adbc-driver-flightsql adbc-driver-manager pyarrow
 
            import adbc_driver_flightsql.dbapi as flightsql
@@ -309,5 +311,5 @@ The server keeps running until Ctrl-C.
   Metrics  curl %s/metrics
   Files    %s
   Log      %s
-`, d.child.grpc, d.child.web, d.dataset(), d.child.log)
+`, os.Args[0], d.child.grpc, d.child.grpc, d.child.web, d.dataset(), d.child.log)
 }
