@@ -79,6 +79,9 @@ func (p process) ingest(ctx context.Context, j *ingestJob, files []string) error
 		} else if flight.Unreachable(err) {
 			err = fmt.Errorf("no answer from %s: %w; is it running, and is --url right?", j.url, err)
 		}
+		if rows == 0 {
+			return fmt.Errorf("ingest: %w; no row was acknowledged", err)
+		}
 		return fmt.Errorf("ingest: %w; acknowledged and stored are the first %s", err, counted(rows, "row"))
 	}
 	_, err = fmt.Fprintf(p.stdout, "%s from %s stored in %q in %s, %s rows/s\n", counted(rows, "row"), counted(int64(len(files)), "file"),
