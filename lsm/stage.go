@@ -23,6 +23,8 @@ type Stage struct {
 	rows  int64
 	// spilled are written, in order.
 	spilled []manifest.Generation
+	// keys are what Insert has put.
+	keys stagedKeys
 	// born is set when the stage makes its table.
 	born *birth
 	// locked is true when the caller of Commit holds table.writes for writing.
@@ -167,6 +169,7 @@ func (s *Stage) Abort() {
 		return
 	}
 	s.closed = true
+	s.keys.close()
 	t := s.table
 	for _, p := range s.puts {
 		p.drop(t)
