@@ -13,7 +13,10 @@ const (
 	kindCatalog                       // the shadow: what tables there are, and what they look like
 	kindCreate                        // CREATE TABLE
 	kindDrop                          // DROP TABLE
-	kindInsert                        // INSERT ... VALUES
+	kindInsert                        // INSERT
+	kindUpdate                        // UPDATE
+	kindDelete                        // DELETE
+	kindTruncate                      // TRUNCATE
 	kindOptimize                      // OPTIMIZE name, CALL flightd_flush('name')
 )
 
@@ -41,7 +44,7 @@ var refused = map[string]string{
 }
 
 // later are statements that the engine does not run yet.
-var later = []string{"UPDATE", "DELETE", "MERGE", "ALTER", "TRUNCATE", "COMMENT", "VACUUM", "ANALYZE", "REINDEX",
+var later = []string{"MERGE", "ALTER", "COMMENT", "ANALYZE", "REINDEX",
 	"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "REFRESH", "GRANT", "REVOKE"}
 
 // refusedFunctions reach beyond the tables of the catalog: files, the settings and log of the instance, pointers, or
@@ -113,6 +116,10 @@ func (p *parsed) classify() error {
 	switch {
 	case slices.Contains(selectWords, first):
 		return p.classifySelect()
+	case p.namesIndex():
+		return p.unimplementedAt(0, first+" INDEX: the kinds BTREE, IVF_PQ and INVERTED, which CREATE INDEX name ON table USING kind (column) will build,")
+	case first == "VACUUM":
+		return p.unimplementedAt(0, "VACUUM, which will remove old versions of tables at once instead of past --retain,")
 	case first == "DESCRIBE", first == "DESC", first == "SHOW":
 		p.kind = kindCatalog
 		return nil
@@ -128,7 +135,20 @@ func (p *parsed) classify() error {
 		return nil
 	case first == "INSERT":
 		p.kind = kindInsert
-		return p.checkInsert()
+		_, err := p.insertion()
+		return err
+	case first == "UPDATE":
+		p.kind = kindUpdate
+		_, err := p.changing()
+		return err
+	case first == "DELETE":
+		p.kind = kindDelete
+		_, err := p.changing()
+		return err
+	case first == "TRUNCATE":
+		p.kind = kindTruncate
+		_, err := p.truncateTarget()
+		return err
 	case first == "OPTIMIZE":
 		p.kind = kindOptimize
 		return nil
@@ -143,6 +163,19 @@ func (p *parsed) classify() error {
 	}
 	return &Error{Code: InvalidArgument, Position: p.tokens[0].start + 1,
 		Message: "Parser Error: syntax error at or near \"" + p.sql[p.tokens[0].start:p.tokens[0].end] + "\""}
+}
+
+// namesIndex says whether the statement is about indexes: CREATE [UNIQUE] INDEX, DROP INDEX, ALTER INDEX, SHOW INDEXES.
+func (p *parsed) namesIndex() bool {
+	switch p.word(0) {
+	case "CREATE":
+		return p.word(1) == "INDEX" || p.word(1) == "UNIQUE" && p.word(2) == "INDEX"
+	case "DROP", "ALTER":
+		return p.word(1) == "INDEX"
+	case "SHOW":
+		return p.word(1) == "INDEXES"
+	}
+	return false
 }
 
 // wordName returns the name at i as written.
@@ -200,42 +233,15 @@ func (p *parsed) classifyExplain() error {
 	return nil
 }
 
-// classifyCreate accepts plain tables.
+// classifyCreate accepts tables.
 func (p *parsed) classifyCreate() error {
 	p.kind = kindCreate
-	switch {
-	case p.word(1) == "TABLE":
-		return nil
-	case p.word(1) == "OR" && p.word(2) == "REPLACE":
-		return p.unimplemented("CREATE OR REPLACE " + p.word(3))
+	what := 1
+	if p.word(1) == "OR" && p.word(2) == "REPLACE" {
+		what = 3
 	}
-	return p.unimplemented("CREATE " + p.word(1))
-}
-
-// checkInsert accepts INSERT INTO name [(columns)] VALUES without anything that needs stored rows: the shadow, which
-// runs it, has none, and would answer wrongly instead of failing.
-func (p *parsed) checkInsert() error {
-	if p.word(1) == "OR" {
-		return p.unimplemented("INSERT OR " + p.word(2))
-	}
-	values := false
-	for _, t := range p.tokens[1:] {
-		if t.kind != word {
-			continue
-		}
-		switch t.text {
-		case "VALUES":
-			values = values || t.depth == 0
-		case "SELECT", "FROM", "WITH", "TABLE", "PIVOT", "UNPIVOT", "SUMMARIZE", "DESCRIBE", "SHOW":
-			return p.unimplemented("INSERT ... " + t.text)
-		case "RETURNING", "ON":
-			if values && t.depth == 0 {
-				return p.unimplemented("INSERT ... " + t.text)
-			}
-		}
-	}
-	if !values {
-		return p.unimplemented("INSERT without VALUES")
+	if p.word(what) != "TABLE" {
+		return p.unimplemented("CREATE " + p.word(what))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -121,16 +122,48 @@ func (st *Statement) drop(ctx context.Context) error {
 	return err
 }
 
+// truncateTarget reads TRUNCATE [TABLE] name.
+func (p *parsed) truncateTarget() (tableRef, error) {
+	i := 1
+	if p.word(1) == "TABLE" && len(p.tokens) > 2 {
+		i = 2
+	}
+	ref, next, err := p.tableName(i)
+	if err != nil {
+		return ref, err
+	}
+	return ref, p.end(next)
+}
+
+// truncate runs TRUNCATE: an empty table takes the place of the one there is.
+func (st *Statement) truncate(ctx context.Context, l *lease) error {
+	ref, err := st.parsed.truncateTarget()
+	if err != nil {
+		return err
+	}
+	t, err := l.target(ref)
+	if err != nil {
+		return err
+	}
+	return st.e.store.stageTable(ctx, t, true, func(func(arrow.RecordBatch) error) error { return nil })
+}
+
 // A creation is what the lexer sees of CREATE TABLE.
 type creation struct {
 	table       tableRef
 	ifNotExists bool
+	replace     bool
 	sql         string // without the WITH clause, its places kept
+	query       span   // what follows AS
 }
 
-// creation reads CREATE TABLE [IF NOT EXISTS] name (...) [WITH (...)]. What is between the parentheses is DuckDB's.
+// creation reads CREATE [OR REPLACE] TABLE [IF NOT EXISTS] name (...) [WITH (...)] [AS query [WITH [NO] DATA]]. What is
+// between the parentheses is DuckDB's.
 func (p *parsed) creation() (c creation, err error) {
 	i := 2
+	if c.replace = p.word(1) == "OR"; c.replace {
+		i = 4
+	}
 	if p.word(i) == "IF" && p.word(i+1) == "NOT" && p.word(i+2) == "EXISTS" {
 		i, c.ifNotExists = i+3, true
 	}
@@ -154,9 +187,27 @@ func (p *parsed) creation() (c creation, err error) {
 		i = end + 1
 	}
 	if p.word(i) == "AS" {
-		return c, p.unimplemented("CREATE TABLE ... AS")
+		end := p.dataClause(len(p.tokens))
+		c.query = span{i + 1, end}
+		// The shadow gets no rows: it only tells the columns. Ours come from the query, unless it says NO DATA.
+		c.sql = c.sql[:p.tokens[end-1].end] + " WITH NO DATA"
+		if end < len(p.tokens) && p.word(end+1) == "NO" {
+			c.query = span{}
+		}
 	}
 	return c, nil
+}
+
+// dataClause returns the place of WITH DATA or WITH NO DATA before the end, or the end.
+func (p *parsed) dataClause(end int) int {
+	switch {
+	case p.word(end-1) != "DATA":
+	case p.word(end-2) == "WITH":
+		return end - 2
+	case p.word(end-2) == "NO" && p.word(end-3) == "WITH":
+		return end - 3
+	}
+	return end
 }
 
 // blank replaces a text by spaces, so that the places of what follows stay.
@@ -237,11 +288,78 @@ func (st *Statement) create(ctx context.Context, l *lease) error {
 	if err != nil {
 		return err
 	}
-	err = st.e.store.create(ctx, t)
+	switch {
+	case !c.query.empty():
+		err = st.createAs(ctx, t, c)
+	case c.replace:
+		err = st.e.store.stageTable(ctx, t, true, func(func(arrow.RecordBatch) error) error { return nil })
+	default:
+		err = st.e.store.create(ctx, t)
+	}
 	if e, ok := engineError(err).(*Error); ok && e.Code == AlreadyExists && c.ifNotExists {
 		return nil
 	}
 	return err
+}
+
+// createAs makes the table with the rows of a query. A column that the query takes unchanged from a table keeps that
+// table's Arrow type.
+func (st *Statement) createAs(ctx context.Context, t tableInfo, c creation) error {
+	sql := st.parsed.text(c.query)
+	tokens, err := lex(sql)
+	if err != nil {
+		return err
+	}
+	q := &Statement{e: st.e, session: st.session, parsed: &parsed{sql: sql, tokens: tokens, kind: kindSelect}}
+	res, err := q.start(ctx, run{})
+	if err != nil {
+		return err
+	}
+	defer res.Close()
+	if t.arrow, err = keepTypes(t.arrow, res.Schema()); err != nil {
+		return err
+	}
+	return st.e.store.stageTable(ctx, t, c.replace, func(put func(arrow.RecordBatch) error) error {
+		for {
+			rec, err := res.Next(ctx)
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			err = putAs(t.arrow, rec, put)
+			rec.Release()
+			if err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// keepTypes gives columns the types of a query's result that are the same to SQL.
+func keepTypes(made, came *arrow.Schema) (*arrow.Schema, error) {
+	if made.NumFields() != came.NumFields() {
+		return nil, fmt.Errorf("the query has %d columns, the table %d", came.NumFields(), made.NumFields())
+	}
+	fields := made.Fields()
+	for i, f := range fields {
+		sql, err := sqlTypeOf(came.Field(i).Type)
+		if err == nil && sameType(sql.arrow(), f.Type) {
+			fields[i].Type = came.Field(i).Type
+		}
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
+// putAs puts a batch in the columns of the schema.
+func putAs(schema *arrow.Schema, rec arrow.RecordBatch, put func(arrow.RecordBatch) error) error {
+	typed, err := joinRows([]arrow.RecordBatch{rec}, schema)
+	if err != nil {
+		return err
+	}
+	defer typed.Release()
+	return put(typed)
 }
 
 // tryCreate creates the table in the shadow, reads its definition and rolls back.
@@ -266,8 +384,7 @@ func (st *Statement) tryCreate(in *instance, c creation) (t tableInfo, err error
 // readTable reads the definition of a table of the shadow.
 func (in *instance) readTable(conn bind.Connection, ref tableRef) (t tableInfo, err error) {
 	t = tableInfo{schema: ref.schema, name: ref.name}
-	where := fmt.Sprintf("database_name = %s AND lower(schema_name) = lower(%s) AND lower(table_name) = lower(%s)",
-		quoteString(catalogName), quoteString(ref.schema), quoteString(ref.name))
+	where := tableCondition(ref.schema, ref.name)
 	rows, err := in.stringsOn(conn, "SELECT sql FROM duckdb_tables() WHERE "+where)
 	if err != nil {
 		return t, err
@@ -287,6 +404,12 @@ func (in *instance) readTable(conn bind.Connection, ref tableRef) (t tableInfo, 
 	}
 	t.arrow, err = in.readColumns(conn, t, notNull)
 	return t, err
+}
+
+// tableCondition selects a table in the shadow's catalog functions.
+func tableCondition(schema, name string) string {
+	return fmt.Sprintf("database_name = %s AND lower(schema_name) = lower(%s) AND lower(table_name) = lower(%s)",
+		quoteString(catalogName), quoteString(schema), quoteString(name))
 }
 
 // generated says whether DuckDB's own DDL of a table has generated columns.

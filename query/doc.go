@@ -5,8 +5,8 @@
 // An [Engine] keeps two in-memory DuckDB instances whose catalogs follow the engine's tables:
 //
 //	query   one view per table, over the table function flightd_scan(id)    runs SELECT
-//	shadow  one real table per table, always empty                          runs CREATE TABLE and INSERT in a
-//	                                                                        transaction that is rolled back, answers
+//	shadow  one real table per table, always empty                          runs CREATE TABLE and INSERT VALUES in
+//	                                                                        a transaction that is rolled back, answers
 //	                                                                        SHOW, DESCRIBE and information_schema,
 //	                                                                        binds plans
 //
@@ -38,6 +38,22 @@
 // the columns of the operator below); these get the table's Arrow type back. If a plan has an operator that we do not
 // know, its columns keep DuckDB's types: the values are the same. A value that does not fit the type of its origin is
 // an error, never rounded.
+//
+// # Statements that change rows
+//
+// INSERT with nothing but values runs in the shadow, as above. The others are prepared there, which finds their errors
+// and the types of their parameters, and then become a query over a snapshot, written from pieces of their text: the
+// lexer cuts the statement at its own keywords outside of parentheses, and what lies between stays DuckDB's.
+//
+//	DELETE FROM t USING o WHERE c    SELECT DISTINCT key FROM t, o WHERE (c)
+//	UPDATE t SET a = x WHERE c       SELECT t.id, CAST((x) AS ...), t.b FROM t WHERE (c)
+//	INSERT INTO t (a) query          SELECT CAST(1st AS ...), defaults FROM (query)
+//	... ON CONFLICT DO NOTHING       SELECT DISTINCT ON (key) ... FROM (these rows) WHERE NOT EXISTS (the key in t)
+//	... ON CONFLICT DO UPDATE        SELECT CASE WHEN t.id IS NULL THEN excluded.a ELSE x END FROM (these rows) LEFT JOIN t
+//
+// The query runs inside lsm.Table.Modify: its snapshot has everything written before, and nobody else writes the table
+// until its rows are committed as one stage. ? becomes $1, $2, ... by its place in the statement, because the pieces
+// change theirs. CREATE TABLE AS fills a stage that makes its table.
 //
 // # What is off
 //

@@ -12,25 +12,16 @@ import (
 	bind "github.com/duckdb/duckdb-go-bindings"
 )
 
-// insertTarget reads INSERT INTO name.
-func (p *parsed) insertTarget() (tableRef, error) {
-	if p.word(1) != "INTO" {
-		return tableRef{}, p.syntaxError(1, "syntax error")
-	}
-	ref, _, err := p.tableName(2)
-	return ref, err
-}
-
 // insert runs INSERT ... VALUES. The shadow makes the rows, with casts, defaults and checks, and forgets them; the
 // store puts them into the table, all in one batch, and refuses keys that it has.
 func (st *Statement) insert(ctx context.Context, l *lease, params arrow.RecordBatch) (int64, error) {
-	ref, err := st.parsed.insertTarget()
+	ins, err := st.parsed.insertion()
 	if err != nil {
 		return 0, err
 	}
-	t, ok := l.shadow.tables[fold(ref.schema, ref.name)]
-	if !ok {
-		return 0, errorf(NotFound, "Catalog Error: Table with name %s does not exist!", ref.name)
+	t, err := l.target(ins.table)
+	if err != nil {
+		return 0, err
 	}
 	rec, err := st.shadowInsert(ctx, l.shadow.in, t, params)
 	if err != nil {

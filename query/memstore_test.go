@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -135,6 +136,15 @@ func (s *memStore) optimize(_ context.Context, schema, name string) error {
 		return fmt.Errorf("table %q: %w", name, lsm.ErrTableNotFound)
 	}
 	return nil
+}
+
+// modify and stageTable are for the storage engine alone.
+func (s *memStore) modify(context.Context, string, string, func(context.Context, snapshot, writer) error) error {
+	return errors.New("tables in memory cannot be modified")
+}
+
+func (s *memStore) stageTable(context.Context, tableInfo, bool, func(func(arrow.RecordBatch) error) error) error {
+	return errors.New("tables in memory cannot be staged")
 }
 
 type memSnapshot struct {

@@ -48,8 +48,28 @@ type Result struct {
 	end     error // what the stream ended with
 }
 
+// A run is what one execution of a query takes.
+type run struct {
+	params arrow.RecordBatch // nil for none
+	row    int               // of params
+	// names tell which column of params belongs to which parameter; without them it is the one of the same place.
+	names []string
+	// snap is what the query reads, if it is not to take a snapshot of its own. The caller keeps it.
+	snap snapshot
+	// rows is the number of rows of params, from row on, for which a change runs as one.
+	rows int
+}
+
+// bind binds the parameters.
+func (r run) bind(ps bind.PreparedStatement) error {
+	if r.names == nil {
+		return bindParams(ps, r.params, r.row)
+	}
+	return bindNamed(ps, r.params, r.row, r.names)
+}
+
 // start begins to run the query.
-func (st *Statement) start(ctx context.Context, params arrow.RecordBatch) (_ *Result, err error) {
+func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
 	r := &Result{sql: st.parsed.sql}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	defer func() {
@@ -58,17 +78,17 @@ func (st *Statement) start(ctx context.Context, params arrow.RecordBatch) (_ *Re
 			_ = r.Close()
 		}
 	}()
-	if err := r.open(ctx, st); err != nil {
+	if err := r.open(ctx, st, in.snap); err != nil {
 		return nil, err
 	}
-	if err := r.execute(st, params); err != nil {
+	if err := r.execute(st, in); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// open takes the snapshot and a connection that reads from it.
-func (r *Result) open(ctx context.Context, st *Statement) (err error) {
+// open takes the snapshot, unless there is one, and a connection that reads from it.
+func (r *Result) open(ctx context.Context, st *Statement, snap snapshot) (err error) {
 	if r.lease, err = st.e.acquire(ctx); err != nil {
 		return err
 	}
@@ -77,7 +97,9 @@ func (r *Result) open(ctx context.Context, st *Statement) (err error) {
 	if st.parsed.kind == kindCatalog {
 		r.in = r.lease.shadow.in
 	} else {
-		if r.snap, err = st.e.store.snapshot(ctx); err != nil {
+		if snap != nil {
+			r.snap = borrowed{snap}
+		} else if r.snap, err = st.e.store.snapshot(ctx); err != nil {
 			return err
 		}
 		if r.snap.catalogVersion() != r.lease.version {
@@ -101,6 +123,11 @@ func (r *Result) open(ctx context.Context, st *Statement) (err error) {
 	return nil
 }
 
+// A borrowed snapshot is released by its owner.
+type borrowed struct{ snapshot }
+
+func (borrowed) release() {}
+
 // watch interrupts DuckDB from the end of the context until nothing runs any more.
 func (r *Result) watch(conn bind.Connection) {
 	defer r.watched.Done()
@@ -116,7 +143,7 @@ func (r *Result) watch(conn bind.Connection) {
 }
 
 // execute prepares, binds and starts the statement.
-func (r *Result) execute(st *Statement, params arrow.RecordBatch) error {
+func (r *Result) execute(st *Statement, in run) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	stmts, err := r.in.extract(r.conn, r.sql)
@@ -135,7 +162,7 @@ func (r *Result) execute(st *Statement, params arrow.RecordBatch) error {
 			return err
 		}
 	}
-	if err := bindParams(r.ps, params, 0); err != nil {
+	if err := in.bind(r.ps); err != nil {
 		return err
 	}
 	if r.ctx.Err() != nil {

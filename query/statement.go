@@ -43,7 +43,9 @@ func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statemen
 		err = st.prepareCreate(l)
 	case kindDrop:
 		_, _, err = p.dropTarget()
-	case kindInsert:
+	case kindTruncate:
+		_, err = p.truncateTarget()
+	case kindInsert, kindUpdate, kindDelete:
 		err = st.describe(l, &l.shadow)
 	default:
 		err = st.prepareSelect(l)
@@ -94,7 +96,11 @@ func (st *Statement) describe(l *lease, c *view) error {
 		return err
 	}
 	defer bind.Disconnect(&conn)
-	stmts, err := c.in.extract(conn, st.parsed.sql)
+	sql := st.parsed.sql
+	if st.IsUpdate() {
+		sql = st.parsed.text(st.parsed.all()) // its parameters are counted in the order of the text
+	}
+	stmts, err := c.in.extract(conn, sql)
 	if err != nil {
 		return err
 	}
@@ -103,13 +109,13 @@ func (st *Statement) describe(l *lease, c *view) error {
 		st.dataset = nil
 		return nil
 	}
-	ps, err := c.in.prepare(conn, stmts, 0, st.parsed.sql)
+	ps, err := c.in.prepare(conn, stmts, 0, sql)
 	if err != nil {
 		return err
 	}
 	defer bind.DestroyPrepare(&ps)
 	known, err := st.describeParams(conn, ps)
-	if err != nil || st.parsed.kind == kindInsert {
+	if err != nil || st.IsUpdate() {
 		return err
 	}
 	if !known {
@@ -180,7 +186,7 @@ func (st *Statement) Query(ctx context.Context, params arrow.RecordBatch) (*Resu
 	// A table that is replaced between our look at the catalog and DuckDB's is seen by the scan; the next attempt
 	// looks again. Nothing was handed out yet.
 	for attempt := 0; ; attempt++ {
-		r, err := st.start(ctx, params)
+		r, err := st.start(ctx, run{params: params})
 		again := errors.Is(err, errTableChanged) || errors.Is(err, errRestarted)
 		if err == nil || !again || attempt == 2 {
 			return r, err
@@ -189,8 +195,20 @@ func (st *Statement) Query(ctx context.Context, params arrow.RecordBatch) (*Resu
 }
 
 // Update runs a statement that changes something, and returns the number of rows that it wrote. params is nil or
-// has a row for each run; all of them apply together or not at all.
+// has a row for each run. Those of an INSERT without ON CONFLICT apply together or not at all; those of another
+// statement one after the other, and after an error the number is that of the runs before.
 func (st *Statement) Update(ctx context.Context, params arrow.RecordBatch) (int64, error) {
+	for attempt := 0; ; attempt++ {
+		n, err := st.updateOnce(ctx, params)
+		again := errors.Is(err, errTableChanged) || errors.Is(err, errRestarted)
+		if err == nil || !again || n > 0 || attempt == 2 {
+			return n, err
+		}
+	}
+}
+
+// updateOnce is Update with the catalogs as they are now.
+func (st *Statement) updateOnce(ctx context.Context, params arrow.RecordBatch) (int64, error) {
 	l, err := st.e.acquire(ctx)
 	if err != nil {
 		return 0, err
@@ -202,7 +220,8 @@ func (st *Statement) Update(ctx context.Context, params arrow.RecordBatch) (int6
 
 // update runs the statement by its kind.
 func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBatch) (int64, error) {
-	if st.parsed.kind != kindInsert && params != nil && params.NumCols() > 0 {
+	dml := st.parsed.kind == kindInsert || st.parsed.kind == kindUpdate || st.parsed.kind == kindDelete
+	if !dml && params != nil && params.NumCols() > 0 {
 		return 0, errorf(InvalidArgument, "the statement has no parameters, %d were given", params.NumCols())
 	}
 	switch st.parsed.kind {
@@ -210,8 +229,13 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 		return 0, st.create(ctx, l)
 	case kindDrop:
 		return 0, st.drop(ctx)
-	case kindInsert:
-		return st.insert(ctx, l, params)
+	case kindInsert, kindUpdate, kindDelete:
+		if st.parsed.kind == kindInsert && st.parsed.plainValues() {
+			return st.insert(ctx, l, params)
+		}
+		return st.changeRows(ctx, l, params)
+	case kindTruncate:
+		return 0, st.truncate(ctx, l)
 	case kindOptimize:
 		t, err := st.parsed.optimizeTarget()
 		if err != nil {
@@ -264,10 +288,10 @@ func (in *instance) prepare(conn bind.Connection, x extraction, i int, sql strin
 }
 
 // allowed is the second door behind classify: what DuckDB itself says the statement is. A PIVOT may create a
-// temporary type first; INSERT and CREATE only ever run on the shadow.
+// temporary type first; INSERT and CREATE only ever run on the shadow, UPDATE and DELETE are only prepared there.
 func allowed(t bind.StatementType, first bool) bool {
 	switch t {
-	case bind.StatementTypeSelect, bind.StatementTypeExplain, bind.StatementTypeInsert:
+	case bind.StatementTypeSelect, bind.StatementTypeExplain, bind.StatementTypeInsert, bind.StatementTypeUpdate, bind.StatementTypeDelete:
 		return true
 	case bind.StatementTypeCreate:
 		return first

@@ -18,6 +18,11 @@ type store interface {
 	drop(ctx context.Context, schema, name string) error
 	insert(ctx context.Context, schema, name string, rec arrow.RecordBatch) (int64, error)
 	optimize(ctx context.Context, schema, name string) error
+	// modify calls fn while nobody else writes the table, and applies what fn wrote if it returns nil.
+	modify(ctx context.Context, schema, name string, fn func(ctx context.Context, snap snapshot, w writer) error) error
+	// stageTable makes a table with the rows that fill puts, at one moment. With replace it takes the place of one
+	// that is there.
+	stageTable(ctx context.Context, t tableInfo, replace bool, fill func(put func(arrow.RecordBatch) error) error) error
 }
 
 // A snapshot is all tables at one moment.
@@ -75,6 +80,57 @@ func (s lsmStore) insert(ctx context.Context, schema, name string, rec arrow.Rec
 
 func (s lsmStore) optimize(ctx context.Context, schema, name string) error {
 	return s.db.Optimize(ctx, lsm.TableName{Schema: schema, Name: name})
+}
+
+func (s lsmStore) modify(ctx context.Context, schema, name string, fn func(context.Context, snapshot, writer) error) error {
+	t, err := s.db.Table(lsm.TableName{Schema: schema, Name: name})
+	if err != nil {
+		return err
+	}
+	return t.Modify(ctx, func(ctx context.Context, snap *lsm.Snapshot, stage *lsm.Stage) error {
+		return fn(ctx, lsmSnapshot{snap}, lsmWriter{stage, snap})
+	})
+}
+
+func (s lsmStore) stageTable(ctx context.Context, t tableInfo, replace bool, fill func(func(arrow.RecordBatch) error) error) error {
+	stage, err := s.db.StageTable(ctx, lsm.TableDef{
+		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql,
+	}, replace)
+	if err != nil {
+		return err
+	}
+	defer stage.Abort()
+	if err := fill(func(rec arrow.RecordBatch) error { return stage.Put(ctx, lsm.Batch{Record: rec}) }); err != nil {
+		return err
+	}
+	_, err = stage.Commit(ctx)
+	return err
+}
+
+// lsmWriter writes into a stage.
+type lsmWriter struct {
+	stage *lsm.Stage
+	snap  *lsm.Snapshot
+}
+
+func (w lsmWriter) insert(ctx context.Context, rec arrow.RecordBatch) error {
+	return w.stage.Insert(ctx, w.snap, rec)
+}
+
+func (w lsmWriter) upsert(ctx context.Context, rec arrow.RecordBatch) error {
+	return w.stage.Insert(ctx, nil, rec)
+}
+
+func (w lsmWriter) replace(ctx context.Context, rec arrow.RecordBatch) error {
+	return w.stage.Put(ctx, lsm.Batch{Record: rec})
+}
+
+func (w lsmWriter) remove(ctx context.Context, keys arrow.RecordBatch) error {
+	return w.stage.Delete(ctx, keys)
+}
+
+func (w lsmWriter) move(ctx context.Context, old, rows []arrow.RecordBatch) error {
+	return w.stage.Move(ctx, w.snap, old, rows)
 }
 
 // lsmSnapshot is a snapshot of the engine.
