@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
 )
@@ -131,6 +132,9 @@ func (db *DB) place(ctx context.Context, s *Stage, old *Table) (LSN, error) {
 		d.Drop = old.entry.Incarnation
 	}
 	if err := db.logDDL(ctx, d); err != nil {
+		if errors.Is(err, wal.ErrPoisoned) {
+			s.spilled, s.born = nil, nil // the record may be in the log: the next Open decides
+		}
 		return 0, err
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -143,13 +147,13 @@ func (db *DB) place(ctx context.Context, s *Stage, old *Table) (LSN, error) {
 	if err == nil {
 		err = db.openTable(ctx, t)
 	}
+	if err != nil && old != nil {
+		db.forget(old) // before its layers go: a snapshot takes those of every table
+	}
 	if old != nil {
 		old.shard.close()
 	}
 	if err != nil {
-		if old != nil {
-			db.forget(old)
-		}
 		return 0, fmt.Errorf("open new table %q: %w; restart flightd", s.table.name, err)
 	}
 	t.shard.start()

@@ -75,6 +75,8 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 		return gone
 	})
 	if d.Create != nil {
+		// It was made after the folder of its predecessor had been removed: what lies there now is its own.
+		c.Dropped = slices.DeleteFunc(c.Dropped, func(t tableEntry) bool { return t.name().folder() == d.Create.name().folder() })
 		c.Tables = append(c.Tables, *d.Create)
 		c.LastIncarnation = max(c.LastIncarnation, d.Create.Incarnation)
 	}

@@ -365,7 +365,8 @@ func TestModifyKeepsOthersOut(t *testing.T) {
 // TestDropWhileWriting drops a table that others write and read: they end with ErrTableNotFound or a whole answer.
 func TestDropWhileWriting(t *testing.T) {
 	ctx := context.Background()
-	db := openTest(t, t.TempDir())
+	db, err := Open(ctx, Options{Dir: t.TempDir(), MemtableBytes: 4 << 20, Memory: minMemory})
+	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	for round := range 10 {
 		table := createTest(t, db, "w", writesSchema)

@@ -364,6 +364,7 @@ func (db *DB) trimLoop() {
 // trimLog lets the log recycle what it may, once the checkpoint has all DDL and says how far that goes. REQUIRES:
 // db.ddl is held.
 func (db *DB) trimLog() error {
+	db.freezeOld()
 	upTo := db.trimmable()
 	if upTo > db.cat.Trimmed || db.stale {
 		db.cat.Trimmed = max(upTo, db.cat.Trimmed)
@@ -373,6 +374,26 @@ func (db *DB) trimLog() error {
 		return nil // checkpoint has said why
 	}
 	return db.log.Trim(upTo)
+}
+
+// freezeOld has memtables flushed behind which more was written than all memtables together may hold: they are what
+// keeps the log from being trimmed. Any flush wakes the trimmer.
+func (db *DB) freezeOld() {
+	written := db.counters.bytes.Load()
+	db.moment.Lock()
+	defer db.moment.Unlock()
+	for _, t := range db.tables {
+		set := t.shard.set.Load()
+		if set == nil {
+			continue
+		}
+		if m := set.active(); m.rows.Load().lastLSN() > 0 && written-m.born > db.opt.Memory {
+			select {
+			case t.shard.freezes <- nil:
+			default: // one is asked for already
+			}
+		}
+	}
 }
 
 // trimmable returns the LSN up to which the log is not needed: everything at or below it is in generations or

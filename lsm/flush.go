@@ -23,6 +23,9 @@ const (
 // them all. A shard that has as many merges them by itself.
 const maxGenerations = 16
 
+// maxMergeTries bounds the races with other programs' commits that one merge may lose.
+const maxMergeTries = 10
+
 // flushLoop is the flusher: it turns frozen memtables into generations, oldest first, and does what it is ordered.
 func (s *shard) flushLoop() {
 	defer s.done.Done()
@@ -72,10 +75,16 @@ func (s *shard) flushFrozen(ctx context.Context, upTo LSN) error {
 		}
 		s.db.counters.flushes.Add(1)
 		s.db.poke()
-		if len(s.set.Load().generations()) >= maxGenerations {
-			if err := s.mergeAll(ctx); err != nil {
+		if len(s.set.Load().generations()) < maxGenerations || time.Now().Before(s.mergeAfter) {
+			continue
+		}
+		// A merge that fails must not hold up flushes, which give memory back to the writers of all tables.
+		if err := s.mergeAll(ctx); err != nil {
+			if ctx.Err() != nil {
 				return err
 			}
+			s.mergeAfter = time.Now().Add(maxRetry)
+			s.warn("merge generations; a flush will try again", err)
 		}
 	}
 }
@@ -89,7 +98,7 @@ func (s *shard) flush(ctx context.Context, m *memtable) error {
 		return fmt.Errorf("flush: wait for the log: %w", err)
 	}
 	number := s.man.CurrentGeneration
-	meta, err := writeGeneration(ctx, s.db.st, s.table, m)
+	meta, err := writeGeneration(ctx, s.db.st, s.table, m, number)
 	meta.Number = number
 	if err != nil {
 		// The next attempt has a folder of its own, and a full disk has no room for the rest of this one.
@@ -98,11 +107,13 @@ func (s *shard) flush(ctx context.Context, m *memtable) error {
 	}
 	g, err := openGeneration(ctx, s.db.st, s.table, meta)
 	if err != nil {
+		s.discard(ctx, path.Join(s.dir, meta.Path))
 		return fmt.Errorf("flush generation %d: %w", number, err)
 	}
 	defer g.unref()
 	man, err := s.man.Commit(ctx, s.db.st, s.dir, func(n *manifest.Shard) {
-		n.Generations = append(n.Generations, meta)
+		// What has this number or a higher one is from a commit that failed and stands all the same.
+		n.Generations = append(below(n.Generations, number), meta)
 		n.CurrentGeneration = number + 1
 		n.ReplayAfter, n.LastSeen = uint64(last), uint64(last)
 	})
@@ -110,7 +121,13 @@ func (s *shard) flush(ctx context.Context, m *memtable) error {
 		return fmt.Errorf("flush generation %d: %w", number, err)
 	}
 	s.man = man
-	return s.publishFlush(ctx, m, g, last)
+	// The generation stands: a caller who went away must not have it made twice.
+	return s.publishFlush(context.WithoutCancel(ctx), m, g, last)
+}
+
+// below returns the generations below a number.
+func below(gens []manifest.Generation, number uint64) []manifest.Generation {
+	return slices.DeleteFunc(gens, func(g manifest.Generation) bool { return g.Number >= number })
 }
 
 // discard removes a folder or file that a failed attempt left. What stays is removed by the next Open or is an orphan.
@@ -218,8 +235,8 @@ func (s *shard) mergeAll(ctx context.Context) error {
 	e := OptimizeEvent{Table: s.table.name, Generations: len(s.set.Load().generations())}
 	var err error
 	e.Rows, err = s.merge(ctx)
-	if errors.Is(err, manifest.ErrConflict) {
-		// Another program rewrote the table meanwhile: everything is worked out again on what it left.
+	for try := 1; try < maxMergeTries && errors.Is(err, manifest.ErrConflict); try++ {
+		// Another program changed the table meanwhile: everything is worked out again on what it left.
 		e.Rows, err = s.merge(ctx)
 	}
 	e.Version, e.Duration, e.Err = s.set.Load().base().version.Number, time.Since(start), err

@@ -53,10 +53,10 @@ func generationSchema(t *Table) *lance.Schema {
 
 // writeGeneration writes a memtable as a dataset in a fresh folder below the shard's; its number is given by who
 // publishes it. A failed attempt leaves a folder that the next Open removes, as no manifest names it.
-func writeGeneration(ctx context.Context, st object.Store, t *Table, m *memtable) (manifest.Generation, error) {
+func writeGeneration(ctx context.Context, st object.Store, t *Table, m *memtable, number uint64) (manifest.Generation, error) {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // it never fails
-	g := manifest.Generation{Path: fmt.Sprintf("%x_gen_%d", random, t.shard.man.CurrentGeneration), Rows: m.rows.Load().rowCount(), Bytes: m.bytes.Load()}
+	g := manifest.Generation{Path: fmt.Sprintf("%x_gen_%d", random, number), Rows: m.rows.Load().rowCount(), Bytes: m.bytes.Load()}
 	dir := path.Join(t.shardDir(), g.Path)
 	schema := generationSchema(t)
 	frag, err := writeMemtable(ctx, st, dir, schema, t, m.rows.Load())

@@ -122,7 +122,6 @@ func (h *keyHeap) Pop() any {
 func mergeKeys(ctx context.Context, codec *keyCodec, sources []*keySource, w *btree.Writer) error {
 	var h keyHeap
 	for i, s := range sources {
-		defer s.stop()
 		s.rank, s.at = i, -1
 		if s.advance() {
 			h = append(h, s)
@@ -192,6 +191,11 @@ func (s *shard) writeKeyIndex(ctx context.Context, m *merged, old []*keySegment,
 		return x, err
 	}
 	var sources []*keySource
+	defer func() {
+		for _, s := range sources {
+			s.stop()
+		}
+	}()
 	for _, seg := range old {
 		for _, f := range b.frags {
 			if seg.meta.Fragments.Contains(uint32(f.id)) {

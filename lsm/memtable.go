@@ -53,6 +53,9 @@ type memtable struct {
 	ints  memindex.Ints  // the key index when keys are int64
 	wides memindex.Bytes // the key index when keys are bytes
 
+	// born is how many bytes the DB had accepted when the first batch came. It is written before rows.
+	born int64
+
 	// scratch belongs to the writer.
 	scratch []int64
 }

@@ -278,13 +278,33 @@ func (s *shard) refreshBase(ctx context.Context) error {
 		return err
 	}
 	defer b.unref()
+	// A merge whose commit stands and whose retirement failed left generations that the base has already.
+	done := v.Compacted[s.id]
+	var merged []*generation
+	var gens []layerRef
 	mask := &rowMask{upTo: LSN(s.man.ReplayAfter)}
 	for _, l := range s.set.Load().generations() {
-		if mask, err = resolveGeneration(ctx, b, mask, l.layer.(*generation), s.table.codec); err != nil {
+		g := l.layer.(*generation)
+		if g.number <= done {
+			merged = append(merged, g)
+			continue
+		}
+		gens = append(gens, l)
+		if mask, err = resolveGeneration(ctx, b, mask, g, s.table.codec); err != nil {
 			return err
 		}
 	}
-	s.swapBase(b, mask, s.set.Load().generations())
+	if len(merged) > 0 {
+		man, err := s.man.Commit(ctx, s.db.st, s.dir, func(n *manifest.Shard) { n.Generations = unmerged(n.Generations, done) })
+		if err != nil {
+			return err
+		}
+		s.man = man
+	}
+	for _, g := range merged {
+		g.removeLater(func(dir string) { s.discard(ctx, dir) })
+	}
+	s.swapBase(b, mask, gens)
 	return nil
 }
 

@@ -27,6 +27,10 @@ const walFolder = systemFolder + "/wal"
 // that no generation has. Then the log is open and every shard runs.
 func (db *DB) recover(ctx context.Context) error {
 	start := time.Now()
+	// The catalog first, as of the end of the log: folders are those of the last tables of their names.
+	if err := db.replayDDL(ctx); err != nil {
+		return fmt.Errorf("replay log: %w", err)
+	}
 	if err := db.removeDropped(ctx); err != nil {
 		return err
 	}
@@ -47,9 +51,6 @@ func (db *DB) recover(ctx context.Context) error {
 	end, err := wal.Replay(dir, db.cat.Trimmed, r.record)
 	if err != nil {
 		return fmt.Errorf("replay log: %w", err)
-	}
-	if r.ddl {
-		db.checkpoint(ctx)
 	}
 	if err := db.removeUnborn(ctx); err != nil {
 		return err
@@ -106,7 +107,6 @@ type replay struct {
 	ctx      context.Context
 	tables   map[uint64]*Table // by incarnation
 	decoders map[decoderKey]*batchDecoder
-	ddl      bool
 	batches  int64
 	rows     int64
 }
@@ -122,38 +122,32 @@ func (r *replay) record(rec *wal.Record) error {
 	r.db.marks.sync(rec.LSN)
 	switch rec.Kind {
 	case wal.DDL:
-		return r.change(rec)
+		return nil // replayDDL has applied it
 	case wal.Batch:
 		return r.batch(rec)
 	}
 	return fmt.Errorf("record %s is a %s, which this flightd does not know; use the flightd that wrote it", rec.LSN, rec.Kind)
 }
 
-// change applies DDL that the checkpoint does not have.
-func (r *replay) change(rec *wal.Record) error {
-	if rec.LSN <= r.db.cat.LSN {
+// replayDDL applies the DDL of the log that the checkpoint does not have.
+func (db *DB) replayDDL(ctx context.Context) error {
+	changed := false
+	_, err := wal.Replay(filepath.Join(db.opt.Dir, walFolder), 0, func(rec *wal.Record) error {
+		if rec.Kind != wal.DDL || rec.LSN <= db.cat.LSN {
+			return nil
+		}
+		var d ddl
+		if err := json.Unmarshal(slices.Concat(rec.Body...), &d); err != nil {
+			return fmt.Errorf("record %s: %w", rec.LSN, err)
+		}
+		db.cat.apply(rec.LSN, d)
+		changed = true
 		return nil
+	})
+	if err == nil && changed {
+		db.checkpoint(ctx)
 	}
-	var d ddl
-	if err := json.Unmarshal(slices.Concat(rec.Body...), &d); err != nil {
-		return fmt.Errorf("record %s: %w", rec.LSN, err)
-	}
-	r.ddl = true
-	r.db.cat.apply(rec.LSN, d)
-	if t := r.tables[d.Drop]; t != nil {
-		r.db.forget(t)
-		t.shard.close()
-		delete(r.tables, d.Drop)
-	}
-	if d.Create == nil {
-		return r.db.removeDropped(r.ctx)
-	}
-	t, err := newTable(r.db, *d.Create)
-	if err != nil {
-		return err
-	}
-	r.tables[d.Create.Incarnation] = t
-	return r.db.openTable(r.ctx, t)
+	return err
 }
 
 // batch puts a batch back into its memtable, unless its table is gone or a generation has it.

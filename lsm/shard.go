@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -36,9 +37,11 @@ type shard struct {
 	freezes chan chan struct{}
 
 	// man is the shard's manifest; it belongs to the flusher, and to Open before that runs.
-	man    *manifest.Shard
-	work   chan struct{} // tells the flusher of frozen memtables; holds one
-	orders chan order    // work asked for
+	man *manifest.Shard
+	// mergeAfter is when a merge may be tried again after one failed; it belongs to the flusher.
+	mergeAfter time.Time
+	work       chan struct{} // tells the flusher of frozen memtables; holds one
+	orders     chan order    // work asked for
 
 	stop   context.Context
 	cancel context.CancelFunc
@@ -162,6 +165,9 @@ func (s *shard) add(lsn LSN, p *put) {
 	if rows > 0 && full {
 		s.freezeActive()
 		m = s.set.Load().active()
+	}
+	if m.rows.Load().lastLSN() == 0 {
+		m.born = s.db.counters.bytes.Load()
 	}
 	s.db.budget.add(m.add(lsn, p.rec, p.tombs, p.bytes))
 }

@@ -69,13 +69,20 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 // spill writes what is in memory as a generation.
 func (s *Stage) spill(ctx context.Context) error {
 	t := s.table
+	if s.born == nil && !s.locked {
+		t.writes.RLock() // no DROP removes the folder meanwhile
+		defer t.writes.RUnlock()
+	}
+	if t.dropped {
+		return fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
+	}
 	m := newMemtable(t.codec, t.db.budget.release)
 	defer m.unref()
 	for _, p := range s.puts {
 		t.db.budget.add(m.add(1, p.rec, p.tombs, p.bytes))
 	}
 	s.puts, s.bytes = nil, 0
-	g, err := writeGeneration(ctx, t.db.st, t, m)
+	g, err := writeGeneration(ctx, t.db.st, t, m, uint64(len(s.spilled)))
 	s.spilled = append(s.spilled, g) // also after an error, so that Abort removes it
 	if err != nil {
 		return fmt.Errorf("table %q: spill stage: %w", t.name, err)
@@ -93,6 +100,11 @@ func (s *Stage) Commit(ctx context.Context) (LSN, error) {
 		return s.table.db.bear(ctx, s)
 	}
 	if !s.locked {
+		if len(s.spilled) > 0 && len(s.puts) > 0 {
+			if err := s.spill(ctx); err != nil {
+				return 0, err
+			}
+		}
 		if len(s.spilled) == 0 {
 			s.table.writes.RLock()
 			defer s.table.writes.RUnlock()
@@ -156,10 +168,12 @@ func (s *Stage) publish(ctx context.Context) (LSN, error) {
 		}
 		return sh.adopt(ctx, s.spilled)
 	})
+	if err == nil || errors.Is(err, errUnsettled) {
+		s.spilled = nil // the shard's manifest may name them; else the next Open removes them
+	}
 	if err != nil {
 		return 0, err
 	}
-	s.spilled = nil
 	return LSN(t.last.Load()), nil
 }
 
@@ -195,11 +209,11 @@ func (s *shard) adopt(ctx context.Context, list []manifest.Generation) error {
 	}
 	defer done()
 	man, err := s.man.Commit(ctx, s.db.st, s.dir, func(n *manifest.Shard) {
-		n.Generations = append(n.Generations, list...)
+		n.Generations = append(below(n.Generations, first), list...)
 		n.CurrentGeneration = first + uint64(len(list))
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errUnsettled, err)
 	}
 	s.man = man
 	s.swap.Lock()
@@ -277,6 +291,9 @@ func (t *Table) Modify(ctx context.Context, fn func(ctx context.Context, snap *S
 	_, err = stage.Commit(ctx)
 	return err
 }
+
+// errUnsettled is for a commit that failed and may stand all the same.
+var errUnsettled = errors.New("the commit may stand or not")
 
 // errStageName is for two stages that make the same table.
 var errStageName = errors.New("another statement made it meanwhile")

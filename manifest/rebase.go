@@ -42,7 +42,12 @@ func (c *Change) commutes(tx *lancepb.Transaction) error {
 		return fmt.Errorf("%w: an overwrite stands on exactly the version it read", ErrConflict)
 	}
 	switch op := tx.GetOperation().(type) {
-	case *lancepb.Transaction_Append, *lancepb.Transaction_ReserveFragments, *lancepb.Transaction_UpdateConfig:
+	case *lancepb.Transaction_Append:
+		if len(c.Compacted) > 0 {
+			return fmt.Errorf("%w: it appended rows that generations may replace", ErrConflict)
+		}
+		return nil
+	case *lancepb.Transaction_ReserveFragments, *lancepb.Transaction_UpdateConfig:
 		return nil
 	case *lancepb.Transaction_Delete:
 		return c.commutesWithDelete(op.Delete)
