@@ -82,6 +82,14 @@ def test_names_and_options(shared_server):
     assert scalar(shared_server, "SELECT count(*) FROM named") == 2
 
 
+def test_a_load_without_rows(shared_server):
+    empty = pa.record_batch([pa.array([], pa.int64())], ["x"])
+    assert ingest(shared_server, "hollow", pa.RecordBatchReader.from_batches(empty.schema, [empty])) == 0
+    assert query(shared_server, "SELECT x FROM hollow").num_rows == 0
+    with refused("INVALID_ARGUMENT", "batch without rows"):
+        ingest(shared_server, "hollow", pa.Table.from_batches([empty]), mode="append")
+
+
 def test_autocommit_changes_nothing(shared_server):
     with pytest.warns(Warning, match="autocommit"), adbc_driver_flightsql.dbapi.connect(shared_server.url) as connection, connection.cursor() as cursor:
         assert cursor.adbc_ingest("committed", pa.table({"x": [1, 2]}), mode="create") == 2

@@ -179,7 +179,8 @@ func (s *service) ListFlights(_ *flight.Criteria, stream pb.FlightService_ListFl
 func (s *service) DoPut(stream pb.FlightService_DoPutServer) error {
 	first, err := receive(stream)
 	if errors.Is(err, io.EOF) {
-		return invalid("the stream is empty; its first message must have a FlightDescriptor")
+		return invalid("the stream is empty; its first message must have a FlightDescriptor. " +
+			"An adbc_ingest without a batch sends no message at all: give it a batch without rows, or use CREATE TABLE")
 	}
 	if err != nil {
 		return err
