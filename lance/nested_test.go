@@ -6,6 +6,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal256"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
 
@@ -74,14 +75,15 @@ func TestWhatLiesUnderNullLists(t *testing.T) {
 // TestListsLongerThanPages: the items of one row come in one array, however many pages and runs of nulls they are in.
 func TestListsLongerThanPages(t *testing.T) {
 	st := object.NewMem()
-	b := array.NewListBuilder(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64)
-	for i, n := range []int{1, 300_000, 0, 2, 300_000, 5} {
+	wide := &arrow.Decimal256Type{Precision: 50} // 40,000 of them are more than the nulls that are made at once
+	b := array.NewListBuilder(memory.DefaultAllocator, wide)
+	for i, n := range []int{1, 40_000, 0, 2, 40_000, 5} {
 		b.Append(true)
 		for k := range n {
 			if i == 4 {
 				b.ValueBuilder().AppendNull()
 			} else {
-				b.ValueBuilder().(*array.Int64Builder).Append(int64(k))
+				b.ValueBuilder().(*array.Decimal256Builder).Append(decimal256.FromI64(int64(k)))
 			}
 		}
 	}
@@ -89,7 +91,10 @@ func TestListsLongerThanPages(t *testing.T) {
 	for _, pageBytes := range []int64{0, 1000, 1 << 20} {
 		name := string(rune('a' + pageBytes%7))
 		writeFile(t, st, name, rec.Schema(), WriterOptions{PageBytes: pageBytes}, rec)
-		requireFile(t, openFile(t, st, name), rec.Schema(), rec.Columns(), newGenerator(1, 0))
+		r := openFile(t, st, name)
+		requireScan(t, r, rec.Columns(), []int{0}, 0, 6, 0)
+		requireScan(t, r, rec.Columns(), []int{0}, 1, 4, 2)
+		requireTake(t, r, rec.Columns(), []int{0}, []int64{4, 0, 1})
 	}
 }
 

@@ -189,7 +189,7 @@ func smallFile(t testing.TB) ([]byte, *arrow.Schema) {
 		{Name: "number", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "bit", Type: arrow.FixedWidthTypes.Boolean},
 		{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "nothing", Type: arrow.Null, Nullable: true},
 		{Name: "list", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int32), Nullable: true},
-		{Name: "points", Type: nested[5], Nullable: true},
+		{Name: "lists", Type: nested[0], Nullable: true},
 	}, nil)
 	g := newGenerator(9, 0.2)
 	columns := g.batch(schema, 24).Columns()

@@ -91,15 +91,7 @@ func randomArray(r *rand.Rand, dt arrow.DataType, n int) arrow.Array {
 		return array.MakeFromData(data)
 	}
 	if s, ok := dt.(*arrow.StructType); ok {
-		var children []arrow.ArrayData
-		for _, f := range s.Fields() {
-			child := randomArray(r, f.Type, n)
-			defer child.Release()
-			children = append(children, child.Data())
-		}
-		data := array.NewData(dt, n, []*memory.Buffer{nil}, children, 0, 0)
-		defer data.Release()
-		return array.MakeFromData(data)
+		return randomStructs(r, s, n)
 	}
 	if list, ok := dt.(arrow.ListLikeType); ok {
 		data := randomLists(r, list, n, validity, nulls)
@@ -134,6 +126,19 @@ func randomArray(r *rand.Rand, dt arrow.DataType, n int) arrow.Array {
 		}
 	}
 	return b.NewArray()
+}
+
+// randomStructs makes structs, none of which is null.
+func randomStructs(r *rand.Rand, dt *arrow.StructType, n int) arrow.Array {
+	var children []arrow.ArrayData
+	for _, f := range dt.Fields() {
+		child := randomArray(r, f.Type, n)
+		defer child.Release()
+		children = append(children, child.Data())
+	}
+	data := array.NewData(dt, n, []*memory.Buffer{nil}, children, 0, 0)
+	defer data.Release()
+	return array.MakeFromData(data)
 }
 
 // randomLists makes lists of 0 to 3 values, also under nulls.
