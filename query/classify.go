@@ -25,6 +25,7 @@ type parsed struct {
 	sql    string // one statement, up to its last token
 	tokens []token
 	kind   statementKind
+	verb   int // the place of INSERT, UPDATE or DELETE, which is behind the clause of a WITH
 }
 
 // selectWords begin a query.
@@ -117,9 +118,9 @@ func (p *parsed) classify() error {
 	case slices.Contains(selectWords, first):
 		return p.classifySelect()
 	case p.namesIndex():
-		return p.unimplementedAt(0, first+" INDEX: the kinds BTREE, IVF_PQ and INVERTED, which CREATE INDEX name ON table USING kind (column) will build,")
+		return p.unimplementedAt(0, first+" INDEX (of the kinds BTREE, IVF_PQ and INVERTED: CREATE INDEX name ON table USING kind (column))")
 	case first == "VACUUM":
-		return p.unimplementedAt(0, "VACUUM, which will remove old versions of tables at once instead of past --retain,")
+		return p.unimplementedAt(0, "VACUUM table (removing its old versions)")
 	case first == "DESCRIBE", first == "DESC", first == "SHOW":
 		p.kind = kindCatalog
 		return nil
@@ -133,18 +134,8 @@ func (p *parsed) classify() error {
 			return p.unimplemented("DROP " + p.word(1))
 		}
 		return nil
-	case first == "INSERT":
-		p.kind = kindInsert
-		_, err := p.insertion()
-		return err
-	case first == "UPDATE":
-		p.kind = kindUpdate
-		_, err := p.changing()
-		return err
-	case first == "DELETE":
-		p.kind = kindDelete
-		_, err := p.changing()
-		return err
+	case first == "INSERT", first == "UPDATE", first == "DELETE":
+		return p.classifyChange()
 	case first == "TRUNCATE":
 		p.kind = kindTruncate
 		_, err := p.truncateTarget()
@@ -204,15 +195,38 @@ func (p *parsed) classifySelect() error {
 			p.kind = kindCatalog
 		}
 	}
-	// WITH can stand before statements that change something.
-	if p.word(0) == "WITH" {
-		for _, t := range p.tokens {
-			if t.depth == 0 && t.kind == word && slices.Contains([]string{"INSERT", "UPDATE", "DELETE", "MERGE"}, t.text) {
-				return p.unimplemented("WITH ... " + t.text)
-			}
-		}
+	if p.word(0) != "WITH" {
+		return nil
+	}
+	// WITH can stand before statements that change something; their first word comes behind its last parenthesis.
+	verb := p.top(1, "INSERT", "UPDATE", "DELETE", "MERGE")
+	if p.word(verb-1) != ")" {
+		return nil
+	}
+	switch p.word(verb) {
+	case "MERGE":
+		return p.unimplemented("WITH ... MERGE")
+	case "INSERT", "UPDATE", "DELETE":
+		p.verb = verb
+		return p.classifyChange()
 	}
 	return nil
+}
+
+// classifyChange sets the kind of INSERT, UPDATE and DELETE and checks their form.
+func (p *parsed) classifyChange() (err error) {
+	switch p.word(p.verb) {
+	case "INSERT":
+		p.kind = kindInsert
+		_, err = p.insertion()
+	case "UPDATE":
+		p.kind = kindUpdate
+		_, err = p.changing()
+	default:
+		p.kind = kindDelete
+		_, err = p.changing()
+	}
+	return err
 }
 
 // classifyExplain looks at what is explained: EXPLAIN ANALYZE runs it.

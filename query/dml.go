@@ -39,6 +39,9 @@ func (p *parsed) text(s span) string {
 	return b.String()
 }
 
+// with returns the clause of a WITH in front of the statement's verb.
+func (p *parsed) with() string { return p.text(span{0, p.verb}) + " " }
+
 // all returns all tokens.
 func (p *parsed) all() span { return span{0, len(p.tokens)} }
 
@@ -102,12 +105,12 @@ type changing struct {
 // changing reads UPDATE name [[AS] alias] SET ... [FROM ...] [WHERE ...] and DELETE FROM name [[AS] alias] [USING ...]
 // [WHERE ...].
 func (p *parsed) changing() (c changing, err error) {
-	i, more := 1, "FROM"
+	i, more := p.verb+1, "FROM"
 	if p.kind == kindDelete {
-		i, more = 2, "USING"
-		if p.word(1) != "FROM" {
-			return c, p.syntaxError(1, "syntax error")
+		if p.word(i) != "FROM" {
+			return c, p.syntaxError(i, "syntax error")
 		}
+		i, more = i+1, "USING"
 	}
 	c.target.from = i
 	if c.table, i, err = p.tableName(i); err != nil {
@@ -134,7 +137,7 @@ func (p *parsed) changing() (c changing, err error) {
 		c.where, i = span{i + 1, end}, end
 	}
 	if p.word(i) == "RETURNING" {
-		return c, p.unimplemented(p.word(0) + " ... RETURNING")
+		return c, p.unimplementedAt(i, p.word(p.verb)+" ... RETURNING")
 	}
 	return c, p.end(i)
 }
@@ -201,7 +204,7 @@ type insertion struct {
 
 // insertion reads INSERT [OR REPLACE | OR IGNORE] INTO name [(columns)] [BY NAME | BY POSITION] source [ON CONFLICT ...].
 func (p *parsed) insertion() (c insertion, err error) {
-	i := 1
+	i := p.verb + 1
 	if p.word(i) == "OR" {
 		c.or, i = p.word(i+1), i+2
 		if c.or != "REPLACE" && c.or != "IGNORE" {
@@ -233,7 +236,7 @@ func (p *parsed) insertion() (c insertion, err error) {
 	end := p.top(i, "ON", "RETURNING")
 	c.source = span{i, end}
 	c.none = p.word(i) == "DEFAULT"
-	c.values = c.none || p.word(i) == "VALUES" && !p.queries(c.source)
+	c.values = c.none || p.word(i) == "VALUES" && p.verb == 0 && !p.queries(c.source)
 	if c.source.empty() {
 		return c, p.syntaxError(i, "syntax error")
 	}

@@ -33,19 +33,22 @@ func (p *parsed) insertChange(l *lease) (*change, error) {
 		return nil, err
 	}
 	c := &change{table: t, schema: t.arrow, put: func(w writer) func(context.Context, arrow.RecordBatch) error { return w.insert }}
-	if c.sql, err = p.newRows(l, t, ins); err != nil || !ins.conflict {
-		return c, err
+	if c.sql, err = p.newRows(l, t, ins); err != nil {
+		return nil, err
 	}
+	upsert := func(w writer) func(context.Context, arrow.RecordBatch) error { return w.upsert }
 	switch {
+	case !ins.conflict:
 	case ins.update:
+		c.put = upsert
 		c.sql, err = p.mergedRows(l, t, ins, c.sql)
 	case ins.or == "REPLACE":
+		c.put = upsert
 		c.sql, err = p.replacedRows(l, t, ins, c.sql)
 	default:
 		c.sql = missingRows(t, c.sql)
-		return c, nil
 	}
-	c.put = func(w writer) func(context.Context, arrow.RecordBatch) error { return w.upsert }
+	c.sql = p.with() + c.sql
 	return c, err
 }
 
@@ -88,7 +91,7 @@ func (p *parsed) sourceColumns(l *lease, t tableInfo, ins insertion) ([]string, 
 	case ins.none:
 		return nil, nil
 	case ins.byName:
-		return l.shadow.in.columnNames(p.text(ins.source))
+		return l.shadow.in.columnNames(p.with() + p.text(ins.source))
 	case ins.columns != nil:
 		return ins.columns, nil
 	}

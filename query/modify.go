@@ -245,7 +245,7 @@ func (p *parsed) deleteChange(l *lease) (*change, error) {
 	}
 	return &change{
 		table: t, schema: arrow.NewSchema(fields, nil),
-		sql: "SELECT " + distinct + strings.Join(columns, ", ") + p.rest(d),
+		sql: p.with() + "SELECT " + distinct + strings.Join(columns, ", ") + p.rest(d),
 		put: func(w writer) func(context.Context, arrow.RecordBatch) error { return w.remove },
 	}, nil
 }
@@ -300,7 +300,7 @@ func (p *parsed) updateChange(l *lease) (*change, error) {
 		distinct = "DISTINCT ON (" + strings.Join(keys, ", ") + ") "
 	}
 	c.schema = arrow.NewSchema(fields, nil)
-	c.sql = "SELECT " + distinct + strings.Join(columns, ", ") + p.rest(u)
+	c.sql = p.with() + "SELECT " + distinct + strings.Join(columns, ", ") + p.rest(u)
 	return c, nil
 }
 
