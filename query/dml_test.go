@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -219,4 +220,39 @@ func TestCancelledChangeWritesNothing(t *testing.T) {
 	rec := collectRows(t, e, "SELECT count(*) FROM t", nil)
 	defer rec.Release()
 	require.Equal(t, []string{"1"}, printRows(rec))
+}
+
+// TestChangesDoNotInterleave counts up from several goroutines, while the table is flushed: no count is lost.
+func TestChangesDoNotInterleave(t *testing.T) {
+	db, e := openAll(t, t.TempDir())
+	defer func() { require.NoError(t, e.Close()); require.NoError(t, db.Close()) }()
+	for _, sql := range []string{"CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT)", "INSERT INTO t SELECT i, 0 FROM range(100) r(i)"} {
+		_, err := runUpdate(e, sql, nil)
+		require.NoError(t, err)
+	}
+	errs := make(chan error, 60)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range 10 {
+				n, err := runUpdate(e, "UPDATE t SET n = n + 1", nil)
+				if err == nil && n != 100 {
+					err = fmt.Errorf("%d rows", n)
+				}
+				errs <- err
+				if i == 5 {
+					_, err = runUpdate(e, "OPTIMIZE t", nil)
+					errs <- err
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		require.NoError(t, err)
+	}
+	rec := collectRows(t, e, "SELECT count(*), min(n), max(n) FROM t", nil)
+	defer rec.Release()
+	require.Equal(t, []string{"100 | 40 | 40"}, printRows(rec))
 }
