@@ -61,6 +61,9 @@ var refusedFunctions = []string{
 	"duckdb_external_file_cache", "sql_auto_complete", scanFunction,
 }
 
+// refusedViews are DuckDB's views that tell about the instance and not about tables.
+var refusedViews = []string{"pg_settings", "duckdb_logs", "pg_prepared_statements", "duckdb_settings", "duckdb_secrets"}
+
 // parse splits off the one statement of the text and finds out its kind.
 func parse(sql string) (*parsed, error) {
 	tokens, err := lex(sql)
@@ -86,9 +89,13 @@ func parse(sql string) (*parsed, error) {
 	return p, p.classify()
 }
 
-// checkFunctions refuses calls by name, wherever they stand.
+// checkFunctions refuses calls by name, wherever they stand, and views by name, where a table can stand.
 func (p *parsed) checkFunctions() error {
 	for i, t := range p.tokens {
+		if t.ident() && i > 0 && slices.Contains([]string{"FROM", "JOIN", ",", "."}, p.word(i-1)) && slices.Contains(refusedViews, strings.ToLower(t.name)) {
+			return &Error{Code: PermissionDenied, Position: t.start + 1,
+				Message: "the view " + strings.ToLower(t.name) + " is off for clients: statements see tables, not the settings of the engine"}
+		}
 		if !t.ident() || i+1 >= len(p.tokens) || !p.tokens[i+1].is("(") {
 			continue
 		}

@@ -375,10 +375,32 @@ func (st *Statement) tryCreate(in *instance, c creation) (t tableInfo, err error
 		return t, err
 	}
 	defer func() { _ = in.execOn(conn, "ROLLBACK") }()
+	if err := in.onlyCreates(conn, c.sql); err != nil {
+		return t, err
+	}
 	if err := in.execOn(conn, c.sql); err != nil {
 		return t, err
 	}
 	return in.readTable(conn, c.table)
+}
+
+// onlyCreates refuses a text that DuckDB itself takes for anything but one CREATE statement, whatever our lexer made
+// of it: it is about to run as a whole.
+func (in *instance) onlyCreates(conn bind.Connection, sql string) error {
+	x, err := in.extract(conn, sql)
+	if err != nil {
+		return err
+	}
+	defer bind.DestroyExtracted(&x.list)
+	var ps bind.PreparedStatement
+	defer bind.DestroyPrepare(&ps)
+	if bind.PrepareExtractedStatement(conn, x.list, 0, &ps) == bind.StateError {
+		return in.check(bind.PrepareError(ps), sql)
+	}
+	if x.count != 1 || bind.PreparedStatementType(ps) != bind.StatementTypeCreate {
+		return errorf(PermissionDenied, "only one CREATE statement may run here")
+	}
+	return nil
 }
 
 // readTable reads the definition of a table of the shadow.

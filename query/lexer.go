@@ -126,6 +126,12 @@ func (l *lexer) next() {
 	start := l.at
 	switch c := l.sql[l.at]; {
 	case c == '\'':
+		// DuckDB goes on with the last text when only a line break lies between, in the mode in which that began:
+		// behind an escape string the backslashes of this one would count, and texts would end elsewhere than here.
+		if n := len(l.tokens); n > 0 && l.tokens[n-1].kind != word && l.tokens[n-1].endsLikeEscape() {
+			l.fail(start, "a text cannot follow an escape string, or a number that ends in e; write them as one text, or with || between")
+			return
+		}
 		l.quote('\'', false)
 		l.add(literal, start)
 	case (c == 'e' || c == 'E') && strings.HasPrefix(l.sql[l.at+1:], "'"):
@@ -150,6 +156,17 @@ func (l *lexer) next() {
 	default:
 		l.punctuate(c)
 	}
+}
+
+// endsLikeEscape reports whether DuckDB may take the quote behind the token for that of an escape string.
+func (t token) endsLikeEscape() bool {
+	switch low := strings.ToLower(t.text); t.kind {
+	case literal:
+		return strings.HasPrefix(low, "e'") || strings.HasSuffix(low, "e")
+	case parameter:
+		return strings.HasSuffix(low, "e")
+	}
+	return false
 }
 
 // punctuate reads one character and keeps count of the parentheses.

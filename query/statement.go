@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	bind "github.com/duckdb/duckdb-go-bindings"
@@ -257,7 +257,7 @@ type extraction struct {
 func (in *instance) extract(conn bind.Connection, sql string) (extraction, error) {
 	var x extraction
 	x.count = int(bind.ExtractStatements(conn, sql, &x.list))
-	if x.count > 1 && !strings.Contains(strings.ToUpper(sql), "PIVOT") {
+	if x.count > 1 && !pivots(sql) {
 		bind.DestroyExtracted(&x.list)
 		return x, errorf(InvalidArgument, "one statement at a time: DuckDB sees %d", x.count)
 	}
@@ -270,6 +270,12 @@ func (in *instance) extract(conn bind.Connection, sql string) (extraction, error
 		return x, errorf(InvalidArgument, "there is no statement in the text")
 	}
 	return x, in.check(message, sql)
+}
+
+// pivots reports whether the text has a PIVOT outside of names, texts and comments.
+func pivots(sql string) bool {
+	tokens, err := lex(sql)
+	return err == nil && slices.ContainsFunc(tokens, func(t token) bool { return t.is("PIVOT") || t.is("PIVOT_WIDER") })
 }
 
 // prepare prepares the i-th statement. The caller destroys it; after an error there is none.
