@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"path"
 	"slices"
 	"time"
@@ -40,7 +39,7 @@ func (s *shard) flushLoop() {
 		case o := <-s.orders:
 			o.done <- o.do()
 		}
-		err := s.flushFrozen(s.stop, math.MaxUint64)
+		err := s.flushFrozen(s.stop, s.newestFrozen())
 		switch {
 		case s.stop.Err() != nil:
 			return
@@ -52,6 +51,16 @@ func (s *shard) flushLoop() {
 			retry = min(2*retry, maxRetry)
 		}
 	}
+}
+
+// newestFrozen returns the last LSN that is frozen now, 0 when nothing is. What is frozen later tells the flusher so;
+// until then orders have their turn.
+func (s *shard) newestFrozen() LSN {
+	frozen := s.set.Load().frozen()
+	if len(frozen) == 0 {
+		return 0
+	}
+	return frozen[len(frozen)-1].rows.Load().lastLSN()
 }
 
 // flushFrozen flushes the frozen memtables that have records at or below an LSN, and merges generations when there are

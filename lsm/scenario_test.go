@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -279,8 +280,13 @@ func (s *scenario) layers(ctx context.Context, name string) (string, error) {
 // crash copies the folder while the DB runs, and opens the copy.
 func (s *scenario) crash() {
 	s.crashes++
-	next := filepath.Join(s.t.TempDir(), fmt.Sprint("crash", s.crashes))
-	require.NoError(s.t, os.CopyFS(next, os.DirFS(s.dir)))
+	var next string
+	err := fs.ErrNotExist
+	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ { // a segment that is being prepared gets its name meanwhile
+		next = filepath.Join(s.t.TempDir(), fmt.Sprint("crash", s.crashes, "-", try))
+		err = os.CopyFS(next, os.DirFS(s.dir))
+	}
+	require.NoError(s.t, err)
 	s.close()
 	s.dir = next
 	s.open()

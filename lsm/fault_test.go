@@ -1,0 +1,245 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/rows"
+	"github.com/flightd/flightd/object"
+)
+
+var errFault = errors.New("injected: no space left on device")
+
+// faultStore is the store of a DB with faults: before runs ahead of a call and may fail it, after runs behind it and
+// may make it fail though it happened. What they get is the call, "put" or "putifabsent", and the name.
+type faultStore struct {
+	object.Store
+	mu            sync.Mutex
+	before, after func(op, name string) error
+}
+
+// withFaults puts a faultStore under a DB.
+func withFaults(db *DB) *faultStore {
+	f := &faultStore{Store: db.st}
+	db.st = f
+	return f
+}
+
+// inject sets the faults; nil is none.
+func (f *faultStore) inject(before, after func(op, name string) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before, f.after = before, after
+}
+
+func (f *faultStore) fault(after bool, op, name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h := f.before
+	if after {
+		h = f.after
+	}
+	if h == nil {
+		return nil
+	}
+	return h(op, name)
+}
+
+// Put implements object.Store.
+func (f *faultStore) Put(ctx context.Context, name string, data []byte) error {
+	if err := f.fault(false, "put", name); err != nil {
+		return err
+	}
+	return errors.Join(f.Store.Put(ctx, name, data), f.fault(true, "put", name))
+}
+
+// PutIfAbsent implements object.Store.
+func (f *faultStore) PutIfAbsent(ctx context.Context, name string, data []byte) error {
+	if err := f.fault(false, "putifabsent", name); err != nil {
+		return err
+	}
+	if err := f.Store.PutIfAbsent(ctx, name, data); err != nil {
+		return err
+	}
+	return f.fault(true, "putifabsent", name)
+}
+
+// isShardManifest and isCatalog say which calls fail.
+func isShardManifest(op, name string) bool {
+	return op == "putifabsent" && strings.Contains(name, "/_mem_wal/") && strings.HasSuffix(name, ".binpb")
+}
+
+func isCatalog(op, name string) bool { return op == "put" && name == catalogFile }
+
+// times fails the first n calls that match.
+func times(n int, match func(op, name string) bool) func(op, name string) error {
+	return func(op, name string) error {
+		if n == 0 || !match(op, name) {
+			return nil
+		}
+		n--
+		return errFault
+	}
+}
+
+// putKeys writes one row for each key and waits until they are visible.
+func putKeys(t *testing.T, db *DB, table *Table, seq int64, keys ...int64) {
+	t.Helper()
+	rec := writesBatch(table.Schema(), 0, seq, keys)
+	defer rec.Release()
+	lsn, err := table.Put(context.Background(), Batch{Record: rec})
+	require.NoError(t, err)
+	require.NoError(t, db.Wait(context.Background(), lsn))
+}
+
+// countRows returns the number of rows of a table.
+func countRows(t *testing.T, db *DB, name string) int {
+	t.Helper()
+	snap, err := db.Snapshot(context.Background())
+	require.NoError(t, err)
+	defer snap.Release()
+	v, err := snap.Table(TableName{Name: name})
+	require.NoError(t, err)
+	lines, err := scanRows(context.Background(), v, []int{0})
+	require.NoError(t, err)
+	return len(lines)
+}
+
+// TestMergeThatCommittedIsNotRepeated has the base take generations over while the shard's manifest cannot be trimmed:
+// the next merge must not append their rows again.
+func TestMergeThatCommittedIsNotRepeated(t *testing.T) {
+	for name, schema := range map[string]string{"keyless": "key int64, writer int64, seq int64", "keyed": writesSchema} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			dir := t.TempDir()
+			db := openTest(t, dir)
+			f := withFaults(db)
+			table := createTest(t, db, "p", schema)
+			putKeys(t, db, table, 1, 1, 2, 3)
+			require.NoError(t, db.Flush(ctx, table.Name()))
+			f.inject(times(1, isShardManifest), nil)
+			require.ErrorIs(t, db.Optimize(ctx, table.Name()), errFault)
+			putKeys(t, db, table, 1, 4)
+			require.NoError(t, db.Optimize(ctx, table.Name()))
+			require.Equal(t, 4, countRows(t, db, "p"))
+			require.NoError(t, db.Close())
+			db = openTest(t, dir)
+			require.Equal(t, 4, countRows(t, db, "p"))
+			require.NoError(t, db.Close())
+		})
+	}
+}
+
+// TestCatalogThatCannotBeWritten drops a table and makes another of the same name while only the log takes DDL: replay
+// must not take the new table's folder for the old one's.
+func TestCatalogThatCannotBeWritten(t *testing.T) {
+	ctx := context.Background()
+	for name, schema := range map[string]string{"same schema": writesSchema, "other schema": "x utf8 key, y double"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			db := openTest(t, dir)
+			f := withFaults(db)
+			createTest(t, db, "a", writesSchema)
+			f.inject(times(-1, isCatalog), nil)
+			require.NoError(t, db.DropTable(ctx, TableName{Name: "a"}))
+			stage := stageTest(t, db, "a", schema)
+			want := 0
+			if schema == writesSchema {
+				rec := writesBatch(stage.Table().Schema(), 0, 1, []int64{1, 2, 3})
+				require.NoError(t, stage.Put(ctx, Batch{Record: rec}))
+				rec.Release()
+				want = 3
+			}
+			_, err := stage.Commit(ctx)
+			require.NoError(t, err)
+			require.NoError(t, db.Close())
+			db = openTest(t, dir)
+			require.Equal(t, want, countRows(t, db, "a"))
+			require.NoError(t, db.Close())
+		})
+	}
+}
+
+// stageTest begins a stage that makes or replaces a table.
+func stageTest(t *testing.T, db *DB, name, schema string) *Stage {
+	t.Helper()
+	s, err := rows.Schema(schema)
+	require.NoError(t, err)
+	stage, err := db.StageTable(context.Background(), TableDef{Name: TableName{Name: name}, Schema: s}, true)
+	require.NoError(t, err)
+	return stage
+}
+
+// TestReplayOfAReplaceTwice restores the catalog of before a replace: a crash between log and checkpoint, and one in
+// the replay that followed, leave that.
+func TestReplayOfAReplaceTwice(t *testing.T) {
+	dir := t.TempDir()
+	db := openTest(t, dir)
+	createTest(t, db, "a", writesSchema)
+	old, err := os.ReadFile(filepath.Join(dir, catalogFile))
+	require.NoError(t, err)
+	_, err = stageTest(t, db, "a", "x utf8 key, y double").Commit(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	for range 2 {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, catalogFile), old, 0o644))
+		db = openTest(t, dir)
+		require.Equal(t, 0, countRows(t, db, "a"))
+		require.NoError(t, db.Close())
+	}
+}
+
+// TestShardCommitThatFailedAndStands makes the commit of a shard's manifest report a failure though it is on disk, as a
+// failed sync of the folder does: flushes go on, and the folder opens again with what the manifest names.
+func TestShardCommitThatFailedAndStands(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	db, err := Open(ctx, Options{Dir: dir, StageBytes: 1000})
+	require.NoError(t, err)
+	f := withFaults(db)
+	table := createTest(t, db, "a", writesSchema)
+	putKeys(t, db, table, 1, 1)
+	f.inject(nil, times(1, isShardManifest))
+	require.ErrorIs(t, db.Flush(ctx, table.Name()), errFault)
+	require.NoError(t, db.Flush(ctx, table.Name()))
+
+	stage := table.Stage()
+	for i := range int64(4) {
+		rec := writesBatch(table.Schema(), 0, 1, []int64{10 + i, 100 + i})
+		require.NoError(t, stage.Put(ctx, Batch{Record: rec}))
+		rec.Release()
+	}
+	f.inject(nil, times(1, isShardManifest))
+	_, err = stage.Commit(ctx)
+	require.ErrorIs(t, err, errFault)
+	require.NoError(t, db.Close())
+	db = openTest(t, dir)
+	require.Contains(t, []int{1, 9}, countRows(t, db, "a"), "the stage is there as a whole or not at all")
+	require.NoError(t, db.Close())
+}
+
+// TestSpillAfterDrop spills a stage of a table that was dropped: its name is free all the same.
+func TestSpillAfterDrop(t *testing.T) {
+	ctx := context.Background()
+	db, err := Open(ctx, Options{Dir: t.TempDir(), StageBytes: 1000})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	table := createTest(t, db, "a", writesSchema)
+	stage := table.Stage()
+	defer stage.Abort()
+	require.NoError(t, db.DropTable(ctx, table.Name()))
+	for i := int64(0); err == nil; i++ {
+		rec := writesBatch(table.Schema(), 0, 1, []int64{i})
+		err = stage.Put(ctx, Batch{Record: rec})
+		rec.Release()
+	}
+	require.ErrorIs(t, err, ErrTableNotFound)
+	createTest(t, db, "a", writesSchema)
+}
