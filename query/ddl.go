@@ -472,16 +472,11 @@ const keyMetadata = "lance-schema:unenforced-primary-key"
 // readColumns returns the columns as Arrow fields.
 func (in *instance) readColumns(conn bind.Connection, t tableInfo, notNull map[string]bool) (*arrow.Schema, error) {
 	sql := "FROM " + t.qualified()
-	x, err := in.extract(conn, sql)
+	ps, free, err := in.prepareOne(conn, sql)
 	if err != nil {
 		return nil, err
 	}
-	defer bind.DestroyExtracted(&x.list)
-	ps, err := in.prepare(conn, x, 0, sql)
-	if err != nil {
-		return nil, err
-	}
-	defer bind.DestroyPrepare(&ps)
+	defer free()
 	fields := make([]arrow.Field, bind.PreparedStatementColumnCount(ps))
 	for i := range fields {
 		name := bind.PreparedStatementColumnName(ps, bind.IdxT(i))

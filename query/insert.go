@@ -58,16 +58,11 @@ func (st *Statement) shadowInsert(ctx context.Context, in *instance, t tableInfo
 	defer func() { _ = in.execOn(conn, "ROLLBACK") }()
 
 	sql := st.parsed.sql + " RETURNING *"
-	x, err := in.extract(conn, sql)
+	ps, free, err := in.prepareOne(conn, sql)
 	if err != nil {
 		return nil, err
 	}
-	defer bind.DestroyExtracted(&x.list)
-	ps, err := in.prepare(conn, x, 0, sql)
-	if err != nil {
-		return nil, err
-	}
-	defer bind.DestroyPrepare(&ps)
+	defer free()
 	runs := 1
 	if params != nil && params.NumCols() > 0 {
 		runs = int(params.NumRows())

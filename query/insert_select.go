@@ -109,16 +109,11 @@ func (in *instance) columnNames(sql string) ([]string, error) {
 		return nil, err
 	}
 	defer bind.Disconnect(&conn)
-	x, err := in.extract(conn, sql)
+	ps, free, err := in.prepareOne(conn, sql)
 	if err != nil {
 		return nil, err
 	}
-	defer bind.DestroyExtracted(&x.list)
-	ps, err := in.prepare(conn, x, 0, sql)
-	if err != nil {
-		return nil, err
-	}
-	defer bind.DestroyPrepare(&ps)
+	defer free()
 	names := make([]string, bind.PreparedStatementColumnCount(ps))
 	for i := range names {
 		names[i] = bind.PreparedStatementColumnName(ps, bind.IdxT(i))

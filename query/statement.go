@@ -293,6 +293,22 @@ func (in *instance) prepare(conn bind.Connection, x extraction, i int, sql strin
 	return ps, err
 }
 
+// prepareOne prepares the first statement of a text that DuckDB splits. The caller calls free when err is nil.
+func (in *instance) prepareOne(conn bind.Connection, sql string) (ps bind.PreparedStatement, free func(), err error) {
+	x, err := in.extract(conn, sql)
+	if err != nil {
+		return ps, nil, err
+	}
+	if ps, err = in.prepare(conn, x, 0, sql); err != nil {
+		bind.DestroyExtracted(&x.list)
+		return ps, nil, err
+	}
+	return ps, func() {
+		bind.DestroyPrepare(&ps)
+		bind.DestroyExtracted(&x.list)
+	}, nil
+}
+
 // allowed is the second door behind classify: what DuckDB itself says the statement is. A PIVOT may create a
 // temporary type first; INSERT and CREATE only ever run on the shadow, UPDATE and DELETE are only prepared there.
 func allowed(t bind.StatementType, first bool) bool {
