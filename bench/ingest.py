@@ -15,8 +15,8 @@ def duck(folder, data):
     with duckdb.connect(str(pathlib.Path(folder) / "peer.duckdb")) as db:
         db.execute(CREATE)
         for batch in data:
-            table = pa.Table.from_batches([batch])  # noqa: F841, DuckDB finds it by its name
-            db.execute("INSERT OR REPLACE INTO a SELECT * FROM table")
+            rows = pa.Table.from_batches([batch])  # noqa: F841, DuckDB finds it by its name
+            db.execute("INSERT OR REPLACE INTO a SELECT * FROM rows")
 
 
 def main():
