@@ -9,6 +9,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/flightd/flightd/lance"
 )
 
 // Conformer turns the batches of one stream into batches of one table: columns are matched by name without case,
@@ -65,7 +67,7 @@ func (t *Table) Conform(stream *arrow.Schema) (*Conformer, error) {
 
 // noKeyHint is the message for what needs a key on a table without one.
 func noKeyHint(n TableName) string {
-	return fmt.Sprintf("table %q has no primary key; declare one with PRIMARY KEY or the Arrow field metadata %s", n, keyMetadata)
+	return fmt.Sprintf("table %q has no primary key; declare one with PRIMARY KEY or the Arrow field metadata %s", n, lance.MetaKey)
 }
 
 // columnList names the columns of a schema.

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flightd/flightd/internal/rows"
+	"github.com/flightd/flightd/lance"
 )
 
 // TestConform matches streams to a table by name and casts without loss, or says which column does not fit and why.
@@ -104,8 +105,8 @@ func TestPrimaryKey(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, key)
 	}
-	key := func(v string) map[string]string { return map[string]string{keyMetadata: v} }
-	place := func(v string) map[string]string { return map[string]string{keyMetadata + ":position": v} }
+	key := func(v string) map[string]string { return map[string]string{lance.MetaKey: v} }
+	place := func(v string) map[string]string { return map[string]string{lance.MetaKeyPosition: v} }
 	check([]string{}, nil, key("false"))
 	check([]string{"b"}, nil, key("true"))
 	check([]string{"a", "c"}, key("1"), nil, key("TRUE"))

@@ -132,7 +132,7 @@ func (r *replay) record(rec *wal.Record) error {
 // replayDDL applies the DDL of the log that the checkpoint does not have.
 func (db *DB) replayDDL(ctx context.Context) error {
 	changed := false
-	_, err := wal.Replay(filepath.Join(db.opt.Dir, walFolder), 0, func(rec *wal.Record) error {
+	_, err := wal.Replay(filepath.Join(db.opt.Dir, walFolder), db.cat.Trimmed, func(rec *wal.Record) error {
 		if rec.Kind != wal.DDL || rec.LSN <= db.cat.LSN {
 			return nil
 		}

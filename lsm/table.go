@@ -20,9 +20,6 @@ import (
 	"github.com/flightd/flightd/lsm/wal"
 )
 
-// keyMetadata is the Arrow field metadata by which Lance marks the columns of a primary key.
-const keyMetadata = "lance-schema:unenforced-primary-key"
-
 // tombstoneField is the column that follows a table's own in streams that delete.
 var tombstoneField = arrow.Field{Name: TombstoneColumn, Type: arrow.FixedWidthTypes.Boolean, Nullable: true}
 
@@ -149,7 +146,7 @@ func keyedSchema(d TableDef) (*arrow.Schema, []string, error) {
 		}
 		fields[i].Nullable = false
 		m := fields[i].Metadata.ToMap()
-		m[keyMetadata] = "true"
+		m[lance.MetaKey] = "true"
 		fields[i].Metadata = arrow.MetadataFrom(m)
 	}
 	s := arrow.NewSchema(fields, nil)

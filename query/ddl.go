@@ -64,6 +64,11 @@ func (p *parsed) optimizeTarget() (tableRef, error) {
 		}
 		return nameInString(p.tokens[3].text)
 	}
+	return p.onlyTable()
+}
+
+// onlyTable reads [TABLE] name behind the first word, and nothing after it.
+func (p *parsed) onlyTable() (tableRef, error) {
 	i := 1
 	if p.word(1) == "TABLE" && len(p.tokens) > 2 {
 		i = 2
@@ -123,17 +128,7 @@ func (st *Statement) drop(ctx context.Context) error {
 }
 
 // truncateTarget reads TRUNCATE [TABLE] name.
-func (p *parsed) truncateTarget() (tableRef, error) {
-	i := 1
-	if p.word(1) == "TABLE" && len(p.tokens) > 2 {
-		i = 2
-	}
-	ref, next, err := p.tableName(i)
-	if err != nil {
-		return ref, err
-	}
-	return ref, p.end(next)
-}
+func (p *parsed) truncateTarget() (tableRef, error) { return p.onlyTable() }
 
 // truncate runs TRUNCATE: an empty table takes the place of the one there is.
 func (st *Statement) truncate(ctx context.Context, l *lease) error {
