@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/flightd/flightd/lsm"
 	"github.com/flightd/flightd/query"
@@ -61,13 +64,25 @@ func internal(format string, args ...any) error {
 	return &refusal{codes.Internal, fmt.Errorf(format, args...)}
 }
 
+// retryDelay is when a client that was refused for want of memory or disk may come again: a flush or a query takes
+// about as long to give some back.
+const retryDelay = time.Second
+
 // statusOf gives an error the code that a client can act on. The message is the error's own, so that names, places
-// and remedies that were wrapped on the way reach the client.
+// and remedies that were wrapped on the way reach the client. What is refused for want of room says when to try
+// again; what is too large for any room does not.
 func statusOf(err error) error {
 	if err == nil {
 		return nil
 	}
-	return status.Error(codeOf(err), err.Error())
+	st := status.New(codeOf(err), err.Error())
+	if st.Code() == codes.ResourceExhausted && !errors.Is(err, errTooLarge) {
+		retry := &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)}
+		if detailed, wrong := st.WithDetails(retry); wrong == nil {
+			st = detailed
+		}
+	}
+	return st.Err()
 }
 
 // sentinelCodes are the codes of errors that are told by identity, most telling first.

@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -278,6 +279,21 @@ func TestErrorsHaveCodes(t *testing.T) {
 	f(errCancelled, codes.Canceled)
 	f(errors.New("anything else"), codes.Internal)
 	require.NoError(t, statusOf(nil))
+}
+
+func TestWantOfRoomSaysWhenToTryAgain(t *testing.T) {
+	retry := func(err error) time.Duration {
+		for _, detail := range status.Convert(statusOf(err)).Details() {
+			if info, ok := detail.(*errdetails.RetryInfo); ok {
+				return info.GetRetryDelay().AsDuration()
+			}
+		}
+		return 0
+	}
+	require.Equal(t, retryDelay, retry(fmt.Errorf("flush: %w", syscall.ENOSPC)))
+	require.Equal(t, retryDelay, retry(&query.Error{Code: query.ResourceExhausted}))
+	require.Zero(t, retry(invalid("batch 3: %w", errTooLarge)), "the same batch is too large tomorrow as well")
+	require.Zero(t, retry(invalid("x")))
 }
 
 func TestTheEndOfAServerIsSaid(t *testing.T) {
