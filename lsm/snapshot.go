@@ -13,8 +13,9 @@ import (
 type Snapshot struct {
 	lsn     LSN
 	version uint64
-	views   map[string]*View
-	release sync.Once
+
+	mu    sync.Mutex
+	views map[string]*View // by folded name; empty once released
 }
 
 // View is one table at the moment of a snapshot, and is valid until that is released.
@@ -49,17 +50,43 @@ func (s *Snapshot) LSN() LSN { return s.lsn }
 // CatalogVersion returns the version of the list of tables that the snapshot has.
 func (s *Snapshot) CatalogVersion() uint64 { return s.version }
 
+// Keep lets go of all tables but those named: a statement that is read slowly then holds no memory of tables that it
+// does not read. Names that the snapshot does not have are passed over.
+func (s *Snapshot) Keep(names ...TableName) {
+	kept := make(map[string]*View, len(names))
+	s.mu.Lock()
+	for _, n := range names {
+		if v := s.views[n.fold()]; v != nil {
+			kept[n.fold()] = v
+			delete(s.views, n.fold())
+		}
+	}
+	gone := s.views
+	s.views = kept
+	s.mu.Unlock()
+	unrefAll(gone)
+}
+
 // Release lets the snapshot go; scans of it must be closed before. Further calls do nothing.
 func (s *Snapshot) Release() {
-	s.release.Do(func() {
-		for _, v := range s.views {
-			v.set.unref()
-		}
-	})
+	s.mu.Lock()
+	gone := s.views
+	s.views = nil
+	s.mu.Unlock()
+	unrefAll(gone)
+}
+
+// unrefAll lets go of views. Files may be removed by it, so it needs to be called without a lock.
+func unrefAll(views map[string]*View) {
+	for _, v := range views {
+		v.set.unref()
+	}
 }
 
 // Table returns a table of the snapshot, or ErrTableNotFound.
 func (s *Snapshot) Table(n TableName) (*View, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	v := s.views[n.fold()]
 	if v == nil {
 		return nil, fmt.Errorf("table %q: %w", n, ErrTableNotFound)

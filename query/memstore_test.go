@@ -22,9 +22,10 @@ type memStore struct {
 	mu       sync.Mutex
 	version  uint64
 	list     []*memTable
-	open     atomic.Int64 // scans and snapshots that are not closed
-	scanned  [][]int      // the columns of each scan
-	failNext error        // what the next morsel fails with
+	open     atomic.Int64                // scans and snapshots that are not closed
+	kept     atomic.Pointer[[]tableInfo] // what the last statement kept of its snapshot
+	scanned  [][]int                     // the columns of each scan
+	failNext error                       // what the next morsel fails with
 	block    chan struct{}
 
 	waiting   atomic.Int64 // scans that wait for block
@@ -154,6 +155,8 @@ type memSnapshot struct {
 }
 
 func (s *memSnapshot) catalogVersion() uint64 { return s.version }
+
+func (s *memSnapshot) keep(tables []tableInfo) { s.s.kept.Store(&tables) }
 
 func (s *memSnapshot) release() { s.s.open.Add(-1) }
 

@@ -111,6 +111,7 @@ func (r *Result) open(ctx context.Context, st *Statement, snap snapshot) (err er
 		if !ok || r.snap == nil {
 			return nil, errTableChanged
 		}
+		r.exec.use(id)
 		return r.snap.table(t.schema, t.name)
 	}
 	if r.conn, err = r.in.connect(); err != nil {
@@ -123,8 +124,10 @@ func (r *Result) open(ctx context.Context, st *Statement, snap snapshot) (err er
 	return nil
 }
 
-// A borrowed snapshot is released by its owner.
+// A borrowed snapshot is narrowed and released by its owner.
 type borrowed struct{ snapshot }
+
+func (borrowed) keep([]tableInfo) {}
 
 func (borrowed) release() {}
 
@@ -172,7 +175,21 @@ func (r *Result) execute(st *Statement, in run) error {
 	if bind.ExecutePreparedStreaming(r.ps, &r.res) == bind.StateError {
 		return r.failure()
 	}
+	r.narrow()
 	return r.describe(st)
+}
+
+// narrow lets go of the tables that the statement does not read: its client may take long to read the result. DuckDB
+// has bound the statement for the last time.
+func (r *Result) narrow() {
+	if r.snap == nil {
+		return
+	}
+	var tables []tableInfo
+	for _, id := range r.exec.uses() {
+		tables = append(tables, r.lease.query.byID[id])
+	}
+	r.snap.keep(tables)
 }
 
 // causeOr prefers what a scan or the context failed with over DuckDB's words about it.

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"runtime/cgo"
 	"runtime/debug"
@@ -58,8 +59,26 @@ type execution struct {
 	ctx    context.Context
 	source func(table int64) (source, error)
 
-	mu  sync.Mutex
-	err error
+	mu   sync.Mutex
+	err  error
+	used map[int64]struct{} // the tables that source was asked for
+}
+
+// use remembers that the statement reads a table.
+func (x *execution) use(table int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.used == nil {
+		x.used = map[int64]struct{}{}
+	}
+	x.used[table] = struct{}{}
+}
+
+// uses returns the tables that the statement reads.
+func (x *execution) uses() []int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Collect(maps.Keys(x.used))
 }
 
 // fail keeps the first error of a scan, so that the caller gets it as it was and not as DuckDB's text.

@@ -501,3 +501,29 @@ func TestStreamsHoldFewMorsels(t *testing.T) {
 		require.NoError(t, r.Close())
 	}
 }
+
+// TestAStatementKeepsOnlyTheTablesItReads looks at what is left of the snapshot while a result is not yet read.
+func TestAStatementKeepsOnlyTheTablesItReads(t *testing.T) {
+	s := &memStore{}
+	for _, name := range []string{"a", "b", "other"} {
+		numbersTable(t, s, name, 1000, 100)
+	}
+	e := newTestEngine(t, s)
+	f := func(sql string, want ...string) {
+		t.Helper()
+		st, err := e.Prepare(t.Context(), nil, sql)
+		require.NoError(t, err)
+		r, err := st.Query(t.Context(), nil)
+		require.NoError(t, err)
+		defer r.Close()
+		var got []string
+		for _, table := range *s.kept.Load() {
+			got = append(got, table.name)
+		}
+		require.ElementsMatch(t, want, got, sql)
+	}
+	f("SELECT * FROM a", "a")
+	f("SELECT 1")
+	f("SELECT * FROM a WHERE id IN (SELECT id FROM b) UNION ALL SELECT * FROM a", "a", "b")
+	f("WITH x AS (SELECT * FROM b) SELECT count(*) FROM x", "b")
+}

@@ -29,6 +29,8 @@ type store interface {
 type snapshot interface {
 	catalogVersion() uint64
 	table(schema, name string) (source, error)
+	// keep lets go of all tables but these.
+	keep(tables []tableInfo)
 	release()
 }
 
@@ -145,6 +147,14 @@ func (s lsmSnapshot) table(schema, name string) (source, error) {
 }
 
 func (s lsmSnapshot) catalogVersion() uint64 { return s.s.CatalogVersion() }
+
+func (s lsmSnapshot) keep(tables []tableInfo) {
+	names := make([]lsm.TableName, len(tables))
+	for i, t := range tables {
+		names[i] = lsm.TableName{Schema: t.schema, Name: t.name}
+	}
+	s.s.Keep(names...)
+}
 
 func (s lsmSnapshot) release() { s.s.Release() }
 
