@@ -8,7 +8,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
-	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -123,34 +122,12 @@ func (s *service) tables(c *pb.CommandGetTables) listing {
 				b.Field(i).(*array.StringBuilder).Append(v)
 			}
 			if c.GetIncludeSchema() {
-				described := flight.SerializeSchema(describe(table), memory.DefaultAllocator)
+				described := flight.SerializeSchema(describeTable(table), memory.DefaultAllocator)
 				b.Field(4).(*array.BinaryBuilder).Append(described)
 			}
 		}
 		return b.NewRecordBatch(), nil
 	}}
-}
-
-// describe returns a table's schema with what Flight SQL says about columns in their metadata, behind the table's
-// own.
-func describe(table *lsm.Table) *arrow.Schema {
-	name := table.Name()
-	schema := table.Schema()
-	fields := slices.Clone(schema.Fields())
-	for i, field := range fields {
-		typeName, precision, scale := sqlType(field.Type)
-		b := flightsql.NewColumnMetadataBuilder().CatalogName(catalogName).SchemaName(schemaName(name)).TableName(name.Name).
-			TypeName(typeName).IsAutoIncrement(false).IsCaseSensitive(typeName == "VARCHAR").IsReadOnly(false).IsSearchable(true)
-		if precision > 0 {
-			b = b.Precision(precision).Scale(scale)
-		}
-		added := b.Metadata()
-		keys := append(slices.Clone(field.Metadata.Keys()), added.Keys()...)
-		values := append(slices.Clone(field.Metadata.Values()), added.Values()...)
-		fields[i].Metadata = arrow.NewMetadata(keys, values)
-	}
-	meta := schema.Metadata()
-	return arrow.NewSchema(fields, &meta)
 }
 
 // keyRows answers GetPrimaryKeys. A table that does not exist has no keys, as in JDBC.

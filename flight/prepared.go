@@ -181,7 +181,7 @@ func (s *service) prepare(ctx context.Context, request *pb.ActionCreatePreparedS
 	update := statement.IsUpdate()
 	result := &pb.ActionCreatePreparedStatementResult{PreparedStatementHandle: []byte(p.handle), IsUpdate: &update}
 	if schema := statement.DatasetSchema(); schema != nil {
-		result.DatasetSchema = flight.SerializeSchema(schema, memory.DefaultAllocator)
+		result.DatasetSchema = flight.SerializeSchema(describeResult(schema), memory.DefaultAllocator)
 	}
 	if schema := statement.ParameterSchema(); schema != nil {
 		result.ParameterSchema = flight.SerializeSchema(schema, memory.DefaultAllocator)
@@ -239,7 +239,7 @@ func (s *service) preparedSchema(ctx context.Context, p *prepared) (*arrow.Schem
 	if err != nil {
 		return nil, cause(ctx, err)
 	}
-	schema := result.Schema()
+	schema := describeResult(result.Schema())
 	if err := result.Close(); err != nil {
 		return nil, fmt.Errorf("close a result: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"google.golang.org/grpc"
@@ -130,9 +131,10 @@ func (s *service) sendResult(ctx context.Context, stream pb.FlightService_DoGetS
 			s.log.Warn("close a result", "err", err)
 		}
 	}()
+	schema := describeResult(result.Schema())
 	if out == nil {
-		out = newSender(stream, result.Schema())
-	} else if !out.schema.Equal(result.Schema()) {
+		out = newSender(stream, schema)
+	} else if !out.schema.Equal(schema) {
 		return nil, aborted("a table got other columns between two rows of parameters; run the query again")
 	}
 	for {
@@ -143,8 +145,10 @@ func (s *service) sendResult(ctx context.Context, stream pb.FlightService_DoGetS
 		if err != nil {
 			return nil, cause(ctx, err)
 		}
-		err = out.send(record)
+		described := array.NewRecordBatch(schema, record.Columns(), record.NumRows())
 		record.Release()
+		err = out.send(described)
+		described.Release()
 		if err != nil {
 			return nil, err
 		}

@@ -113,7 +113,7 @@ func (s *service) schemaOf(ctx context.Context, d *flight.FlightDescriptor) (*ar
 		if err != nil {
 			return nil, err
 		}
-		return table.Schema(), nil
+		return describeTable(table), nil
 	}
 	command, err := parseCommand(d.GetCmd())
 	if err != nil {

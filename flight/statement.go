@@ -138,7 +138,7 @@ func resultSchema(statement *query.Statement) (*arrow.Schema, error) {
 		return countSchema, nil
 	}
 	if schema := statement.DatasetSchema(); schema != nil {
-		return schema, nil
+		return describeResult(schema), nil
 	}
 	return nil, invalid("the result's columns are not known before the parameters are bound; prepare the statement and bind them")
 }

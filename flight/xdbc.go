@@ -1,8 +1,6 @@
 package flight
 
 import (
-	"fmt"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
@@ -113,40 +111,4 @@ func (t xdbcType) radix() int32 {
 		return 2
 	}
 	return 10
-}
-
-// sqlType returns the SQL name of a column's type, and its precision and scale where the type has them. Power BI
-// cannot show columns without a name of their type.
-func sqlType(t arrow.DataType) (name string, precision, scale int32) {
-	switch t := t.(type) {
-	case arrow.DecimalType:
-		return "DECIMAL", t.GetPrecision(), t.GetScale()
-	case *arrow.TimestampType:
-		if t.TimeZone != "" {
-			return "TIMESTAMP WITH TIME ZONE", 0, 0
-		}
-		return "TIMESTAMP", 0, 0
-	case *arrow.FixedSizeListType:
-		elem, _, _ := sqlType(t.Elem())
-		return fmt.Sprintf("%s[%d]", elem, t.Len()), 0, 0
-	case arrow.ListLikeType:
-		elem, _, _ := sqlType(t.Elem())
-		return elem + "[]", 0, 0
-	}
-	if known, ok := sqlTypeNames[t.ID()]; ok {
-		return known, 0, 0
-	}
-	return t.String(), 0, 0
-}
-
-// sqlTypeNames are DuckDB's names of the types without parameters.
-var sqlTypeNames = map[arrow.Type]string{
-	arrow.BOOL: "BOOLEAN",
-	arrow.INT8: "TINYINT", arrow.INT16: "SMALLINT", arrow.INT32: "INTEGER", arrow.INT64: "BIGINT",
-	arrow.UINT8: "UTINYINT", arrow.UINT16: "USMALLINT", arrow.UINT32: "UINTEGER", arrow.UINT64: "UBIGINT",
-	arrow.FLOAT16: "FLOAT", arrow.FLOAT32: "FLOAT", arrow.FLOAT64: "DOUBLE",
-	arrow.STRING: "VARCHAR", arrow.LARGE_STRING: "VARCHAR", arrow.STRING_VIEW: "VARCHAR",
-	arrow.BINARY: "BLOB", arrow.LARGE_BINARY: "BLOB", arrow.BINARY_VIEW: "BLOB", arrow.FIXED_SIZE_BINARY: "BLOB",
-	arrow.DATE32: "DATE", arrow.DATE64: "DATE", arrow.TIME32: "TIME", arrow.TIME64: "TIME",
-	arrow.DURATION: "INTERVAL",
 }
