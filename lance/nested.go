@@ -26,6 +26,19 @@ func (s *Schema) LastID() int32 {
 	return last
 }
 
+// Renumber gives the fields other ids, in the order of FieldIDs. REQUIRES: nobody else uses the schema yet.
+func (s *Schema) Renumber(ids []int32) error {
+	if n := len(s.FieldIDs()); n != len(ids) {
+		return fmt.Errorf("%d ids for a schema of %d fields", len(ids), n)
+	}
+	i := 0
+	s.walk(func(f *Field, _ string) {
+		f.ID = ids[i]
+		i++
+	})
+	return nil
+}
+
 // walk calls fn for all fields in the order of FieldIDs, with their names from the top.
 func (s *Schema) walk(fn func(f *Field, path string)) {
 	for i := range s.Fields {

@@ -12,6 +12,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"github.com/flightd/flightd/btree"
+	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
 )
@@ -21,8 +22,8 @@ type base struct {
 	version *manifest.Version
 	frags   []*fragment
 	byID    map[uint64]*fragment
-	rows    int64 // not deleted
-	codec   *keyCodec
+	rows    int64        // not deleted
+	schema  *tableSchema // of when it was opened
 	// indexes find rows by key in the fragments they cover; the key column of the others is read instead.
 	indexes   []*keySegment
 	uncovered []*fragment
@@ -37,7 +38,7 @@ type keySegment struct {
 
 // openBase opens a version. Fragments that reuse, which may be nil, has already are shared with it.
 func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Version, reuse *base) (*base, error) {
-	b := &base{version: v, codec: t.codec, byID: make(map[uint64]*fragment)}
+	b := &base{version: v, schema: t.now(), byID: make(map[uint64]*fragment)}
 	b.refs.Store(1)
 	for i := range v.Fragments {
 		f, err := b.openFragment(ctx, st, t, &v.Fragments[i], reuse)
@@ -58,7 +59,7 @@ func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Versio
 
 // openFragment opens a fragment, or takes it from another version in which it is the same.
 func (b *base) openFragment(ctx context.Context, st object.Store, t *Table, f *manifest.Fragment, reuse *base) (*fragment, error) {
-	if reuse != nil {
+	if reuse != nil && sameFields(reuse.version.Schema, b.version.Schema) {
 		old, ok := reuse.version.Fragment(f.ID)
 		if ok && slices.EqualFunc(old.Files, f.Files, func(a, b manifest.DataFile) bool { return a.Path == b.Path }) && sameDeletion(old.Deletion, f.Deletion) {
 			x := reuse.byID[f.ID]
@@ -66,7 +67,12 @@ func (b *base) openFragment(ctx context.Context, st object.Store, t *Table, f *m
 			return x, nil
 		}
 	}
-	return openFragment(ctx, st, t.root, b.version, f, t.lance)
+	return openFragment(ctx, st, t.root, b.version, f, b.schema)
+}
+
+// sameFields reports whether two schemas have the same columns, by their ids.
+func sameFields(a, b *lance.Schema) bool {
+	return slices.EqualFunc(a.Fields, b.Fields, func(a, b lance.Field) bool { return a.ID == b.ID })
 }
 
 // sameDeletion reports whether two fragments have the same deleted rows.
@@ -80,12 +86,13 @@ func sameDeletion(a, b *manifest.Deletion) bool {
 // openIndexes opens the BTREEs over a key of one column. A key of several columns has none, as Lance indexes one
 // column at a time.
 func (b *base) openIndexes(ctx context.Context, st object.Store, t *Table) error {
-	if t.codec == nil {
+	codec := b.schema.codec
+	if codec == nil {
 		return nil
 	}
 	covered := roaring.New()
 	for _, x := range b.version.Indexes {
-		if len(t.codec.cols) != 1 || !x.BTree() || x.Fragments == nil || !slices.Equal(x.Fields, []int32{t.lance.Fields[t.codec.cols[0]].ID}) {
+		if len(codec.cols) != 1 || !x.BTree() || x.Fragments == nil || !slices.Equal(x.Fields, b.schema.keyIDs()) {
 			continue
 		}
 		index, err := btree.Open(ctx, st, path.Join(t.root, x.Dir()), btree.Options{Files: indexFiles(x)})
@@ -143,11 +150,12 @@ func (b *base) resolve(ctx context.Context, run *keyRun, mark func(fragment uint
 
 // probe finds the keys of a run by reading the key columns of a fragment that no index covers.
 func (b *base) probe(ctx context.Context, f *fragment, run *keyRun, mark func(fragment uint64, row uint32)) error {
-	sc := f.reader.Scan(f.columns(b.codec.cols), 0, f.rows, morselRows)
+	codec := b.schema.codec
+	sc := f.scan(b.schema, codec.cols, 0, f.rows, morselRows)
 	defer sc.Close()
 	first := uint32(0)
-	whole := *b.codec // the key's columns come as the first of the batch
-	whole.cols = make([]int, len(b.codec.cols))
+	whole := *codec // the key's columns come as the first of the batch
+	whole.cols = make([]int, len(codec.cols))
 	for i := range whole.cols {
 		whole.cols[i] = i
 	}

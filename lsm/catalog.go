@@ -42,6 +42,12 @@ type schemaEntry struct {
 	ID uint32 `json:"id"`
 	// Arrow is the schema as an Arrow IPC stream without batches.
 	Arrow []byte `json:"arrow"`
+	// Fields are the Lance field ids, those of nested fields behind their parent's; without them they count from 0.
+	Fields []int32 `json:"fields,omitempty"`
+	// LastField is the highest field id that the table ever gave, if the schema's own do not tell.
+	LastField int32 `json:"last_field,omitempty"`
+	// Fill is an Arrow IPC stream of one row: for columns, named by their field id, the value of rows that are older.
+	Fill []byte `json:"fill,omitempty"`
 }
 
 // catalog is the set of tables as of an LSN: a checkpoint file plus the DDL records of the log behind it.

@@ -224,7 +224,7 @@ func (c *checker) table(ctx context.Context, e *tableEntry, newest bool) {
 	if s.ID != e.Shard {
 		c.fault(path.Join(t.shardDir(), "manifest"), fmt.Errorf("it is of shard %s, the catalog says %s", s.ID, e.Shard))
 	}
-	c.generations(ctx, t.shardDir(), s, v, t.codec != nil)
+	c.generations(ctx, t.shardDir(), s, v, t.now().codec != nil)
 }
 
 // schema compares the columns of the dataset with the catalog's.

@@ -20,7 +20,7 @@ func checkFolder(t *testing.T) string {
 	ctx, dir := context.Background(), t.TempDir()
 	db := openTest(t, dir)
 	put := func(table *Table, deletes bool, text string) {
-		rec, err := rows.Parse(table.recordSchema(deletes), text)
+		rec, err := rows.Parse(table.now().withTombstones(deletes), text)
 		require.NoError(t, err)
 		defer rec.Release()
 		lsn, err := table.Put(ctx, Batch{Record: rec})

@@ -34,9 +34,10 @@ func (t *Table) Conform(stream *arrow.Schema) (*Conformer, error) {
 		}
 		byName[low] = i
 	}
-	fields := t.schema.Fields()
+	now := t.now()
+	fields := now.arrow.Fields()
 	if _, ok := byName[TombstoneColumn]; ok {
-		if t.codec == nil {
+		if now.codec == nil {
 			return nil, &ColumnError{Table: c.table, Column: TombstoneColumn, Hint: noKeyHint(t.name)}
 		}
 		fields = append(fields[:len(fields):len(fields)], tombstoneField)
@@ -58,7 +59,7 @@ func (t *Table) Conform(stream *arrow.Schema) (*Conformer, error) {
 	for _, f := range stream.Fields() {
 		if _, ok := byName[strings.ToLower(f.Name)]; ok {
 			return nil, &ColumnError{Table: c.table, Column: f.Name, Came: f.Type.String(),
-				Hint: fmt.Sprintf("the table has no such column; it has %s", columnList(t.schema))}
+				Hint: fmt.Sprintf("the table has no such column; it has %s", columnList(now.arrow))}
 		}
 	}
 	c.want = arrow.NewSchema(fields, nil)
@@ -106,7 +107,7 @@ func (c *Conformer) Apply(ctx context.Context, rec arrow.RecordBatch) (arrow.Rec
 	for i, j := range c.from {
 		want := c.want.Field(i)
 		if j < 0 {
-			cols[i] = nullArray(want.Type, int(rec.NumRows()))
+			cols[i] = nullArray(want.Type, int(rec.NumRows()), memory.DefaultAllocator)
 			continue
 		}
 		col, err := castColumn(rec.Column(j), want.Type)
@@ -140,11 +141,11 @@ func relabelData(d arrow.ArrayData, want arrow.DataType) *array.Data {
 }
 
 // nullArray returns n nulls, and of a struct n structs of nulls, because structs are not null.
-func nullArray(t arrow.DataType, n int) arrow.Array {
+func nullArray(t arrow.DataType, n int, mem memory.Allocator) arrow.Array {
 	if s, ok := t.(*arrow.StructType); ok {
 		children := make([]arrow.ArrayData, s.NumFields())
 		for i, f := range s.Fields() {
-			child := nullArray(f.Type, n)
+			child := nullArray(f.Type, n, mem)
 			defer child.Release()
 			children[i] = child.Data()
 		}
@@ -152,7 +153,7 @@ func nullArray(t arrow.DataType, n int) arrow.Array {
 		defer d.Release()
 		return array.MakeFromData(d)
 	}
-	b := array.NewBuilder(memory.DefaultAllocator, t)
+	b := array.NewBuilder(mem, t)
 	defer b.Release()
 	b.AppendNulls(n)
 	return b.NewArray()

@@ -31,6 +31,10 @@ var (
 	// ErrInvalid is returned for a definition or a request that no state of the database could satisfy.
 	ErrInvalid = errors.New("invalid")
 
+	// ErrTableChanged is returned for a batch that was made for columns that the table had before an ALTER TABLE. The
+	// remedy is to look at the table again and to make the batch anew.
+	ErrTableChanged = errors.New("the table was altered meanwhile")
+
 	// ErrPoisoned is returned after a write or sync of the log failed: what is durable is then unknown, so nothing
 	// more is accepted. The remedy is to restart on a healthy disk; replay decides what was stored.
 	ErrPoisoned = errors.New("the log failed; restart flightd to replay it")

@@ -150,8 +150,8 @@ func (s *shard) discard(ctx context.Context, name string) {
 // mask is the generation's; the masks of older layers take in its keys.
 func (s *shard) publishFlush(ctx context.Context, m *memtable, g *generation, last LSN) error {
 	var run *keyRun
-	if s.table.codec != nil {
-		run = keysAbove(s.table.codec, []*memRows{m.rows.Load()}, 0)
+	if m.codec != nil {
+		run = keysAbove(m.codec, []*memRows{m.rows.Load()}, 0)
 	}
 	s.swap.Lock()
 	defer s.swap.Unlock()

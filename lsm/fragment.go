@@ -17,11 +17,14 @@ import (
 // fragment is an open data file of the base or of a generation. Its references are counted, because the fragments
 // of one base version are mostly those of the next.
 type fragment struct {
-	id     uint64
-	reader *lance.Reader
-	// byField maps a column of the table to the column of the file.
-	byField []int
-	rows    int64
+	id uint64
+	// files each have some of the columns.
+	files []*lance.Reader
+	// at says, by field id, where a column lies.
+	at map[int32]place
+	// known are the field ids of the dataset's schema: a column that is not among them is younger than the fragment.
+	known map[int32]bool
+	rows  int64
 	// live is the number of rows that are not hidden.
 	live int64
 	// hidden are the rows that are deleted or tombstones, nil when there are none.
@@ -29,22 +32,26 @@ type fragment struct {
 	refs   atomic.Int64
 }
 
-// openFragment opens one fragment of a dataset.
-func openFragment(ctx context.Context, st object.Store, root string, v *manifest.Version, f *manifest.Fragment, s *lance.Schema) (*fragment, error) {
-	if len(f.Files) != 1 {
-		return nil, fmt.Errorf("fragment %d of %s has %d data files; only one is supported yet, compact it with pylance", f.ID, root, len(f.Files))
+// place is a column of one of a fragment's files.
+type place struct{ file, column int }
+
+// openFragment opens one fragment of a dataset of a table with schema s.
+func openFragment(ctx context.Context, st object.Store, root string, v *manifest.Version, f *manifest.Fragment, s *tableSchema) (*fragment, error) {
+	if len(f.Files) == 0 {
+		return nil, &object.CorruptError{Name: root, Err: fmt.Errorf("fragment %d of version %d has no data files", f.ID, v.Number)}
 	}
-	file := f.Files[0]
-	r, err := lance.Open(ctx, st, path.Join(root, "data", file.Path), file.Bytes, lance.ReaderOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("open fragment %d: %w", f.ID, err)
-	}
-	x := &fragment{id: f.ID, reader: r, rows: r.Rows()}
+	x := &fragment{id: f.ID, rows: f.Rows, at: make(map[int32]place), known: make(map[int32]bool)}
 	x.refs.Store(1)
-	if err := x.bind(root, f, s); err != nil {
-		x.unref()
-		return nil, err
+	for _, field := range v.Schema.Fields {
+		x.known[field.ID] = field.Name != TombstoneColumn
 	}
+	for i := range f.Files {
+		if err := x.open(ctx, st, root, &f.Files[i], s); err != nil {
+			x.unref()
+			return nil, fmt.Errorf("open fragment %d: %w", f.ID, err)
+		}
+	}
+	var err error
 	if x.hidden, err = v.Deletions(ctx, st, root, f); err != nil {
 		x.unref()
 		return nil, err
@@ -53,26 +60,32 @@ func openFragment(ctx context.Context, st object.Store, root string, v *manifest
 	return x, nil
 }
 
-// bind finds the table's columns in the file.
-func (f *fragment) bind(root string, m *manifest.Fragment, s *lance.Schema) error {
-	if f.rows != m.Rows {
-		return &object.CorruptError{Name: path.Join(root, "data", m.Files[0].Path),
-			Err: fmt.Errorf("the file has %d rows, the manifest says %d", f.rows, m.Rows)}
+// open opens one of the fragment's files and notes what columns of the table it has.
+func (f *fragment) open(ctx context.Context, st object.Store, root string, m *manifest.DataFile, s *tableSchema) error {
+	name := path.Join(root, "data", m.Path)
+	r, err := lance.Open(ctx, st, name, m.Bytes, lance.ReaderOptions{})
+	if err != nil {
+		return err
 	}
-	columns := make(map[int32]int)
-	for i, x := range f.reader.Schema().Fields {
-		columns[x.ID] = i
+	f.files = append(f.files, r)
+	if r.Rows() != f.rows {
+		return &object.CorruptError{Name: name, Err: fmt.Errorf("the file has %d rows, the manifest says %d", r.Rows(), f.rows)}
 	}
-	for _, want := range s.Fields {
-		i, ok := columns[want.ID]
-		if !ok {
-			return fmt.Errorf("fragment %d of %s lacks column %q (field %d); such fragments are not supported yet", f.id, root, want.Name, want.ID)
+	ids := make(map[int32]int32, len(m.Columns)) // the field of each of the file's columns
+	for i, c := range m.Columns {
+		ids[c] = m.Fields[i]
+	}
+	column := int32(0)
+	for i, field := range r.Schema().Fields {
+		id, ok := ids[column]
+		column += int32(len((&lance.Schema{Fields: r.Schema().Fields[i : i+1]}).FieldIDs()))
+		if !ok || id < 0 || !f.known[id] {
+			continue // it counts no longer
 		}
-		if got := f.reader.Schema().Fields[i].Type; !sameLayout(got, want.Type) {
-			return &object.CorruptError{Name: path.Join(root, "data", m.Files[0].Path),
-				Err: fmt.Errorf("column %q has type %s, the table says %s", want.Name, got, want.Type)}
+		if c := s.column(id); c >= 0 && !sameLayout(field.Type, s.lance.Fields[c].Type) {
+			return &object.CorruptError{Name: name, Err: fmt.Errorf("column %q has type %s, the table says %s", field.Name, field.Type, s.lance.Fields[c].Type)}
 		}
-		f.byField = append(f.byField, i)
+		f.at[id] = place{len(f.files) - 1, i}
 	}
 	return nil
 }
@@ -85,15 +98,6 @@ func (f *fragment) count() {
 	}
 }
 
-// columns translates columns of the table to columns of the file.
-func (f *fragment) columns(table []int) []int {
-	out := make([]int, len(table))
-	for i, c := range table {
-		out[i] = f.byField[c]
-	}
-	return out
-}
-
 // hides reports whether a row is deleted or a tombstone.
 func (f *fragment) hides(row uint32) bool { return f.hidden != nil && f.hidden.Contains(row) }
 
@@ -101,8 +105,9 @@ func (f *fragment) retain() { f.refs.Add(1) }
 
 func (f *fragment) unref() {
 	if f.refs.Add(-1) == 0 {
-		// The file is mapped or open for reading only: nothing can be lost by closing it.
-		_ = f.reader.Close()
+		for _, r := range f.files {
+			_ = r.Close() // It is mapped or open for reading only: nothing can be lost.
+		}
 	}
 }
 

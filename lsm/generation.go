@@ -37,17 +37,17 @@ type generation struct {
 
 // generationSchema returns the schema of a table's generations: rows that are tombstones have nulls in all columns
 // but the key's, so these must be nullable, and `_tombstone` follows. A table without a key has neither.
-func generationSchema(t *Table) *lance.Schema {
-	if t.codec == nil {
-		return t.lance
+func generationSchema(now *tableSchema) *lance.Schema {
+	if now.codec == nil {
+		return now.lance
 	}
-	s := &lance.Schema{Fields: slices.Clone(t.lance.Fields), Metadata: t.lance.Metadata}
+	s := &lance.Schema{Fields: slices.Clone(now.lance.Fields), Metadata: now.lance.Metadata}
 	for i, f := range s.Fields {
 		if f.Key == 0 {
 			s.Fields[i] = f.WithNulls()
 		}
 	}
-	s.Fields = append(s.Fields, lance.Field{ID: s.LastID() + 1, Name: TombstoneColumn, Type: arrow.FixedWidthTypes.Boolean})
+	s.Fields = append(s.Fields, lance.Field{ID: now.tombstoneID(), Name: TombstoneColumn, Type: arrow.FixedWidthTypes.Boolean})
 	return s
 }
 
@@ -58,13 +58,14 @@ func writeGeneration(ctx context.Context, st object.Store, t *Table, m *memtable
 	_, _ = rand.Read(random[:]) // it never fails
 	g := manifest.Generation{Path: fmt.Sprintf("%x_gen_%d", random, number), Rows: m.rows.Load().rowCount(), Bytes: m.bytes.Load()}
 	dir := path.Join(t.shardDir(), g.Path)
-	schema := generationSchema(t)
-	frag, err := writeMemtable(ctx, st, dir, schema, t, m.rows.Load())
+	now := t.now()
+	schema := generationSchema(now)
+	frag, err := writeMemtable(ctx, st, dir, schema, now, m.rows.Load())
 	if err != nil {
 		return g, err
 	}
 	o := manifest.CreateOptions{Append: []manifest.Fragment{frag}}
-	if t.codec != nil {
+	if m.codec != nil {
 		if err := writeKeys(ctx, st, path.Join(dir, keyIndexFolder), m); err != nil {
 			return g, err
 		}
@@ -79,7 +80,7 @@ func writeGeneration(ctx context.Context, st object.Store, t *Table, m *memtable
 }
 
 // writeMemtable writes the batches as one data file.
-func writeMemtable(ctx context.Context, st object.Store, dir string, schema *lance.Schema, t *Table, rows *memRows) (manifest.Fragment, error) {
+func writeMemtable(ctx context.Context, st object.Store, dir string, schema *lance.Schema, now *tableSchema, rows *memRows) (manifest.Fragment, error) {
 	name, err := newFileName()
 	if err != nil {
 		return manifest.Fragment{}, err
@@ -90,7 +91,7 @@ func writeMemtable(ctx context.Context, st object.Store, dir string, schema *lan
 	}
 	as := schema.Arrow()
 	for _, b := range rows.batches {
-		if err := writeBatch(ctx, w, as, b, t.codec != nil); err != nil {
+		if err := writeBatch(ctx, w, as, b, now); err != nil {
 			w.Abort()
 			return manifest.Fragment{}, err
 		}
@@ -102,27 +103,43 @@ func writeMemtable(ctx context.Context, st object.Store, dir string, schema *lan
 	return writtenFragment(name, info, schema), nil
 }
 
-// writeBatch writes one batch, with its tombstones when the table has a key.
-func writeBatch(ctx context.Context, w *lance.Writer, s *arrow.Schema, b memBatch, keyed bool) error {
-	if !keyed {
+// writeBatch writes one batch under the current schema, with its tombstones when the table has a key.
+func writeBatch(ctx context.Context, w *lance.Writer, s *arrow.Schema, b memBatch, now *tableSchema) error {
+	if now.codec == nil && b.schema == now {
 		return w.Write(ctx, b.rec)
 	}
-	tombs := b.tombs
-	if tombs == nil {
-		n := int(b.rec.NumRows())
-		bits := memory.NewBufferBytes(make([]byte, (n+7)/8))
-		tombs = array.NewBoolean(n, bits, nil, 0)
-		bits.Release()
-		defer tombs.Release()
+	var cols []arrow.Array
+	defer func() {
+		for _, c := range cols {
+			c.Release()
+		}
+	}()
+	for i := range now.lance.Fields {
+		col, err := now.pick(b.schema, b.rec, i)
+		if err != nil {
+			return err
+		}
+		cols = append(cols, relabel(col, s.Field(i).Type))
+		col.Release()
 	}
-	cols := append(slices.Clone(b.rec.Columns()), tombs)
-	for i, c := range cols {
-		cols[i] = relabel(c, s.Field(i).Type)
-		defer cols[i].Release()
+	if now.codec != nil {
+		cols = append(cols, b.tombstones())
 	}
 	rec := array.NewRecordBatch(s, cols, b.rec.NumRows())
 	defer rec.Release()
 	return w.Write(ctx, rec)
+}
+
+// tombstones returns which rows are tombstones, also when none is. The caller releases it.
+func (b *memBatch) tombstones() arrow.Array {
+	if b.tombs != nil {
+		b.tombs.Retain()
+		return b.tombs
+	}
+	n := int(b.rec.NumRows())
+	bits := memory.NewBufferBytes(make([]byte, (n+7)/8))
+	defer bits.Release()
+	return array.NewBoolean(n, bits, nil, 0)
 }
 
 // writeKeys writes the newest row of each key, sorted by key, as a BTREE.
@@ -158,10 +175,10 @@ func openGeneration(ctx context.Context, st object.Store, t *Table, m manifest.G
 	}
 	g := &generation{number: m.Number, dir: dir}
 	g.refs.Store(1)
-	if g.frag, err = openFragment(ctx, st, dir, v, &v.Fragments[0], t.lance); err != nil {
+	if g.frag, err = openFragment(ctx, st, dir, v, &v.Fragments[0], t.now()); err != nil {
 		return nil, fmt.Errorf("open generation %d: %w", m.Number, err)
 	}
-	if t.codec != nil {
+	if t.now().codec != nil {
 		if err := g.openKeys(ctx, st, dir); err != nil {
 			g.unref()
 			return nil, fmt.Errorf("open generation %d: %w", m.Number, err)
@@ -191,13 +208,14 @@ func (g *generation) openKeys(ctx context.Context, st object.Store, dir string) 
 
 // readTombstones returns the rows of a generation that are tombstones.
 func readTombstones(ctx context.Context, f *fragment) (*roaring.Bitmap, error) {
-	column := slices.IndexFunc(f.reader.Schema().Fields, func(x lance.Field) bool { return x.Name == TombstoneColumn })
+	reader := f.files[0] // the one that flightd wrote
+	column := slices.IndexFunc(reader.Schema().Fields, func(x lance.Field) bool { return x.Name == TombstoneColumn })
 	if column < 0 {
 		return nil, &object.CorruptError{Name: "generation", Err: fmt.Errorf("there is no column %s", TombstoneColumn)}
 	}
 	out := roaring.New()
 	first := uint32(0)
-	sc := f.reader.Scan([]int{column}, 0, f.rows, morselRows)
+	sc := reader.Scan([]int{column}, 0, f.rows, morselRows)
 	defer sc.Close()
 	for {
 		rec, err := sc.Next(ctx)

@@ -176,8 +176,8 @@ func keySegments(b *base) []*keySegment {
 // writeKeyIndex writes a segment of the base's key index over the appended fragments, and over those of the
 // segments in old, whose place it takes.
 func (s *shard) writeKeyIndex(ctx context.Context, m *merged, old []*keySegment, set *layerSet, appended []uint64) (manifest.Index, error) {
-	codec, b := s.table.codec, set.base()
-	field := s.table.lance.Fields[codec.cols[0]]
+	codec, b := m.schema.codec, set.base()
+	field := m.schema.lance.Fields[codec.cols[0]]
 	x := manifest.Index{Name: field.Name + "_idx", UUID: uuid.New(), Fields: []int32{field.ID}, Version: b.version.Number,
 		Fragments: roaring.New(), IndexVersion: btreeIndexVersion}
 	if len(b.indexes) > 0 {

@@ -147,7 +147,7 @@ func killVictim(dir string) {
 		tombs := array.NewBooleanBuilder(memory.DefaultAllocator)
 		tombs.AppendValues(deleted, nil)
 		cols := append(rec.Columns(), tombs.NewArray())
-		lsn, err := table.Put(ctx, Batch{Record: array.NewRecordBatch(table.recordSchema(true), cols, rec.NumRows())})
+		lsn, err := table.Put(ctx, Batch{Record: array.NewRecordBatch(table.now().withTombstones(true), cols, rec.NumRows())})
 		fail(err)
 		acks <- pending{seq, lsn}
 		time.Sleep(time.Millisecond) // or the folder grows faster than the parent can check it

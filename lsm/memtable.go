@@ -18,8 +18,9 @@ import (
 // memBatch is one batch of a memtable.
 type memBatch struct {
 	lsn LSN
-	// rec has the table's columns; the memtable owns a reference.
-	rec arrow.RecordBatch
+	// rec has the columns of schema; the memtable owns a reference.
+	rec    arrow.RecordBatch
+	schema *tableSchema
 	// tombs marks the rows that delete their key, nil when none does.
 	tombs *array.Boolean
 	// first is the number of the batch's first row in the memtable.
@@ -40,7 +41,8 @@ type memRows struct {
 // memtable holds the newest rows of a shard as the batches they came in. The shard's goroutine writes it, anyone
 // reads it. Its references are counted: when the last goes, the batches' memory goes back to the budget.
 type memtable struct {
-	codec *keyCodec // nil without a key
+	// codec says how keys are compared, nil without a key. Where they lie, the schema of each batch says.
+	codec *keyCodec
 	// rows is replaced after each batch.
 	rows atomic.Pointer[memRows]
 	// bytes is the memory of batches and index.
@@ -69,36 +71,36 @@ func newMemtable(codec *keyCodec, release func(int64)) *memtable {
 }
 
 // add appends a batch, which the memtable takes over, and returns the memory that the key index grew by.
-func (m *memtable) add(lsn LSN, rec arrow.RecordBatch, tombs *array.Boolean, bytes int64) (grown int64) {
+func (m *memtable) add(lsn LSN, p *put) (grown int64) {
 	old := m.rows.Load()
-	b := memBatch{lsn: lsn, rec: rec, tombs: tombs}
+	b := memBatch{lsn: lsn, rec: p.rec, schema: p.schema, tombs: p.tombs}
 	if n := len(old.batches); n > 0 {
 		last := old.batches[n-1]
 		b.first = last.first + uint32(last.rec.NumRows())
 	}
 	dead := old.dead
 	if m.codec != nil {
-		dead, grown = m.index(rec, b.first, dead)
+		dead, grown = m.index(b, dead)
 	}
 	b.dead = len(dead)
-	m.bytes.Add(bytes + grown)
+	m.bytes.Add(p.bytes + grown)
 	m.rows.Store(&memRows{batches: append(old.batches, b), dead: dead})
 	return grown
 }
 
 // index puts the keys of a batch into the key index and appends the rows they replace to dead.
-func (m *memtable) index(rec arrow.RecordBatch, first uint32, dead []uint32) (_ []uint32, grown int64) {
+func (m *memtable) index(b memBatch, dead []uint32) (_ []uint32, grown int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	keys := m.codec.normalise(rec, m.scratch[:0])
+	keys := b.schema.codec.normalise(b.rec, m.scratch[:0])
 	if m.codec.wide {
 		before := m.wides.MemoryBytes()
-		dead = m.wides.Add(int(rec.NumRows()), keys.wide, first, dead)
+		dead = m.wides.Add(int(b.rec.NumRows()), keys.wide, b.first, dead)
 		return dead, m.wides.MemoryBytes() - before
 	}
 	m.scratch = keys.ints
 	before := m.ints.MemoryBytes()
-	dead = m.ints.Add(keys.ints, first, dead)
+	dead = m.ints.Add(keys.ints, b.first, dead)
 	return dead, m.ints.MemoryBytes() - before
 }
 
@@ -257,7 +259,7 @@ func keysAbove(codec *keyCodec, prefixes []*memRows, lsn LSN) *keyRun {
 	var wide [][]byte
 	for _, p := range prefixes {
 		for _, b := range p.above(lsn) {
-			keys := codec.normalise(b.rec, ints)
+			keys := b.schema.codec.normalise(b.rec, ints)
 			if keys.wide == nil {
 				ints = keys.ints
 				continue

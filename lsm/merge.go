@@ -20,7 +20,8 @@ const fragmentRows = 1 << 20
 
 // merged is the rows of some generations on their way into the base.
 type merged struct {
-	gens []layerRef
+	schema *tableSchema
+	gens   []layerRef
 	// live holds, for each generation, the rows that go over: neither tombstones nor replaced by another generation.
 	live []*roaring.Bitmap
 	// first is, for each generation, the place of its first live row among all that go over.
@@ -40,7 +41,7 @@ func (s *shard) merge(ctx context.Context) (int64, error) {
 	if len(gens) == 0 {
 		return 0, nil
 	}
-	m := newMerged(gens)
+	m := newMerged(s.table.now(), gens)
 	if err := s.writeFragments(ctx, m); err != nil {
 		return 0, err
 	}
@@ -71,8 +72,8 @@ func (s *shard) warn(msg string, err error) {
 }
 
 // newMerged works out which rows of the generations go over.
-func newMerged(gens []layerRef) *merged {
-	m := &merged{gens: gens}
+func newMerged(now *tableSchema, gens []layerRef) *merged {
+	m := &merged{schema: now, gens: gens}
 	for _, l := range gens {
 		g := l.layer.(*generation)
 		live := roaring.New()
@@ -112,20 +113,24 @@ func (s *shard) replacedBase(set *layerSet) map[uint64]*roaring.Bitmap {
 }
 
 // indexable reports whether the base has a BTREE over the key: Lance's are over one column.
-func (s *shard) indexable() bool { return s.table.codec != nil && len(s.table.codec.cols) == 1 }
+func (s *shard) indexable() bool {
+	codec := s.table.now().codec
+	return codec != nil && len(codec.cols) == 1
+}
 
 // fragmentWriter writes rows into fragments of fragmentRows each.
 type fragmentWriter struct {
-	shard *shard
-	w     *lance.Writer
-	name  string
-	rows  int64 // in the open fragment
-	done  []manifest.Fragment
+	shard  *shard
+	schema *tableSchema
+	w      *lance.Writer
+	name   string
+	rows   int64 // in the open fragment
+	done   []manifest.Fragment
 }
 
 // writeFragments writes the rows that go over, oldest generation first.
 func (s *shard) writeFragments(ctx context.Context, m *merged) error {
-	w := &fragmentWriter{shard: s}
+	w := &fragmentWriter{shard: s, schema: m.schema}
 	var err error
 	for i, l := range m.gens {
 		if err = w.copyLive(ctx, l.layer.(*generation).frag, m.live[i]); err != nil {
@@ -178,7 +183,7 @@ func (w *fragmentWriter) copyLive(ctx context.Context, f *fragment, live *roarin
 
 // copyRange appends n rows from first on, as they lie in the file.
 func (w *fragmentWriter) copyRange(ctx context.Context, f *fragment, first, n int64) error {
-	sc := f.reader.Scan(f.byField, first, n, n)
+	sc := f.scan(w.schema, w.schema.all(), first, n, n)
 	defer sc.Close()
 	for {
 		rec, err := sc.Next(ctx)
@@ -202,7 +207,7 @@ func (w *fragmentWriter) copyTaken(ctx context.Context, f *fragment, first int64
 	for i, r := range rows {
 		at[i] = first + int64(r)
 	}
-	rec, err := f.reader.Take(ctx, f.byField, at)
+	rec, err := f.take(ctx, w.schema, w.schema.all(), at)
 	if err != nil {
 		return err
 	}
@@ -242,7 +247,7 @@ func (w *fragmentWriter) begin(ctx context.Context) error {
 		return err
 	}
 	t := w.shard.table
-	w.w, err = lance.Create(ctx, w.shard.db.st, path.Join(t.root, "data", w.name), t.lance, lance.WriterOptions{})
+	w.w, err = lance.Create(ctx, w.shard.db.st, path.Join(t.root, "data", w.name), w.schema.lance, lance.WriterOptions{})
 	w.rows = 0
 	return err
 }
@@ -256,7 +261,7 @@ func (w *fragmentWriter) cut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.done = append(w.done, writtenFragment(w.name, info, w.shard.table.lance))
+	w.done = append(w.done, writtenFragment(w.name, info, w.schema.lance))
 	w.w = nil
 	return nil
 }
@@ -290,7 +295,7 @@ func (s *shard) refreshBase(ctx context.Context) error {
 			continue
 		}
 		gens = append(gens, l)
-		if mask, err = resolveGeneration(ctx, b, mask, g, s.table.codec); err != nil {
+		if mask, err = resolveGeneration(ctx, b, mask, g, s.table.now().codec); err != nil {
 			return err
 		}
 	}

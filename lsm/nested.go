@@ -167,7 +167,7 @@ func pushNulls(d arrow.ArrayData, above func(row int) bool) *array.Data {
 func relabelRecord(rec arrow.RecordBatch, s *arrow.Schema) arrow.RecordBatch {
 	same := true
 	for i, f := range s.Fields() {
-		same = same && arrow.TypeEqual(rec.Column(i).DataType(), f.Type)
+		same = same && rec.ColumnName(i) == f.Name && arrow.TypeEqual(rec.Column(i).DataType(), f.Type)
 	}
 	if same {
 		return rec

@@ -14,7 +14,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
@@ -114,6 +113,7 @@ type replay struct {
 // decoderKey names the schema of a batch.
 type decoderKey struct {
 	incarnation uint64
+	schema      uint32
 	tombstones  bool
 }
 
@@ -183,14 +183,14 @@ func (r *replay) decode(t *Table, rec *wal.Record) (*put, error) {
 	if metaBytes > len(body) {
 		return nil, errors.New("its header is longer than the record")
 	}
-	key := decoderKey{t.entry.Incarnation, p.tombstones}
+	if p.schema = t.schemaWithID(rec.Schema); p.schema == nil {
+		return nil, fmt.Errorf("schema %d: %w", rec.Schema, errNoSchema)
+	}
+	key := decoderKey{t.entry.Incarnation, rec.Schema, p.tombstones}
 	d := r.decoders[key]
 	if d == nil {
-		if rec.Schema != t.entry.Schemas[len(t.entry.Schemas)-1].ID {
-			return nil, fmt.Errorf("schema %d: %w", rec.Schema, errNoSchema)
-		}
 		var err error
-		if d, err = newBatchDecoder(t.recordSchema(p.tombstones)); err != nil {
+		if d, err = newBatchDecoder(p.schema.withTombstones(p.tombstones)); err != nil {
 			return nil, err
 		}
 		r.decoders[key] = d
@@ -203,7 +203,7 @@ func (r *replay) decode(t *Table, rec *wal.Record) (*put, error) {
 	}
 	defer b.Release()
 	p.bytes = (&Batch{Record: b, Meta: body[:metaBytes], Body: buf.Bytes()}).bytes()
-	p.rec, p.tombs = splitTombstones(b, t.schema.NumFields(), t.schema)
+	p.rec, p.tombs = splitTombstones(b, p.schema.arrow.NumFields(), p.schema.arrow)
 	return p, nil
 }
 
@@ -250,11 +250,12 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 
 // createDataset makes the first version of a table, without rows.
 func (s *shard) createDataset(ctx context.Context) (*manifest.Version, error) {
+	now := s.table.now()
 	o := manifest.CreateOptions{}
-	if s.table.codec != nil {
+	if now.codec != nil {
 		o.Shards = 1
 	}
-	return manifest.Create(ctx, s.db.st, s.table.root, s.table.lance, o)
+	return manifest.Create(ctx, s.db.st, s.table.root, now.lance, o)
 }
 
 // forget takes a table off the list.
@@ -265,18 +266,21 @@ func (db *DB) forget(t *Table) {
 	db.moment.Unlock()
 }
 
-// checkSchema refuses a dataset whose columns are no longer those of the table.
+// checkSchema refuses a dataset whose columns are not those that the table has, or had: the base gets the columns of
+// an ALTER TABLE when generations are merged into it.
 func (s *shard) checkSchema(v *manifest.Version) error {
-	for _, want := range s.table.lance.Fields {
-		i := slices.IndexFunc(v.Schema.Fields, func(f lance.Field) bool { return f.ID == want.ID })
-		if i < 0 || v.Schema.Fields[i].Name != want.Name || !sameLayout(v.Schema.Fields[i].Type, want.Type) {
-			return fmt.Errorf("version %d of the dataset %s no longer has column %q as %s (field %d): another program changed its schema; restore it with Lance", v.Number, s.table.root, want.Name, want.Type, want.ID)
+	var err error
+	list := *s.table.schemas.Load()
+	for i := len(list) - 1; i >= 0; i-- {
+		fault := list[i].differs(v.Schema)
+		if fault == "" {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("version %d of the dataset %s %s: another program changed its schema; restore it with Lance", v.Number, s.table.root, fault)
 		}
 	}
-	if len(v.Schema.Fields) != len(s.table.lance.Fields) {
-		return fmt.Errorf("version %d of the dataset %s has %d columns, the table has %d: another program changed its schema; restore it with Lance", v.Number, s.table.root, len(v.Schema.Fields), len(s.table.lance.Fields))
-	}
-	return nil
+	return err
 }
 
 // removeOrphans removes the folders of flushes that a crash cut off.
@@ -313,7 +317,7 @@ func (s *shard) open(ctx context.Context, v *manifest.Version) error {
 		}
 		defer g.unref()
 		for i := range layers {
-			if masks[i], err = resolveGeneration(ctx, layers[i].layer, masks[i], g, s.table.codec); err != nil {
+			if masks[i], err = resolveGeneration(ctx, layers[i].layer, masks[i], g, s.table.now().codec); err != nil {
 				return err
 			}
 		}
@@ -323,7 +327,7 @@ func (s *shard) open(ctx context.Context, v *manifest.Version) error {
 	for i := range layers {
 		layers[i].mask = newMaskCell(masks[i])
 	}
-	active := newMemtable(s.table.codec, s.db.budget.release)
+	active := newMemtable(s.table.now().codec, s.db.budget.release)
 	defer active.unref()
 	s.publish(append(layers, layerRef{layer: active}))
 	return nil

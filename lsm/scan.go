@@ -9,8 +9,6 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-
-	"github.com/flightd/flightd/lance"
 )
 
 // morselRows bounds the rows of a morsel from a file: the unit in which the threads of a query share a scan. It is
@@ -59,14 +57,14 @@ type unit interface {
 
 // Scan begins a scan. The view must outlive it.
 func (v *View) Scan(ctx context.Context, o ScanOptions) (*Scan, error) {
-	n := v.table.schema.NumFields()
+	n := v.schema.arrow.NumFields()
 	for _, c := range o.Columns {
 		if c < 0 || c >= n {
 			return nil, fmt.Errorf("%w scan of table %q: it has no column number %d", ErrInvalid, v.table.name, c)
 		}
 	}
 	sc := &Scan{}
-	out := projectSchema(v.table.schema, o.Columns)
+	out := projectSchema(v.schema.arrow, o.Columns)
 	for i, l := range v.set.layers {
 		mask, err := v.mask(ctx, i)
 		if err != nil {
@@ -75,14 +73,14 @@ func (v *View) Scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 		switch x := l.layer.(type) {
 		case *base:
 			for _, f := range x.frags {
-				sc.addFile(v.table, f, mask.fragment(f.id), o.Columns, out)
+				sc.addFile(v, f, mask.fragment(f.id), o.Columns, out)
 			}
 		case *generation:
-			sc.addFile(v.table, x.frag, mask.fragment(0), o.Columns, out)
+			sc.addFile(v, x.frag, mask.fragment(0), o.Columns, out)
 		case *memtable:
 			rows := x.rows.Load().upTo(v.lsn)
 			if len(rows.batches) > 0 {
-				sc.units = append(sc.units, &memUnit{rows: rows.batches, columns: o.Columns, schema: out,
+				sc.units = append(sc.units, &memUnit{view: v, rows: rows.batches, columns: o.Columns, schema: out,
 					hidden: []*roaring.Bitmap{rows.deadBitmap(), mask.fragment(0)}})
 			}
 		}
@@ -153,6 +151,7 @@ func (sc *Scan) Close() {
 
 // memUnit reads the batches of a memtable.
 type memUnit struct {
+	view    *View
 	rows    []memBatch
 	columns []int
 	schema  *arrow.Schema
@@ -170,7 +169,11 @@ func (u *memUnit) next(context.Context) (*Morsel, bool, error) {
 		}
 		cols := make([]arrow.Array, len(u.columns))
 		for i, c := range u.columns {
-			cols[i] = b.rec.Column(c)
+			var err error
+			if cols[i], err = u.view.schema.pick(b.schema, b.rec, c); err != nil {
+				return nil, false, fmt.Errorf("scan table %q: %w", u.view.table.name, err)
+			}
+			defer cols[i].Release()
 		}
 		return &Morsel{Record: array.NewRecordBatch(u.schema, cols, b.rec.NumRows()), Live: live}, len(u.rows) > 0, nil
 	}
@@ -181,23 +184,23 @@ func (u *memUnit) next(context.Context) (*Morsel, bool, error) {
 func (u *memUnit) close() {}
 
 // addFile adds the rows of a fragment that are neither deleted nor replaced.
-func (sc *Scan) addFile(t *Table, f *fragment, replaced *roaring.Bitmap, columns []int, out *arrow.Schema) {
+func (sc *Scan) addFile(v *View, f *fragment, replaced *roaring.Bitmap, columns []int, out *arrow.Schema) {
 	for first := int64(0); first < f.rows; first += morselRows {
-		sc.units = append(sc.units, &fileUnit{table: t, frag: f, first: first, rows: min(morselRows, f.rows-first),
+		sc.units = append(sc.units, &fileUnit{view: v, frag: f, first: first, rows: min(morselRows, f.rows-first),
 			columns: columns, schema: out, hidden: []*roaring.Bitmap{f.hidden, replaced}})
 	}
 }
 
 // fileUnit reads a range of a fragment's rows.
 type fileUnit struct {
-	table   *Table
+	view    *View
 	frag    *fragment
 	first   int64 // of what is left
 	rows    int64
 	columns []int
 	schema  *arrow.Schema
 	hidden  []*roaring.Bitmap
-	scanner *lance.Scanner
+	scanner rowReader
 }
 
 // next implements unit.
@@ -206,14 +209,14 @@ func (u *fileUnit) next(ctx context.Context) (*Morsel, bool, error) {
 		if live := liveRows(uint32(u.first), uint32(u.rows), u.hidden, nil); live != nil && len(live) == 0 {
 			return nil, false, nil // nothing is read where nothing lives
 		}
-		u.scanner = u.frag.reader.Scan(u.frag.columns(u.columns), u.first, u.rows, morselRows)
+		u.scanner = u.frag.scan(u.view.schema, u.columns, u.first, u.rows, morselRows)
 	}
 	rec, err := u.scanner.Next(ctx)
 	if err == io.EOF {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("scan table %q: %w", u.table.name, err)
+		return nil, false, fmt.Errorf("scan table %q: %w", u.view.table.name, err)
 	}
 	rec = relabelRecord(rec, u.schema)
 	n := rec.NumRows()

@@ -125,7 +125,7 @@ func (s *scenario) put(ctx context.Context, name string, deletes bool, text stri
 	if err != nil {
 		return err
 	}
-	rec, err := rows.Parse(t.recordSchema(deletes), text)
+	rec, err := rows.Parse(t.now().withTombstones(deletes), text)
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (s *scenario) stage(ctx context.Context, name string, d *datadriven.TestDat
 
 func (s *scenario) stagePut(ctx context.Context, name string, deletes bool, text string) error {
 	st := s.stages[name]
-	rec, err := rows.Parse(st.Table().recordSchema(deletes), text)
+	rec, err := rows.Parse(st.Table().now().withTombstones(deletes), text)
 	if err != nil {
 		return err
 	}
@@ -281,11 +281,14 @@ func (s *scenario) layers(ctx context.Context, name string) (string, error) {
 func (s *scenario) crash() {
 	s.crashes++
 	var next string
+	// A copy takes time in which the log must not be trimmed: the catalog says how far it is, and is copied first.
+	s.db.ddl.Lock()
 	err := fs.ErrNotExist
 	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ { // a segment that is being prepared gets its name meanwhile
 		next = filepath.Join(s.t.TempDir(), fmt.Sprint("crash", s.crashes, "-", try))
 		err = os.CopyFS(next, os.DirFS(s.dir))
 	}
+	s.db.ddl.Unlock()
 	require.NoError(s.t, err)
 	s.close()
 	s.dir = next

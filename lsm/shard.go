@@ -169,7 +169,7 @@ func (s *shard) add(lsn LSN, p *put) {
 	if m.rows.Load().lastLSN() == 0 {
 		m.born = s.db.counters.bytes.Load()
 	}
-	s.db.budget.add(m.add(lsn, p.rec, p.tombs, p.bytes))
+	s.db.budget.add(m.add(lsn, p))
 }
 
 // freezeActive puts an empty memtable in front of the active one, if that has rows, and tells the flusher.
@@ -185,7 +185,7 @@ func (s *shard) freezeActive() {
 	layers := append([]layerRef(nil), old.layers...)
 	// Nothing newer than the memtable's own rows has replaced any of them yet.
 	layers[len(layers)-1].mask = newMaskCell(&rowMask{upTo: last})
-	active := newMemtable(s.table.codec, s.db.budget.release)
+	active := newMemtable(s.table.now().codec, s.db.budget.release)
 	s.publish(append(layers, layerRef{layer: active}))
 	active.unref() // the set has its own reference
 	s.poke(s.work)

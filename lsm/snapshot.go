@@ -20,9 +20,10 @@ type Snapshot struct {
 
 // View is one table at the moment of a snapshot, and is valid until that is released.
 type View struct {
-	table *Table
-	lsn   LSN
-	set   *layerSet
+	table  *Table
+	schema *tableSchema
+	lsn    LSN
+	set    *layerSet
 }
 
 // Snapshot returns all tables as of now: everything acknowledged is in it, and nothing that is not durable.
@@ -39,7 +40,7 @@ func (db *DB) Snapshot(ctx context.Context) (*Snapshot, error) {
 	for name, t := range db.tables {
 		set := t.shard.set.Load()
 		set.retain()
-		s.views[name] = &View{table: t, lsn: s.lsn, set: set}
+		s.views[name] = &View{table: t, schema: t.now(), lsn: s.lsn, set: set}
 	}
 	return s, nil
 }
@@ -95,7 +96,7 @@ func (s *Snapshot) Table(n TableName) (*View, error) {
 }
 
 // Schema returns the table's columns.
-func (v *View) Schema() *arrow.Schema { return v.table.schema }
+func (v *View) Schema() *arrow.Schema { return v.schema.arrow }
 
 // Name returns the table's name.
 func (v *View) Name() TableName { return v.table.name }
@@ -123,7 +124,7 @@ func (v *View) Rows() int64 {
 // mask returns the mask of layer i as of the snapshot, nil when there can be none.
 func (v *View) mask(ctx context.Context, i int) (*rowMask, error) {
 	l := v.set.layers[i]
-	if v.table.codec == nil || l.mask == nil {
+	if v.schema.codec == nil || l.mask == nil {
 		return nil, nil
 	}
 	return l.mask.at(ctx, v.lsn, l.layer, func(above LSN) *keyRun {
@@ -131,7 +132,7 @@ func (v *View) mask(ctx context.Context, i int) (*rowMask, error) {
 		for _, m := range v.set.memtablesAfter(i) {
 			newer = append(newer, m.rows.Load().upTo(v.lsn))
 		}
-		return keysAbove(v.table.codec, newer, above)
+		return keysAbove(v.schema.codec, newer, above)
 	})
 }
 

@@ -49,10 +49,11 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 	if b.Record.NumRows() == 0 {
 		return nil
 	}
-	if err := s.table.check(b.Record); err != nil {
+	now := s.table.now()
+	if err := s.table.check(now, b.Record); err != nil {
 		return err
 	}
-	p, err := s.table.newPut(b)
+	p, err := s.table.newPut(now, b)
 	if err != nil {
 		return err
 	}
@@ -76,10 +77,10 @@ func (s *Stage) spill(ctx context.Context) error {
 	if t.dropped {
 		return fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
 	}
-	m := newMemtable(t.codec, t.db.budget.release)
+	m := newMemtable(t.now().codec, t.db.budget.release)
 	defer m.unref()
 	for _, p := range s.puts {
-		t.db.budget.add(m.add(1, p.rec, p.tombs, p.bytes))
+		t.db.budget.add(m.add(1, p))
 	}
 	s.puts, s.bytes = nil, 0
 	g, err := writeGeneration(ctx, t.db.st, t, m, uint64(len(s.spilled)))
@@ -252,7 +253,7 @@ func (s *shard) stack(ctx context.Context, list []manifest.Generation) (layers [
 		}
 		opened = append(opened, g)
 		for i := range layers {
-			if masks[i], err = resolveGeneration(ctx, layers[i].layer, masks[i], g, s.table.codec); err != nil {
+			if masks[i], err = resolveGeneration(ctx, layers[i].layer, masks[i], g, s.table.now().codec); err != nil {
 				done()
 				return nil, nil, err
 			}

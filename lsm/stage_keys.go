@@ -53,7 +53,7 @@ func (s *Stage) Move(ctx context.Context, snap *Snapshot, old, rows []arrow.Reco
 		if err != nil {
 			return err
 		}
-		run := s.table.codec.run(full)
+		run := s.table.now().codec.run(full)
 		ints, wide = append(ints, run.ints...), append(wide, run.wide...)
 		err = s.Put(ctx, Batch{Record: full})
 		full.Release()
@@ -61,7 +61,7 @@ func (s *Stage) Move(ctx context.Context, snap *Snapshot, old, rows []arrow.Reco
 			return err
 		}
 	}
-	gone := newKeyRun(s.table.codec, ints, wide)
+	gone := newKeyRun(s.table.now().codec, ints, wide)
 	for _, rec := range rows {
 		if err := s.insert(ctx, snap, rec, gone); err != nil {
 			return err
@@ -82,22 +82,22 @@ func (s *Stage) Delete(ctx context.Context, keys arrow.RecordBatch) error {
 
 // deletion returns a batch of tombstones.
 func (s *Stage) deletion(keys arrow.RecordBatch) (arrow.RecordBatch, error) {
-	t := s.table
-	if t.codec == nil {
+	t, now := s.table, s.table.now()
+	if now.codec == nil {
 		return nil, &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Hint: noKeyHint(t.name)}
 	}
-	if int(keys.NumCols()) != len(t.codec.cols) {
-		return nil, fmt.Errorf("%w deletion: it has %d key columns, table %q has %d", ErrInvalid, keys.NumCols(), t.name, len(t.codec.cols))
+	if int(keys.NumCols()) != len(now.codec.cols) {
+		return nil, fmt.Errorf("%w deletion: it has %d key columns, table %q has %d", ErrInvalid, keys.NumCols(), t.name, len(now.codec.cols))
 	}
 	n := int(keys.NumRows())
-	cols := make([]arrow.Array, t.schema.NumFields(), t.schema.NumFields()+1)
-	for i, c := range t.codec.cols {
+	cols := make([]arrow.Array, now.arrow.NumFields(), now.arrow.NumFields()+1)
+	for i, c := range now.codec.cols {
 		cols[c] = keys.Column(i)
 		cols[c].Retain()
 	}
-	for i, f := range t.schema.Fields() {
+	for i, f := range now.arrow.Fields() {
 		if cols[i] == nil {
-			cols[i] = nullArray(f.Type, n)
+			cols[i] = nullArray(f.Type, n, memory.DefaultAllocator)
 		}
 	}
 	b := array.NewBooleanBuilder(memory.DefaultAllocator)
@@ -112,7 +112,7 @@ func (s *Stage) deletion(keys arrow.RecordBatch) (arrow.RecordBatch, error) {
 			c.Release()
 		}
 	}()
-	return array.NewRecordBatch(t.recordSchema(true), cols, int64(n)), nil
+	return array.NewRecordBatch(now.withTombstones(true), cols, int64(n)), nil
 }
 
 // run returns the keys of a batch, which it does not alias.
@@ -130,14 +130,14 @@ func (k *keyCodec) run(rec arrow.RecordBatch) *keyRun {
 
 // insert is Insert of keys that may be stored if they are in gone.
 func (s *Stage) insert(ctx context.Context, snap *Snapshot, rec arrow.RecordBatch, gone *keyRun) error {
-	t := s.table
-	if t.codec == nil || rec.NumRows() == 0 {
+	t, now := s.table, s.table.now()
+	if now.codec == nil || rec.NumRows() == 0 {
 		return s.Put(ctx, Batch{Record: rec})
 	}
-	if err := t.check(rec); err != nil {
+	if err := t.check(now, rec); err != nil {
 		return err
 	}
-	run := t.codec.run(rec)
+	run := now.codec.run(rec)
 	if run.Len() < int(rec.NumRows()) {
 		return fmt.Errorf("%w: the statement has a key of table %q twice", ErrKeyExists, t.name)
 	}

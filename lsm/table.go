@@ -41,12 +41,10 @@ type Table struct {
 	db    *DB
 	entry tableEntry
 	name  TableName
-	// schema has the columns as clients see them, fields the same with Lance's field ids.
-	schema *arrow.Schema
-	lance  *lance.Schema
-	codec  *keyCodec // nil without a key
-	root   string    // the dataset's folder below the data folder
-	shard  *shard
+	root  string // the dataset's folder below the data folder
+	shard *shard
+	// schemas are all schemas that the table ever had, the current one last. The list is replaced under DB.moment.
+	schemas atomic.Pointer[[]*tableSchema]
 
 	// writes is held for reading by each Put until its record has an LSN, and for writing by what must not
 	// interleave with them: Insert's check and write, and DROP. It comes before every other lock.
@@ -71,20 +69,29 @@ func newTable(db *DB, e tableEntry) (*Table, error) {
 	if len(e.Schemas) == 0 {
 		return nil, fmt.Errorf("table %q: the catalog has no schema of it", e.name())
 	}
-	s, err := unmarshalSchema(e.Schemas[len(e.Schemas)-1].Arrow)
+	schemas, err := newTableSchemas(&e)
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", e.name(), err)
 	}
-	ls, err := lance.SchemaFromArrow(s, 0)
-	if err != nil {
-		return nil, fmt.Errorf("table %q: %w", e.name(), err)
-	}
-	codec, err := newKeyCodec(s, e.Key)
-	if err != nil {
-		return nil, fmt.Errorf("table %q: %w", e.name(), err)
-	}
-	t := &Table{db: db, entry: e, name: e.name(), schema: ls.Arrow(), lance: ls, codec: codec, root: e.name().folder()}
+	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder()}
+	t.schemas.Store(&schemas)
 	return t, nil
+}
+
+// now returns the current schema. What works with several of its parts keeps it, as the next call may return another.
+func (t *Table) now() *tableSchema {
+	list := *t.schemas.Load()
+	return list[len(list)-1]
+}
+
+// schemaWithID returns the schema with an id, nil when the table never had it.
+func (t *Table) schemaWithID(id uint32) *tableSchema {
+	for _, s := range *t.schemas.Load() {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
 }
 
 // newTableEntry checks a definition and returns it as the catalog stores it.
@@ -179,7 +186,7 @@ func PrimaryKey(schema *arrow.Schema) ([]string, error) {
 func (t *Table) Name() TableName { return t.name }
 
 // Schema returns the table's columns.
-func (t *Table) Schema() *arrow.Schema { return t.schema }
+func (t *Table) Schema() *arrow.Schema { return t.now().arrow }
 
 // Key returns the names of the primary key's columns in order, none for a table that only appends.
 func (t *Table) Key() []string { return t.entry.Key }
@@ -212,14 +219,15 @@ func (t *Table) Put(ctx context.Context, b Batch) (LSN, error) {
 
 // admit checks a batch, waits for the memory that it takes and returns it as a put.
 func (t *Table) admit(ctx context.Context, b Batch) (*put, error) {
-	if err := t.check(b.Record); err != nil {
+	s := t.now()
+	if err := t.check(s, b.Record); err != nil {
 		return nil, err
 	}
 	bytes := b.bytes()
 	if err := t.db.budget.acquire(ctx, bytes); err != nil {
 		return nil, fmt.Errorf("table %q: wait for memory: %w", t.name, err)
 	}
-	p, err := t.newPut(b)
+	p, err := t.newPut(s, b)
 	if err != nil {
 		t.db.budget.release(bytes)
 	}
@@ -245,9 +253,11 @@ func (b *Batch) bytes() int64 {
 // put is a batch on its way to the log and from there to the memtable.
 type put struct {
 	shard *shard
-	rec   arrow.RecordBatch
-	tombs *array.Boolean
-	bytes int64
+	// schema is that of rec.
+	schema *tableSchema
+	rec    arrow.RecordBatch
+	tombs  *array.Boolean
+	bytes  int64
 	// meta and body are what is logged, tombstones says whether it has the column.
 	tombstones bool
 	meta, body []byte
@@ -256,22 +266,23 @@ type put struct {
 }
 
 // newPut returns a batch that was checked as a put, which shares nothing with the caller's Go heap.
-func (t *Table) newPut(b Batch) (*put, error) {
-	p := &put{shard: t.shard, bytes: b.bytes(), meta: b.Meta, body: b.Body, tombstones: int(b.Record.NumCols()) > t.schema.NumFields()}
+func (t *Table) newPut(s *tableSchema, b Batch) (*put, error) {
+	columns := s.arrow.NumFields()
+	p := &put{shard: t.shard, schema: s, bytes: b.bytes(), meta: b.Meta, body: b.Body, tombstones: int(b.Record.NumCols()) > columns}
 	rec := b.Record
 	if b.Meta == nil {
 		var err error
-		if rec, err = t.own(p, b.Record); err != nil {
+		if rec, err = p.own(b.Record); err != nil {
 			return nil, err
 		}
 		defer rec.Release()
 	}
-	p.rec, p.tombs = splitTombstones(rec, t.schema.NumFields(), t.schema)
+	p.rec, p.tombs = splitTombstones(rec, columns, s.arrow)
 	return p, nil
 }
 
 // own encodes a batch for the log and returns it decoded again, over memory outside the Go heap.
-func (t *Table) own(p *put, rec arrow.RecordBatch) (arrow.RecordBatch, error) {
+func (p *put) own(rec arrow.RecordBatch) (arrow.RecordBatch, error) {
 	meta, body, err := encodeBatch(rec, offheap.Default)
 	if err != nil {
 		return nil, err
@@ -279,19 +290,11 @@ func (t *Table) own(p *put, rec arrow.RecordBatch) (arrow.RecordBatch, error) {
 	// The record's arrays hold the body from here on. One without rows has no bytes in it, and nobody logs it.
 	defer body.Release()
 	p.meta, p.body = meta, body.Bytes()
-	d, err := newBatchDecoder(t.recordSchema(p.tombstones))
+	d, err := newBatchDecoder(p.schema.withTombstones(p.tombstones))
 	if err != nil {
 		return nil, err
 	}
 	return d.decode(meta, body)
-}
-
-// recordSchema returns the schema of the table's log records.
-func (t *Table) recordSchema(tombstones bool) *arrow.Schema {
-	if !tombstones {
-		return t.schema
-	}
-	return arrow.NewSchema(append(slices.Clone(t.schema.Fields()), tombstoneField), nil)
 }
 
 // drop lets go of a batch that did not reach the log, and of its memory.
@@ -304,13 +307,13 @@ func (p *put) drop(t *Table) {
 }
 
 // check refuses batches that are not of the table, null keys and nulls where the table has none.
-func (t *Table) check(rec arrow.RecordBatch) error {
-	n := t.schema.NumFields()
-	if int(rec.NumCols()) == n+1 && t.codec == nil {
-		return &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Hint: noKeyHint(t.name)}
+func (t *Table) check(s *tableSchema, rec arrow.RecordBatch) error {
+	n := s.arrow.NumFields()
+	if !s.names(rec) {
+		return fmt.Errorf("table %q: %w: it has the columns %s, the batch %s", t.name, ErrTableChanged, columnList(s.arrow), columnList(rec.Schema()))
 	}
-	if got := int(rec.NumCols()); got != n && got != n+1 {
-		return fmt.Errorf("%w batch for table %q: it has %d columns, the table has %d", ErrInvalid, t.name, got, n)
+	if int(rec.NumCols()) == n+1 && s.codec == nil {
+		return &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Hint: noKeyHint(t.name)}
 	}
 	if rec.NumRows() > maxBatchRows {
 		return fmt.Errorf("%w batch for table %q: it has %d rows, at most %d are allowed", ErrInvalid, t.name, rec.NumRows(), maxBatchRows)
@@ -322,12 +325,12 @@ func (t *Table) check(rec arrow.RecordBatch) error {
 			return &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Came: rec.Column(n).DataType().String(), Want: "bool"}
 		}
 	}
-	if t.codec != nil {
-		if err := t.codec.checkNulls(t.name.String(), rec); err != nil {
+	if s.codec != nil {
+		if err := s.codec.checkNulls(t.name.String(), rec); err != nil {
 			return err
 		}
 	}
-	for i, f := range t.schema.Fields() {
+	for i, f := range s.arrow.Fields() {
 		col := rec.Column(i)
 		if !sameLayout(col.DataType(), f.Type) {
 			return &ColumnError{Table: t.name.String(), Column: f.Name, Came: col.DataType().String(), Want: f.Type.String()}
@@ -357,6 +360,10 @@ func (t *Table) appendLocked(ctx context.Context, p *put) (LSN, error) {
 		p.drop(t)
 		return 0, fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
 	}
+	if p.schema != t.now() {
+		p.drop(t)
+		return 0, fmt.Errorf("table %q: %w", t.name, ErrTableChanged)
+	}
 	rec := t.record(p)
 	lsn, err := t.db.log.Append(ctx, rec)
 	if err != nil {
@@ -381,7 +388,7 @@ func logError(err error) error {
 // record returns the log record of a put.
 func (t *Table) record(p *put) *wal.Record {
 	return &wal.Record{
-		Kind: wal.Batch, Shard: t.entry.Shard, Incarnation: t.entry.Incarnation, Schema: 1, Rows: uint32(p.rec.NumRows()),
+		Kind: wal.Batch, Shard: t.entry.Shard, Incarnation: t.entry.Incarnation, Schema: p.schema.id, Rows: uint32(p.rec.NumRows()),
 		Body: [][]byte{batchPrefix(p.tombstones, len(p.meta)), p.meta, p.body}, Value: p,
 	}
 }
@@ -418,8 +425,8 @@ func (t *Table) Insert(ctx context.Context, rec arrow.RecordBatch) (int64, error
 func (t *Table) insert(ctx context.Context, p *put) (LSN, error) {
 	t.writes.Lock()
 	defer t.writes.Unlock()
-	if t.codec != nil && !t.dropped {
-		if err := t.refuseExisting(ctx, p.rec); err != nil {
+	if p.schema.codec != nil && !t.dropped {
+		if err := t.refuseExisting(ctx, p.schema.codec, p.rec); err != nil {
 			p.drop(t)
 			return 0, err
 		}
@@ -429,17 +436,17 @@ func (t *Table) insert(ctx context.Context, p *put) (LSN, error) {
 
 // refuseExisting returns ErrKeyExists when a key of the batch is stored or comes twice. REQUIRES: t.writes is held
 // for writing.
-func (t *Table) refuseExisting(ctx context.Context, rec arrow.RecordBatch) error {
+func (t *Table) refuseExisting(ctx context.Context, codec *keyCodec, rec arrow.RecordBatch) error {
 	var ints []int64
 	var wide [][]byte
-	keys := t.codec.normalise(rec, nil)
+	keys := codec.normalise(rec, nil)
 	ints = slices.Clone(keys.ints)
 	if keys.wide != nil {
 		for i := range int(rec.NumRows()) {
 			wide = append(wide, keys.wide(i))
 		}
 	}
-	run := newKeyRun(t.codec, ints, wide)
+	run := newKeyRun(codec, ints, wide)
 	if run.Len() < int(rec.NumRows()) {
 		return fmt.Errorf("%w: the statement has a key of table %q twice", ErrKeyExists, t.name)
 	}
