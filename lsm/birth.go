@@ -84,8 +84,11 @@ func (db *DB) bear(ctx context.Context, s *Stage) (LSN, error) {
 	}
 	old, err := db.Table(s.table.name)
 	if err == nil {
-		old.writes.Lock()
-		defer old.writes.Unlock()
+		unlock, err := old.seize(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer unlock()
 	}
 	defer db.poke()
 	db.ddl.Lock()

@@ -224,8 +224,11 @@ func (db *DB) DropTable(ctx context.Context, n TableName) error {
 		return err
 	}
 	defer db.poke()
-	t.writes.Lock()
-	defer t.writes.Unlock()
+	unlock, err := t.seize(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	db.ddl.Lock()
 	defer db.ddl.Unlock()
 	if t.dropped {

@@ -18,6 +18,11 @@
 // the shard's manifest, behind everything that came before, publishes them all. A stage can make its table, too: the
 // log's DDL record is then what brings it, and its folder moves to its place.
 //
+// A Rewrite is how a statement changes rows that have no key. It brings everything into the base, where rows have
+// addresses, and deletes and adds in one commit of the base. Streams wait only until what they wrote is merged; what
+// they write then, and what other programs commit, stands beside it, unless it took rows from the same fragments: then
+// the statement runs again.
+//
 // # On disk
 //
 //	DATA/NAME.lance/                       the table: a Lance dataset (package manifest)
@@ -64,7 +69,7 @@
 //
 // # Lock order
 //
-// Table.writes, DB.ddl, shard.swap, maskCell.mu, DB.moment, memtable.mu, and last, with nothing below them,
+// Table.turn, Table.writes, DB.ddl, shard.swap, maskCell.mu, DB.moment, memtable.mu, and last, with nothing below them,
 // shard.queueMu, watermarks.mu and budget.mu. No I/O happens under DB.moment and what follows it.
 //
 // # Errors

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/flightd/flightd/internal/offheap"
 )
 
 // morselRows bounds the rows of a morsel from a file: the unit in which the threads of a query share a scan. It is
@@ -18,9 +21,17 @@ const morselRows = 122_880
 // ScanOptions says what a scan reads.
 type ScanOptions struct {
 	// Columns are the columns by their number in the table's schema, in the order in which they are wanted. None
-	// means that only the rows are counted.
+	// means that only the rows are counted. RowAddress may be among them.
 	Columns []int
 }
+
+// RowAddress is the number of a column that is in no schema: where in the base a row lies, as Lance has it, the
+// fragment's id << 32 | the row's place in the fragment. Rows that are not in the base yet have none: a scan that meets
+// some fails.
+const RowAddress = -1
+
+// addressField is the column of RowAddress.
+var addressField = arrow.Field{Name: "_rowid", Type: arrow.PrimitiveTypes.Uint64}
 
 // Morsel is a piece of a scan.
 type Morsel struct {
@@ -59,12 +70,16 @@ type unit interface {
 func (v *View) Scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 	n := v.schema.arrow.NumFields()
 	for _, c := range o.Columns {
-		if c < 0 || c >= n {
+		if c < RowAddress || c >= n {
 			return nil, fmt.Errorf("%w scan of table %q: it has no column number %d", ErrInvalid, v.table.name, c)
 		}
 	}
 	sc := &Scan{}
 	out := projectSchema(v.schema.arrow, o.Columns)
+	addresses := slices.Contains(o.Columns, RowAddress)
+	if addresses && v.unmerged() {
+		return nil, fmt.Errorf("scan table %q: rows that are not in the base have no address", v.table.name)
+	}
 	for i, l := range v.set.layers {
 		mask, err := v.mask(ctx, i)
 		if err != nil {
@@ -92,9 +107,22 @@ func (v *View) Scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 func projectSchema(s *arrow.Schema, columns []int) *arrow.Schema {
 	fields := make([]arrow.Field, len(columns))
 	for i, c := range columns {
-		fields[i] = s.Field(c)
+		fields[i] = addressField
+		if c != RowAddress {
+			fields[i] = s.Field(c)
+		}
 	}
 	return arrow.NewSchema(fields, nil)
+}
+
+// unmerged reports whether the view has rows that are not in the base.
+func (v *View) unmerged() bool {
+	for _, l := range v.set.layers[1:] {
+		if m, ok := l.layer.(*memtable); !ok || len(m.rows.Load().upTo(v.lsn).batches) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Next returns the next morsel, which the caller releases, or io.EOF.
@@ -209,7 +237,7 @@ func (u *fileUnit) next(ctx context.Context) (*Morsel, bool, error) {
 		if live := liveRows(uint32(u.first), uint32(u.rows), u.hidden, nil); live != nil && len(live) == 0 {
 			return nil, false, nil // nothing is read where nothing lives
 		}
-		u.scanner = u.frag.scan(u.view.schema, u.columns, u.first, u.rows, morselRows)
+		u.scanner = u.frag.scan(u.view.schema, stored(u.columns), u.first, u.rows, morselRows)
 	}
 	rec, err := u.scanner.Next(ctx)
 	if err == io.EOF {
@@ -218,7 +246,7 @@ func (u *fileUnit) next(ctx context.Context) (*Morsel, bool, error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("scan table %q: %w", u.view.table.name, err)
 	}
-	rec = relabelRecord(rec, u.schema)
+	rec = relabelRecord(u.addAddresses(rec), u.schema)
 	n := rec.NumRows()
 	live := liveRows(uint32(u.first), uint32(n), u.hidden, nil)
 	u.first, u.rows = u.first+n, u.rows-n
@@ -227,6 +255,39 @@ func (u *fileUnit) next(ctx context.Context) (*Morsel, bool, error) {
 		return nil, u.rows > 0, nil
 	}
 	return &Morsel{Record: rec, Live: live}, u.rows > 0, nil
+}
+
+// stored returns the columns that are in files.
+func stored(columns []int) []int {
+	return slices.DeleteFunc(slices.Clone(columns), func(c int) bool { return c == RowAddress })
+}
+
+// addAddresses puts the rows' addresses in their places among the columns of the file. It consumes the batch.
+func (u *fileUnit) addAddresses(rec arrow.RecordBatch) arrow.RecordBatch {
+	if int(rec.NumCols()) == len(u.columns) {
+		return rec
+	}
+	defer rec.Release()
+	b := array.NewUint64Builder(offheap.Default)
+	defer b.Release()
+	b.Reserve(int(rec.NumRows()))
+	for i := range rec.NumRows() {
+		b.UnsafeAppend(u.frag.id<<32 | uint64(u.first+i))
+	}
+	addresses := b.NewArray()
+	defer addresses.Release()
+	cols := make([]arrow.Array, 0, len(u.columns))
+	fields := make([]arrow.Field, 0, len(u.columns))
+	next := 0
+	for _, c := range u.columns {
+		if c == RowAddress {
+			cols, fields = append(cols, addresses), append(fields, addressField)
+			continue
+		}
+		cols, fields = append(cols, rec.Column(next)), append(fields, rec.Schema().Field(next))
+		next++
+	}
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), cols, rec.NumRows())
 }
 
 // close implements unit.

@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -284,9 +285,15 @@ func (s *scenario) crash() {
 	// A copy takes time in which the log must not be trimmed: the catalog says how far it is, and is copied first.
 	s.db.ddl.Lock()
 	err := fs.ErrNotExist
-	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ { // a segment that is being prepared gets its name meanwhile
+	// The copy is made again when it is no moment's: a segment that is being prepared gets its name meanwhile, or the
+	// trimmer has the log begin later than the catalog said that was copied before.
+	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ {
 		next = filepath.Join(s.t.TempDir(), fmt.Sprint("crash", s.crashes, "-", try))
+		before, _ := os.ReadFile(filepath.Join(s.dir, catalogFile))
 		err = os.CopyFS(next, os.DirFS(s.dir))
+		if after, _ := os.ReadFile(filepath.Join(s.dir, catalogFile)); err == nil && !bytes.Equal(before, after) {
+			err = fs.ErrNotExist
+		}
 	}
 	s.db.ddl.Unlock()
 	require.NoError(s.t, err)

@@ -71,8 +71,11 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 func (s *Stage) spill(ctx context.Context) error {
 	t := s.table
 	if s.born == nil && !s.locked {
-		t.writes.RLock() // no DROP removes the folder meanwhile
-		defer t.writes.RUnlock()
+		// No DROP removes the folder meanwhile.
+		if err := t.writes.rlock(ctx); err != nil {
+			return fmt.Errorf("table %q: wait for a statement: %w", t.name, err)
+		}
+		defer t.writes.runlock()
 	}
 	if t.dropped {
 		return fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
@@ -107,11 +110,15 @@ func (s *Stage) Commit(ctx context.Context) (LSN, error) {
 			}
 		}
 		if len(s.spilled) == 0 {
-			s.table.writes.RLock()
-			defer s.table.writes.RUnlock()
+			if err := s.table.writes.rlock(ctx); err != nil {
+				return 0, fmt.Errorf("table %q: wait for a statement: %w", s.table.name, err)
+			}
+			defer s.table.writes.runlock()
 		} else {
-			s.table.writes.Lock()
-			defer s.table.writes.Unlock()
+			if err := s.table.writes.lock(ctx); err != nil {
+				return 0, fmt.Errorf("table %q: wait for other writers: %w", s.table.name, err)
+			}
+			defer s.table.writes.unlock()
 		}
 	}
 	var lsn LSN
@@ -270,8 +277,10 @@ func (s *shard) stack(ctx context.Context, list []manifest.Generation) (layers [
 // Modify runs fn while nobody else writes the table: fn gets a snapshot with everything that was written so far, and
 // a stage, which is committed when fn returns nil. That is how a statement reads and writes as one.
 func (t *Table) Modify(ctx context.Context, fn func(ctx context.Context, snap *Snapshot, stage *Stage) error) error {
-	t.writes.Lock()
-	defer t.writes.Unlock()
+	if err := t.writes.lock(ctx); err != nil {
+		return fmt.Errorf("table %q: wait for other writers: %w", t.name, err)
+	}
+	defer t.writes.unlock()
 	if t.dropped {
 		return fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
 	}

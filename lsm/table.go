@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -46,11 +45,29 @@ type Table struct {
 	// schemas are all schemas that the table ever had, the current one last. The list is replaced under DB.moment.
 	schemas atomic.Pointer[[]*tableSchema]
 
+	// turn is held by a Rewrite from its first to its last step, and by DROP. It comes before every other lock.
+	turn gate
 	// writes is held for reading by each Put until its record has an LSN, and for writing by what must not
-	// interleave with them: Insert's check and write, and DROP. It comes before every other lock.
-	writes  sync.RWMutex
+	// interleave with them: Insert's check and write, Modify, and DROP. It comes next.
+	writes  gate
 	dropped bool          // guarded by writes
 	last    atomic.Uint64 // the highest LSN of the table's records
+}
+
+// seize keeps everybody else from changing the table, statements that run on it included, until the caller unlocks it:
+// that is for DROP and for what changes the schema.
+func (t *Table) seize(ctx context.Context) (unlock func(), err error) {
+	if err := t.turn.lock(ctx); err != nil {
+		return nil, fmt.Errorf("table %q: wait for a statement: %w", t.name, err)
+	}
+	if err := t.writes.lock(ctx); err != nil {
+		t.turn.unlock()
+		return nil, fmt.Errorf("table %q: wait for other writers: %w", t.name, err)
+	}
+	return func() {
+		t.writes.unlock()
+		t.turn.unlock()
+	}, nil
 }
 
 // Batch is one batch to write.
@@ -212,8 +229,11 @@ func (t *Table) Put(ctx context.Context, b Batch) (LSN, error) {
 	if err != nil {
 		return 0, err
 	}
-	t.writes.RLock()
-	defer t.writes.RUnlock()
+	if err := t.writes.rlock(ctx); err != nil {
+		p.drop(t)
+		return 0, fmt.Errorf("table %q: wait for a statement: %w", t.name, err)
+	}
+	defer t.writes.runlock()
 	return t.appendLocked(ctx, p)
 }
 
@@ -423,8 +443,11 @@ func (t *Table) Insert(ctx context.Context, rec arrow.RecordBatch) (int64, error
 }
 
 func (t *Table) insert(ctx context.Context, p *put) (LSN, error) {
-	t.writes.Lock()
-	defer t.writes.Unlock()
+	if err := t.writes.lock(ctx); err != nil {
+		p.drop(t)
+		return 0, fmt.Errorf("table %q: wait for other writers: %w", t.name, err)
+	}
+	defer t.writes.unlock()
 	if p.schema.codec != nil && !t.dropped {
 		if err := t.refuseExisting(ctx, p.schema.codec, p.rec); err != nil {
 			p.drop(t)

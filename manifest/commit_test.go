@@ -202,7 +202,10 @@ func TestCommitRebasesOverWhatCommutesAndRefusesTheRest(t *testing.T) {
 		{name: "delete over delete of the fragment", rival: Change{Delete: rows(0, 1)}, mine: Change{Delete: rows(0, 2)}, conflict: true},
 		{name: "append over delete", rival: Change{Delete: rows(0, 1)}, mine: Change{Append: make([]Fragment, 1)}},
 		{name: "append over overwrite", rival: Change{Overwrite: true}, mine: Change{Append: make([]Fragment, 1)}, conflict: true},
-		{name: "append over update", rival: Change{Append: make([]Fragment, 1), Delete: rows(0, 1)}, mine: Change{Append: make([]Fragment, 1)}, conflict: true},
+		{name: "append over update", rival: Change{Append: make([]Fragment, 1), Delete: rows(0, 1)}, mine: Change{Append: make([]Fragment, 1)}},
+		{name: "update over update of another fragment", rival: Change{Append: make([]Fragment, 1), Delete: rows(0, 1)}, mine: Change{Append: make([]Fragment, 1), Delete: rows(1, 1)}},
+		{name: "update over update of the fragment", rival: Change{Append: make([]Fragment, 1), Delete: rows(0, 1)}, mine: Change{Append: make([]Fragment, 1), Delete: rows(0, 2)}, conflict: true},
+		{name: "compaction over update", rival: Change{Append: make([]Fragment, 1), Delete: rows(0, 1)}, mine: Change{Append: make([]Fragment, 1), Compacted: map[uuid.UUID]uint64{uuid.New(): 1}}, conflict: true},
 		{name: "overwrite over append", rival: Change{Append: make([]Fragment, 1)}, mine: Change{Overwrite: true}, conflict: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

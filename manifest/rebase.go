@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -50,7 +51,12 @@ func (c *Change) commutes(tx *lancepb.Transaction) error {
 	case *lancepb.Transaction_ReserveFragments, *lancepb.Transaction_UpdateConfig:
 		return nil
 	case *lancepb.Transaction_Delete:
-		return c.commutesWithDelete(op.Delete)
+		return c.commutesWithChanges(op.Delete.GetDeletedFragmentIds(), op.Delete.GetUpdatedFragments())
+	case *lancepb.Transaction_Update:
+		if len(c.Compacted) > 0 || c.Indexes != nil || len(c.RemoveIndexes) > 0 {
+			return fmt.Errorf("%w: it replaced rows that generations may replace, or indexes have", ErrConflict)
+		}
+		return c.commutesWithChanges(op.Update.GetRemovedFragmentIds(), op.Update.GetUpdatedFragments())
 	case *lancepb.Transaction_CreateIndex:
 		return c.commutesWithIndexes(op.CreateIndex)
 	case *lancepb.Transaction_UpdateMemWalState:
@@ -60,14 +66,15 @@ func (c *Change) commutes(tx *lancepb.Transaction) error {
 	}
 }
 
-func (c *Change) commutesWithDelete(op *lancepb.DeleteOperation) error {
-	touched := append([]uint64(nil), op.GetDeletedFragmentIds()...)
-	for _, f := range op.GetUpdatedFragments() {
+// commutesWithChanges looks for fragments that c deletes rows of and that somebody else removed or changed.
+func (c *Change) commutesWithChanges(removed []uint64, updated []*lancepb.DataFragment) error {
+	touched := slices.Clone(removed)
+	for _, f := range updated {
 		touched = append(touched, f.GetId())
 	}
 	for _, id := range touched {
 		if _, both := c.Delete[id]; both {
-			return fmt.Errorf("%w: it deleted rows of fragment %d, too", ErrConflict, id)
+			return fmt.Errorf("%w: it changed rows of fragment %d, too", ErrConflict, id)
 		}
 	}
 	return nil
