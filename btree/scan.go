@@ -86,6 +86,27 @@ func (x *Index) scanRange(ctx context.Context, from, to Bound, fn func(values ar
 	return nil
 }
 
+// MostRows returns an upper bound of the values between two bounds that costs no reading: all rows of the pages into
+// which the range reaches. All but those of the first and the last page are surely in it.
+func (x *Index) MostRows(from, to Bound) (int64, error) {
+	low, err := x.bound(from)
+	if err != nil {
+		return 0, err
+	}
+	high, err := x.bound(to)
+	if err != nil {
+		return 0, err
+	}
+	first, last := x.empty, x.max.Len()
+	if low != nil {
+		first = x.maxOrder.seek(first, low, from.Row)
+	}
+	if high != nil {
+		last = gallop(first, last, func(page int) bool { return !x.startsAbove(page, high, to.Row) })
+	}
+	return int64(max(last-first, 0)) * x.pageRows, nil
+}
+
 // bound returns the ordered view of a bound, nil for an open end.
 func (x *Index) bound(b Bound) (column, error) {
 	if b.Values == nil {

@@ -124,21 +124,8 @@ func (b *base) fragment(id uint64) *fragment { return b.byID[id] }
 
 // resolve implements layer.
 func (b *base) resolve(ctx context.Context, run *keyRun, mark func(fragment uint64, row uint32)) error {
-	keys := run.array()
-	defer keys.Release()
-	for _, s := range b.indexes {
-		err := s.index.Lookup(ctx, keys, func(_ int, id uint64) error {
-			// An index may still have rows of fragments that were rewritten since: only what its bitmap covers
-			// and the version has counts.
-			f := b.byID[id>>32]
-			if f != nil && s.meta.Fragments.Contains(uint32(f.id)) && !f.hides(uint32(id)) {
-				mark(f.id, uint32(id))
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+	if err := b.lookup(ctx, run, 0, func(_ int, fragment uint64, row uint32) { mark(fragment, row) }); err != nil {
+		return err
 	}
 	for _, f := range b.uncovered {
 		if err := b.probe(ctx, f, run, mark); err != nil {
@@ -148,17 +135,41 @@ func (b *base) resolve(ctx context.Context, run *keyRun, mark func(fragment uint
 	return nil
 }
 
+// lookup implements layer.
+func (b *base) lookup(ctx context.Context, run *keyRun, _ LSN, fn func(key int, fragment uint64, row uint32)) error {
+	keys := run.array()
+	defer keys.Release()
+	for _, s := range b.indexes {
+		err := s.index.Lookup(ctx, keys, func(key int, id uint64) error {
+			if f := b.live(s, id); f != nil {
+				fn(key, f.id, uint32(id))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// live returns the fragment of a row that an index names, nil if the row does not count: an index may still have rows
+// of fragments that were rewritten since, and only what its bitmap covers and the version has, not deleted, counts.
+func (b *base) live(s *keySegment, id uint64) *fragment {
+	f := b.byID[id>>32]
+	if f == nil || !s.meta.Fragments.Contains(uint32(f.id)) || f.hides(uint32(id)) {
+		return nil
+	}
+	return f
+}
+
 // probe finds the keys of a run by reading the key columns of a fragment that no index covers.
 func (b *base) probe(ctx context.Context, f *fragment, run *keyRun, mark func(fragment uint64, row uint32)) error {
 	codec := b.schema.codec
 	sc := f.scan(b.schema, codec.cols, 0, f.rows, morselRows)
 	defer sc.Close()
 	first := uint32(0)
-	whole := *codec // the key's columns come as the first of the batch
-	whole.cols = make([]int, len(codec.cols))
-	for i := range whole.cols {
-		whole.cols[i] = i
-	}
+	whole := codec.alone()
 	var scratch []int64
 	for {
 		rec, err := sc.Next(ctx)

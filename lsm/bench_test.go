@@ -159,3 +159,86 @@ func BenchmarkCountOverGenerations(b *testing.B) {
 		b.ReportMetric(float64(total), "rows")
 	}
 }
+
+// BenchmarkScanOfKeys reads one row, or 1,000 in a row of keys, out of 2,000,000 that are in one kind of layer.
+func BenchmarkScanOfKeys(b *testing.B) {
+	const batches, n = 250, 8000
+	ctx := context.Background()
+	for _, layer := range []string{"fresh", "flushed", "merged"} {
+		db, table := benchDB(b)
+		for _, x := range benchBatches(b, batches, n, false) {
+			if _, err := table.Put(ctx, x); err != nil {
+				b.Fatal(err)
+			}
+		}
+		err := db.Wait(ctx, LSN(table.last.Load()))
+		if layer != "fresh" && err == nil {
+			err = db.Flush(ctx, table.Name())
+		}
+		if layer == "merged" && err == nil {
+			err = db.Optimize(ctx, table.Name())
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, rows := range []int64{1, 1000} {
+			b.Run(fmt.Sprintf("%s/rows=%d", layer, rows), func(b *testing.B) {
+				r := rand.New(rand.NewPCG(1, 2))
+				b.ReportAllocs()
+				for range b.N {
+					if got := benchKeys(b, db, table, r.Int64N(batches*n-rows), rows); got < rows {
+						b.Fatalf("%d rows, expected %d", got, rows)
+					}
+				}
+			})
+		}
+		if err := db.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// benchKeys reads the rows of some keys from first on, and returns how many there were.
+func benchKeys(b *testing.B, db *DB, table *Table, first, rows int64) int64 {
+	ctx := context.Background()
+	snap, err := db.Snapshot(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer snap.Release()
+	v, err := snap.Table(table.Name())
+	if err != nil {
+		b.Fatal(err)
+	}
+	ids := array.NewInt64Builder(memory.DefaultAllocator)
+	ids.AppendValues([]int64{first, first + rows}, nil)
+	bounds := ids.NewArray()
+	defer bounds.Release()
+	low, high := array.NewSlice(bounds, 0, 1), array.NewSlice(bounds, 1, 2)
+	keys := v.NewKeySet()
+	if rows == 1 {
+		err = keys.Add([]arrow.Array{low})
+	} else {
+		err = keys.AddRange(nil, KeyBound{Value: low}, KeyBound{Value: high, Exclusive: true})
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	sc, err := v.Scan(ctx, ScanOptions{Columns: []int{0, 1, 2, 3}, Keys: keys})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer sc.Close()
+	total := int64(0)
+	for {
+		m, err := sc.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return total
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		total += m.Rows()
+		m.Release()
+	}
+}

@@ -55,6 +55,15 @@
 //
 // A memtable's row numbers are those of the generation that it becomes, so its mask goes over as it is.
 //
+// # Scans of some keys
+//
+// A scan that is given a KeySet reads what indexes find: the key index of a memtable, the BTREEs of generations and
+// base. Points are settled by the newest layer that has them, from the newest on, and need no masks; a memtable's index
+// may be ahead of the snapshot, and then its rows are searched backwards from the snapshot's last. Ranges are taken from
+// each layer in the order of the keys (a memtable's rows are all looked at) and the masks are applied. Fragments of the
+// base that no index covers are read by their key columns, and all of a layer where a range has a good part of it.
+// The set is a hint: rows that are not in it may come, too, but no row twice.
+//
 // # Snapshots
 //
 // A layerSet is all layers of a shard; it never changes and its references are counted. A snapshot is the layer sets

@@ -238,10 +238,15 @@ func readTombstones(ctx context.Context, f *fragment) (*roaring.Bitmap, error) {
 
 // resolve implements layer.
 func (g *generation) resolve(ctx context.Context, run *keyRun, mark func(fragment uint64, row uint32)) error {
+	return g.lookup(ctx, run, 0, func(_ int, fragment uint64, row uint32) { mark(fragment, row) })
+}
+
+// lookup implements layer.
+func (g *generation) lookup(ctx context.Context, run *keyRun, _ LSN, fn func(key int, fragment uint64, row uint32)) error {
 	keys := run.array()
 	defer keys.Release()
-	return g.keys.Lookup(ctx, keys, func(_ int, id uint64) error {
-		mark(0, uint32(id))
+	return g.keys.Lookup(ctx, keys, func(key int, id uint64) error {
+		fn(key, 0, uint32(id))
 		return nil
 	})
 }

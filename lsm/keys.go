@@ -226,6 +226,16 @@ func appendTuple(dst []byte, cols []arrow.Array, i int) []byte {
 	return dst
 }
 
+// alone returns the codec for batches that have the key's columns and no others, in the order of the key.
+func (k *keyCodec) alone() *keyCodec {
+	c := *k
+	c.cols = make([]int, len(k.cols))
+	for i := range c.cols {
+		c.cols[i] = i
+	}
+	return &c
+}
+
 // keyRun is a set of distinct keys in ascending order. It does not change once made.
 type keyRun struct {
 	codec *keyCodec
@@ -319,12 +329,32 @@ func (r *keyRun) one(i int) *keyRun {
 	return &keyRun{codec: r.codec, ints: r.ints[i : i+1]}
 }
 
+// find returns the place of the i-th key of a column in the run, and whether it is there.
+func (r *keyRun) find(keys keyColumn, i int) (int, bool) {
+	if keys.wide != nil {
+		return slices.BinarySearchFunc(r.wide, keys.wide(i), bytes.Compare)
+	}
+	return slices.BinarySearch(r.ints, keys.ints[i])
+}
+
 // contains reports whether the i-th key of a column is in the run.
 func (r *keyRun) contains(keys keyColumn, i int) bool {
-	if keys.wide != nil {
-		_, ok := slices.BinarySearchFunc(r.wide, keys.wide(i), bytes.Compare)
-		return ok
-	}
-	_, ok := slices.BinarySearch(r.ints, keys.ints[i])
+	_, ok := r.find(keys, i)
 	return ok
+}
+
+// unsettled returns the keys that are not marked.
+func (r *keyRun) unsettled(marked []bool) *keyRun {
+	out := &keyRun{codec: r.codec}
+	for i, k := range r.ints {
+		if !marked[i] {
+			out.ints = append(out.ints, k)
+		}
+	}
+	for i, k := range r.wide {
+		if !marked[i] {
+			out.wide = append(out.wide, k)
+		}
+	}
+	return out
 }

@@ -14,6 +14,9 @@ type layer interface {
 	unref()
 	// resolve calls mark for each row, by fragment and row number, that holds one of the keys.
 	resolve(ctx context.Context, run *keyRun, mark func(fragment uint64, row uint32)) error
+	// lookup calls fn for each row that an index finds for a key of the run, with the key's place in it, as of an LSN.
+	// Of a key, a memtable has one row, the newest; fragments of the base that no index covers are left out.
+	lookup(ctx context.Context, run *keyRun, lsn LSN, fn func(key int, fragment uint64, row uint32)) error
 }
 
 // layerRef is a layer with the mask of its replaced rows.

@@ -189,10 +189,40 @@ func (m *memtable) resolve(_ context.Context, run *keyRun, mark func(fragment ui
 	return nil
 }
 
+// lookup implements layer. The index has the newest row of a key, which may be one above the LSN; the newest of those
+// at or below it is then searched in the rows. That happens to keys that were written between the snapshot and now.
+func (m *memtable) lookup(_ context.Context, run *keyRun, lsn LSN, fn func(key int, fragment uint64, row uint32)) error {
+	rows := m.rows.Load().upTo(lsn)
+	n := rows.rowCount()
+	settled := make([]bool, run.Len())
+	var places []int
+	m.mu.RLock()
+	for i := range run.Len() {
+		var row uint32
+		var ok bool
+		if run.codec.wide {
+			row, ok = m.wides.Row(run.wide[i])
+		} else {
+			row, ok = m.ints.Row(run.ints[i])
+		}
+		switch {
+		case ok && int64(row) < n:
+			fn(i, 0, row)
+		case ok:
+			places = append(places, i)
+		}
+		settled[i] = !ok || int64(row) < n
+	}
+	m.mu.RUnlock()
+	if len(places) > 0 {
+		rows.newest(run.unsettled(settled), func(key int, row uint32) { fn(places[key], 0, row) })
+	}
+	return nil
+}
+
 // tombstone reports whether a row deletes its key.
 func (r *memRows) tombstone(row uint32) bool {
-	i := sort.Search(len(r.batches), func(i int) bool { return r.batches[i].first > row }) - 1
-	b := r.batches[i]
+	b := r.batches[r.batchOf(row)]
 	return b.tombs != nil && b.tombs.Value(int(row-b.first))
 }
 

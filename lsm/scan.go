@@ -23,6 +23,9 @@ type ScanOptions struct {
 	// Columns are the columns by their number in the table's schema, in the order in which they are wanted. None
 	// means that only the rows are counted. RowAddress may be among them.
 	Columns []int
+	// Keys, of the same view, are the keys whose rows are wanted; nil stands for all. It is a hint: rows with other
+	// keys may come, too.
+	Keys *KeySet
 }
 
 // RowAddress is the number of a column that is in no schema: where in the base a row lies, as Lance has it, the
@@ -56,6 +59,15 @@ func (m *Morsel) Release() { m.Record.Release() }
 type Scan struct {
 	mu    sync.Mutex
 	units []unit // what is left, guarded by mu
+
+	plan ScanPlan // of the constructor
+}
+
+// projection is what a scan reads of each row.
+type projection struct {
+	view    *View
+	columns []int
+	schema  *arrow.Schema
 }
 
 // unit is a part of a scan that one goroutine reads at a time.
@@ -75,32 +87,49 @@ func (v *View) Scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 		}
 	}
 	sc := &Scan{}
-	out := projectSchema(v.schema.arrow, o.Columns)
-	addresses := slices.Contains(o.Columns, RowAddress)
-	if addresses && v.unmerged() {
+	if slices.Contains(o.Columns, RowAddress) && v.unmerged() {
 		return nil, fmt.Errorf("scan table %q: rows that are not in the base have no address", v.table.name)
 	}
-	for i, l := range v.set.layers {
+	p := projection{view: v, columns: o.Columns, schema: projectSchema(v.schema.arrow, o.Columns)}
+	k := o.Keys
+	if k.helps() {
+		k.seal()
+		sc.plan.Points, sc.plan.Ranges = k.points.Len(), len(k.ranges)
+		if len(k.ranges) == 0 && k.points.Len() <= maxPoints {
+			return sc, v.scanPoints(ctx, sc, p, k.points)
+		}
+	} else {
+		k = nil
+	}
+	for i := range v.set.layers {
 		mask, err := v.mask(ctx, i)
+		if err == nil && k != nil {
+			err = v.scanRanges(ctx, sc, p, k, i, mask)
+		} else if err == nil {
+			v.scanAll(sc, p, i, mask)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("scan table %q: %w", v.table.name, err)
 		}
-		switch x := l.layer.(type) {
-		case *base:
-			for _, f := range x.frags {
-				sc.addFile(v, f, mask.fragment(f.id), o.Columns, out)
-			}
-		case *generation:
-			sc.addFile(v, x.frag, mask.fragment(0), o.Columns, out)
-		case *memtable:
-			rows := x.rows.Load().upTo(v.lsn)
-			if len(rows.batches) > 0 {
-				sc.units = append(sc.units, &memUnit{view: v, rows: rows.batches, columns: o.Columns, schema: out,
-					hidden: []*roaring.Bitmap{rows.deadBitmap(), mask.fragment(0)}})
-			}
-		}
 	}
 	return sc, nil
+}
+
+// scanAll adds all rows of a layer.
+func (v *View) scanAll(sc *Scan, p projection, i int, mask *rowMask) {
+	switch x := v.set.layers[i].layer.(type) {
+	case *base:
+		for _, f := range x.frags {
+			sc.note("base", byFullScan, f.live)
+			sc.addFile(f, p, fileRows{hidden: []*roaring.Bitmap{f.hidden, mask.fragment(f.id)}})
+		}
+	case *generation:
+		sc.note("generation", byFullScan, x.frag.live)
+		sc.addFile(x.frag, p, fileRows{hidden: []*roaring.Bitmap{x.frag.hidden, mask.fragment(0)}})
+	case *memtable:
+		rows := x.rows.Load().upTo(v.lsn)
+		sc.addMem(rows, p, memPick{hidden: []*roaring.Bitmap{rows.deadBitmap(), mask.fragment(0)}})
+	}
 }
 
 // projectSchema returns the schema of some columns.
@@ -177,13 +206,40 @@ func (sc *Scan) Close() {
 	}
 }
 
+// memPick says which rows of a memtable a scan has.
+type memPick struct {
+	hidden []*roaring.Bitmap
+	// only are the only rows wanted, if picked is set.
+	only   *roaring.Bitmap
+	picked bool
+}
+
+// addMem adds rows of a memtable.
+func (sc *Scan) addMem(rows *memRows, p projection, pick memPick) {
+	batches := rows.batches
+	if pick.picked {
+		n := int64(0)
+		if pick.only != nil {
+			n = int64(pick.only.GetCardinality())
+		}
+		if sc.note("memtable", byKeyIndex, n); n == 0 {
+			return
+		}
+		// Single rows may lie in few of many batches: the others are not even looked at.
+		batches = batches[rows.batchOf(pick.only.Minimum()) : rows.batchOf(pick.only.Maximum())+1]
+	} else {
+		sc.note("memtable", byFullScan, rows.rowCount())
+	}
+	if len(batches) > 0 {
+		sc.units = append(sc.units, &memUnit{rows: batches, projection: p, pick: pick})
+	}
+}
+
 // memUnit reads the batches of a memtable.
 type memUnit struct {
-	view    *View
-	rows    []memBatch
-	columns []int
-	schema  *arrow.Schema
-	hidden  []*roaring.Bitmap
+	projection
+	rows []memBatch
+	pick memPick
 }
 
 // next implements unit.
@@ -191,7 +247,14 @@ func (u *memUnit) next(context.Context) (*Morsel, bool, error) {
 	for len(u.rows) > 0 {
 		b := u.rows[0]
 		u.rows = u.rows[1:]
-		live := liveRows(b.first, uint32(b.rec.NumRows()), u.hidden, b.tombs)
+		n := uint32(b.rec.NumRows())
+		var live []uint32
+		if u.pick.picked {
+			live = pickLive(b.first, n, u.pick.only, u.pick.hidden)
+			live = slices.DeleteFunc(live, func(i uint32) bool { return b.tombs != nil && b.tombs.Value(int(i)) })
+		} else {
+			live = liveRows(b.first, n, u.pick.hidden, b.tombs)
+		}
 		if live != nil && len(live) == 0 {
 			continue
 		}
@@ -211,33 +274,69 @@ func (u *memUnit) next(context.Context) (*Morsel, bool, error) {
 // close implements unit.
 func (u *memUnit) close() {}
 
-// addFile adds the rows of a fragment that are neither deleted nor replaced.
-func (sc *Scan) addFile(v *View, f *fragment, replaced *roaring.Bitmap, columns []int, out *arrow.Schema) {
+// fileRows says which rows of a fragment a scan has: those in none of hidden, if only is set those in it, and if keys
+// is set those whose keys it has, which the unit finds out when it comes to its rows.
+type fileRows struct {
+	hidden []*roaring.Bitmap
+	only   *roaring.Bitmap
+	keys   *KeySet
+}
+
+// addFile adds the rows of a fragment.
+func (sc *Scan) addFile(f *fragment, p projection, from fileRows) {
 	for first := int64(0); first < f.rows; first += morselRows {
-		sc.units = append(sc.units, &fileUnit{view: v, frag: f, first: first, rows: min(morselRows, f.rows-first),
-			columns: columns, schema: out, hidden: []*roaring.Bitmap{f.hidden, replaced}})
+		sc.units = append(sc.units, &fileUnit{projection: p, frag: f, first: first, rows: min(morselRows, f.rows-first), from: from})
 	}
 }
 
 // fileUnit reads a range of a fragment's rows.
 type fileUnit struct {
-	view    *View
+	projection
 	frag    *fragment
 	first   int64 // of what is left
 	rows    int64
-	columns []int
-	schema  *arrow.Schema
-	hidden  []*roaring.Bitmap
+	from    fileRows
 	scanner rowReader
+}
+
+// live returns which of the n rows from first on count, numbered from 0; nil means that all do.
+func (u *fileUnit) live(n int64) []uint32 {
+	if u.from.only != nil {
+		return pickLive(uint32(u.first), uint32(n), u.from.only, u.from.hidden)
+	}
+	return liveRows(uint32(u.first), uint32(n), u.from.hidden, nil)
+}
+
+// begin finds out what of the unit is read, and opens it. Nothing is read where nothing lives.
+func (u *fileUnit) begin(ctx context.Context) (some bool, err error) {
+	if u.from.keys != nil {
+		live, err := u.keyLive(ctx)
+		if err != nil || len(live) == 0 {
+			return false, err
+		}
+		u.from.only = roaring.New()
+		for _, row := range live {
+			u.from.only.Add(uint32(u.first) + row)
+		}
+		last := int64(live[len(live)-1])
+		u.first, u.rows = u.first+int64(live[0]), last-int64(live[0])+1
+	} else if live := u.live(u.rows); live != nil && len(live) == 0 {
+		return false, nil
+	}
+	u.scanner = u.frag.scan(u.view.schema, stored(u.columns), u.first, u.rows, morselRows)
+	return true, nil
 }
 
 // next implements unit.
 func (u *fileUnit) next(ctx context.Context) (*Morsel, bool, error) {
 	if u.scanner == nil {
-		if live := liveRows(uint32(u.first), uint32(u.rows), u.hidden, nil); live != nil && len(live) == 0 {
-			return nil, false, nil // nothing is read where nothing lives
+		some, err := u.begin(ctx)
+		if err != nil {
+			return nil, false, fmt.Errorf("scan table %q: %w", u.view.table.name, err)
 		}
-		u.scanner = u.frag.scan(u.view.schema, stored(u.columns), u.first, u.rows, morselRows)
+		if !some {
+			return nil, false, nil
+		}
 	}
 	rec, err := u.scanner.Next(ctx)
 	if err == io.EOF {
@@ -248,7 +347,7 @@ func (u *fileUnit) next(ctx context.Context) (*Morsel, bool, error) {
 	}
 	rec = relabelRecord(u.addAddresses(rec), u.schema)
 	n := rec.NumRows()
-	live := liveRows(uint32(u.first), uint32(n), u.hidden, nil)
+	live := u.live(n)
 	u.first, u.rows = u.first+n, u.rows-n
 	if live != nil && len(live) == 0 {
 		rec.Release()

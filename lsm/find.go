@@ -1,0 +1,363 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/flightd/flightd/btree"
+)
+
+const (
+	// maxPoints is how many points a scan looks up one by one, layer by layer. Beyond it the masks, which each query
+	// that needs them extends and all share, are cheaper than the lists of keys that are still to be found.
+	maxPoints = 1 << 16
+	// maxKeyRanges bounds the ranges of a scan: each costs a search in each layer.
+	maxKeyRanges = 1 << 10
+	// denseShare is the part of a fragment's rows from which on all are read: picking single rows out of pages that
+	// are read anyway gains nothing, and DuckDB filters them at 100 M/s.
+	denseShare = 4
+	// pickGap is how many rows between two that are wanted are read along with them: below it one morsel costs less
+	// than two.
+	pickGap = 1 << 11
+)
+
+// ScanPlan tells how a scan finds its rows.
+type ScanPlan struct {
+	// Points and Ranges count the keys and ranges of keys that were asked for; with neither, all rows are read.
+	Points, Ranges int
+	Layers         []LayerPlan
+}
+
+// LayerPlan tells how a scan finds the rows of one layer, or of the part of it that is found in one way.
+type LayerPlan struct {
+	// Layer is memtable, generation or base.
+	Layer string
+	// Access is what finds the rows: key index, key column, or full scan.
+	Access string
+	// Rows is how many rows may be read; those that turn out to be replaced or deleted are counted as far as the
+	// scan did not find that out yet.
+	Rows int64
+}
+
+// What finds the rows of a layer.
+const (
+	byKeyIndex  = "key index"
+	byKeyColumn = "key column"
+	byFullScan  = "full scan"
+)
+
+// note adds to the plan what is read of a layer.
+func (sc *Scan) note(layer, access string, rows int64) {
+	sc.plan.Layers = append(sc.plan.Layers, LayerPlan{Layer: layer, Access: access, Rows: rows})
+}
+
+// Plan tells how the scan finds its rows.
+func (sc *Scan) Plan() ScanPlan { return sc.plan }
+
+// helps reports whether a scan should look at the set at all.
+func (k *KeySet) helps() bool { return k != nil && len(k.ranges) <= maxKeyRanges }
+
+// scanPoints adds the rows of some keys. A key is settled by the newest layer that has it, so no masks are needed.
+func (v *View) scanPoints(ctx context.Context, sc *Scan, p projection, run *keyRun) error {
+	for i := len(v.set.layers) - 1; i >= 0 && run.Len() > 0; i-- {
+		l := v.set.layers[i].layer
+		found, picked := make([]bool, run.Len()), selection{}
+		err := l.lookup(ctx, run, v.lsn, func(key int, fragment uint64, row uint32) {
+			found[key] = true
+			if !v.hidden(l, fragment, row) {
+				picked.add(fragment, row)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("scan table %q: %w", v.table.name, err)
+		}
+		sc.addPicked(v, l, p, picked, nil)
+		if b, ok := l.(*base); ok {
+			only := &KeySet{view: v, points: run}
+			for _, f := range b.uncovered {
+				sc.note("base", byKeyColumn, f.live)
+				sc.addFile(f, p, fileRows{hidden: []*roaring.Bitmap{f.hidden}, keys: only})
+			}
+		}
+		run = run.unsettled(found)
+	}
+	return nil
+}
+
+// scanRanges adds the rows of a layer whose keys may be in a set.
+func (v *View) scanRanges(ctx context.Context, sc *Scan, p projection, k *KeySet, i int, mask *rowMask) error {
+	switch x := v.set.layers[i].layer.(type) {
+	case *base:
+		return v.scanBase(ctx, sc, p, k, x, mask)
+	case *generation:
+		picked := selection{}
+		dense, err := k.each(ctx, x.keys, x.frag.rows, func(id uint64) { picked.add(0, uint32(id)) })
+		if err != nil {
+			return err
+		}
+		if dense {
+			sc.note("generation", byFullScan, x.frag.live)
+			sc.addFile(x.frag, p, fileRows{hidden: []*roaring.Bitmap{x.frag.hidden, mask.fragment(0)}})
+			return nil
+		}
+		sc.addPicked(v, x, p, picked, mask)
+	case *memtable:
+		rows := x.rows.Load().upTo(v.lsn)
+		sc.addMem(rows, p, memPick{only: rows.withKeys(k), picked: true,
+			hidden: []*roaring.Bitmap{rows.deadBitmap(), mask.fragment(0)}})
+	}
+	return nil
+}
+
+// scanBase is scanRanges for the base: what an index covers comes from it, the other fragments are read by their key
+// columns.
+func (v *View) scanBase(ctx context.Context, sc *Scan, p projection, k *KeySet, b *base, mask *rowMask) error {
+	whole := make(map[uint64]bool)
+	picked := selection{}
+	for _, s := range b.indexes {
+		dense, err := k.each(ctx, s.index, s.index.Rows(), func(id uint64) {
+			if f := b.live(s, id); f != nil {
+				picked.add(f.id, uint32(id))
+			}
+		})
+		if err != nil {
+			return err
+		}
+		for _, f := range b.frags {
+			if dense && s.meta.Fragments.Contains(uint32(f.id)) {
+				whole[f.id] = true
+			}
+		}
+	}
+	for _, f := range b.frags {
+		if whole[f.id] {
+			delete(picked, f.id)
+			sc.note("base", byFullScan, f.live)
+			sc.addFile(f, p, fileRows{hidden: []*roaring.Bitmap{f.hidden, mask.fragment(f.id)}})
+		}
+	}
+	for _, f := range b.uncovered {
+		sc.note("base", byKeyColumn, f.live)
+		sc.addFile(f, p, fileRows{hidden: []*roaring.Bitmap{f.hidden, mask.fragment(f.id)}, keys: k})
+	}
+	sc.addPicked(v, b, p, picked, mask)
+	return nil
+}
+
+// each calls fn with the ids of an index whose keys are in the set. It returns dense, before most of the calls, when
+// the ranges have so many of the rows that all of them should be read.
+func (k *KeySet) each(ctx context.Context, x *btree.Index, rows int64, fn func(id uint64)) (dense bool, err error) {
+	left := rows / denseShare
+	for i := range k.ranges {
+		dense, err := k.eachInRange(ctx, x, &k.ranges[i], &left, fn)
+		if dense || err != nil {
+			return dense, err
+		}
+	}
+	if k.points.Len() == 0 {
+		return false, nil
+	}
+	keys := k.points.array()
+	defer keys.Release()
+	return false, x.Lookup(ctx, keys, func(_ int, id uint64) error {
+		fn(id)
+		return nil
+	})
+}
+
+// errDense ends a walk through an index.
+var errDense = errors.New("most rows are wanted")
+
+// eachInRange is each for one range. left is how many rows may still be called for.
+func (k *KeySet) eachInRange(ctx context.Context, x *btree.Index, r *keyRange, left *int64, fn func(id uint64)) (dense bool, err error) {
+	from, to, values := r.bounds(k.codec())
+	defer values.Release()
+	most, err := x.MostRows(from, to)
+	if err != nil {
+		return false, err
+	}
+	if most/2 > *left { // half of it are surely in the range, two pages at its ends aside
+		return true, nil
+	}
+	err = x.Range(ctx, from, to, func(_ arrow.Array, ids []uint64) error {
+		if *left -= int64(len(ids)); *left < 0 && most > morselRows {
+			return errDense
+		}
+		for _, id := range ids {
+			fn(id)
+		}
+		return nil
+	})
+	if errors.Is(err, errDense) {
+		return true, nil
+	}
+	return false, err
+}
+
+// selection is some rows of a layer, by fragment.
+type selection map[uint64]*roaring.Bitmap
+
+// add puts a row in.
+func (s selection) add(fragment uint64, row uint32) {
+	b := s[fragment]
+	if b == nil {
+		b = roaring.New()
+		s[fragment] = b
+	}
+	b.Add(row)
+}
+
+// rows counts them.
+func (s selection) rows() int64 {
+	n := int64(0)
+	for _, b := range s {
+		n += int64(b.GetCardinality())
+	}
+	return n
+}
+
+// addPicked adds rows that an index found in a layer.
+func (sc *Scan) addPicked(v *View, l layer, p projection, picked selection, mask *rowMask) {
+	switch x := l.(type) {
+	case *memtable:
+		sc.addMem(x.rows.Load().upTo(v.lsn), p, memPick{only: picked[0], picked: true})
+	case *generation:
+		sc.note("generation", byKeyIndex, picked.rows())
+		sc.addRows(x.frag, p, picked[0], mask.fragment(0))
+	case *base:
+		if len(x.indexes) > 0 {
+			sc.note("base", byKeyIndex, picked.rows())
+		}
+		for id, rows := range picked {
+			sc.addRows(x.fragment(id), p, rows, mask.fragment(id))
+		}
+	}
+}
+
+// addRows adds single rows of a fragment, near ones together.
+func (sc *Scan) addRows(f *fragment, p projection, rows, replaced *roaring.Bitmap) {
+	if rows == nil {
+		return
+	}
+	add := func(first, last uint32) {
+		sc.units = append(sc.units, &fileUnit{frag: f, projection: p, first: int64(first), rows: int64(last-first) + 1,
+			from: fileRows{hidden: []*roaring.Bitmap{f.hidden, replaced}, only: rows}})
+	}
+	it := rows.Iterator()
+	first := it.Next()
+	last := first
+	for it.HasNext() {
+		row := it.Next()
+		if row-last > pickGap || row-first >= morselRows {
+			add(first, last)
+			first = row
+		}
+		last = row
+	}
+	add(first, last)
+}
+
+// pickLive returns the rows of a bitmap among the n from first on that none of the others has, as numbers from 0.
+func pickLive(first, n uint32, only *roaring.Bitmap, hidden []*roaring.Bitmap) []uint32 {
+	live := []uint32{}
+	if only == nil {
+		return live
+	}
+	it := only.Iterator()
+	it.AdvanceIfNeeded(first)
+next:
+	for it.HasNext() {
+		row := it.Next()
+		if uint64(row) >= uint64(first)+uint64(n) {
+			break
+		}
+		for _, h := range hidden {
+			if h != nil && h.Contains(row) {
+				continue next
+			}
+		}
+		live = append(live, row-first)
+	}
+	return live
+}
+
+// withKeys returns the rows whose keys are in a set.
+func (r *memRows) withKeys(k *KeySet) *roaring.Bitmap {
+	out := roaring.New()
+	var scratch []int64
+	for _, b := range r.batches {
+		keys := b.schema.codec.normalise(b.rec, scratch[:0])
+		scratch = keys.ints
+		for i := range int(b.rec.NumRows()) {
+			if k.contains(keys, i) {
+				out.Add(b.first + uint32(i))
+			}
+		}
+	}
+	return out
+}
+
+// newest calls fn for the newest row of each key of a run that the prefix has.
+func (r *memRows) newest(run *keyRun, fn func(key int, row uint32)) {
+	done, left := make([]bool, run.Len()), run.Len()
+	var scratch []int64
+	for j := len(r.batches) - 1; j >= 0 && left > 0; j-- {
+		b := r.batches[j]
+		keys := b.schema.codec.normalise(b.rec, scratch[:0])
+		scratch = keys.ints
+		for i := int(b.rec.NumRows()) - 1; i >= 0; i-- {
+			if k, ok := run.find(keys, i); ok && !done[k] {
+				done[k] = true
+				left--
+				fn(k, b.first+uint32(i))
+			}
+		}
+	}
+}
+
+// batchOf returns the place of the batch that has a row.
+func (r *memRows) batchOf(row uint32) int {
+	return sort.Search(len(r.batches), func(i int) bool { return r.batches[i].first > row }) - 1
+}
+
+// keyLive reads the key columns of rows of a fragment and returns which of them, numbered from 0, are in the set and
+// in none of the bitmaps.
+func (u *fileUnit) keyLive(ctx context.Context) ([]uint32, error) {
+	codec := u.view.schema.codec
+	sc := u.frag.scan(u.view.schema, codec.cols, u.first, u.rows, morselRows)
+	defer sc.Close()
+	whole := codec.alone()
+	live := []uint32{}
+	base, at := uint32(u.first), uint32(0)
+	for {
+		rec, err := sc.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return live, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		keys := whole.normalise(rec, nil)
+	rows:
+		for i := range int(rec.NumRows()) {
+			if !u.from.keys.contains(keys, i) {
+				continue
+			}
+			row := at + uint32(i)
+			for _, h := range u.from.hidden {
+				if h != nil && h.Contains(base+row) {
+					continue rows
+				}
+			}
+			live = append(live, row)
+		}
+		at += uint32(rec.NumRows())
+		rec.Release()
+	}
+}
