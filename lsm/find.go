@@ -29,7 +29,9 @@ const (
 
 // ScanPlan tells how a scan finds its rows.
 type ScanPlan struct {
-	// Points and Ranges count the keys and ranges of keys that were asked for; with neither, all rows are read.
+	// Keyed says that the scan was given a set of keys that helps; else all rows are read.
+	Keyed bool
+	// Points and Ranges count what is in the set.
 	Points, Ranges int
 	Layers         []LayerPlan
 }

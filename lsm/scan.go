@@ -94,7 +94,7 @@ func (v *View) Scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 	k := o.Keys
 	if k.helps() {
 		k.seal()
-		sc.plan.Points, sc.plan.Ranges = k.points.Len(), len(k.ranges)
+		sc.plan = ScanPlan{Keyed: true, Points: k.points.Len(), Ranges: len(k.ranges)}
 		if len(k.ranges) == 0 && k.points.Len() <= maxPoints {
 			return sc, v.scanPoints(ctx, sc, p, k.points)
 		}
