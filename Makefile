@@ -22,7 +22,7 @@ PACKAGES    := ./... ./testdata
 # RACE are the packages whose tests also run under the race detector.
 RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap
 
-.PHONY: all build demo test test-go test-adbc test-e2e check fmt-check vet staticcheck race house bench bench-ingest bench-scan torture venv clean
+.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan torture venv clean
 
 all: build
 
@@ -46,7 +46,7 @@ test-adbc: build
 	@mkdir -p $(LOGS)
 	cd e2e/adbc-validation && $(CURDIR)/.ci/quiet $(CURDIR)/$(LOGS)/adbc-validation.log $(GO) test -count=1 -v ./...
 
-test-e2e: build venv test-adbc
+test-e2e: build venv jdbc test-adbc
 	@mkdir -p $(LOGS)
 	$(PY) -m pytest e2e -q -rs --junitxml=$(LOGS)/e2e.xml $(E2E)
 
@@ -99,6 +99,16 @@ $(VENV)/.ready: e2e/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q -r e2e/requirements.txt
 	@touch $@
+
+# jdbc fetches the Flight SQL JDBC driver that the tests drive the server with. Without a JDK 17 and Maven these tests
+# are skipped.
+JDBC_DRIVER := org.apache.arrow:flight-sql-jdbc-driver:18.3.0
+JDBC_JAR    := $(BUILD)/jdbc/flight-sql-jdbc-driver-18.3.0.jar
+
+jdbc:
+	@if [ -e $(JDBC_JAR) ]; then :; elif command -v java >/dev/null && command -v mvn >/dev/null; then \
+		mvn -q -B dependency:copy -Dartifact=$(JDBC_DRIVER) -DoutputDirectory=$(CURDIR)/$(dir $(JDBC_JAR)); \
+	else echo "no java or no mvn: the tests of the JDBC driver will be skipped"; fi
 
 clean:
 	rm -rf $(BUILD)

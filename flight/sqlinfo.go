@@ -63,8 +63,9 @@ func sqlInfoOf(version string) map[uint32]any {
 		533: int32(0), 534: int32(0), 535: int32(0),
 		536: false, 537: false, // SELECT FOR UPDATE, stored procedures
 		538: subqueriesAll, 539: true, 540: unionsAll,
-		556: false, // rows have no limit that could include blobs
-		562: isolationNone, 563: false, 564: int32(1 << pb.SqlTransactionIsolationLevel_SQL_TRANSACTION_NONE),
+		556: false,                // rows have no limit that could include blobs
+		562: int64(isolationNone), // an ordinal, which the JDBC driver takes in this branch only
+		563: false, 564: int32(1 << pb.SqlTransactionIsolationLevel_SQL_TRANSACTION_NONE),
 		565: false, 566: false,
 		567: forwardOnly, 568: int32(0), 569: readOnlyCursor, 570: int32(0), 571: int32(0),
 		572: true,              // batches of parameters
