@@ -199,8 +199,6 @@ func (l *loader) column(t arrow.DataType, dictionary int64) (arrow.Array, error)
 		data, err = l.dictionaryColumn(t, dictionary)
 	case arrow.BinaryViewDataType:
 		data, err = l.view(t)
-	case arrow.ExtensionType:
-		return l.column(t.StorageType(), dictionary)
 	default:
 		data, err = l.array(t)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -149,8 +148,8 @@ func (b *bulk) stage(ctx context.Context, schema *arrow.Schema) (*lsm.Stage, err
 }
 
 // foreignMetadata begins the names of metadata that a new table does not take over: what Flight SQL said about the
-// table that the rows were read from, and extension types, whose plain storage a table has.
-var foreignMetadata = []string{"ARROW:FLIGHT:SQL:", "ARROW:extension:"}
+// table that the rows were read from.
+const foreignMetadata = "ARROW:FLIGHT:SQL:"
 
 // tableColumns returns the columns of a table for the rows of a stream. Tombstones are not stored.
 func tableColumns(stream *arrow.Schema) *arrow.Schema {
@@ -160,9 +159,7 @@ func tableColumns(stream *arrow.Schema) *arrow.Schema {
 			continue
 		}
 		metadata := field.Metadata.ToMap()
-		maps.DeleteFunc(metadata, func(name, _ string) bool {
-			return slices.ContainsFunc(foreignMetadata, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
-		})
+		maps.DeleteFunc(metadata, func(name, _ string) bool { return strings.HasPrefix(name, foreignMetadata) })
 		field.Metadata = arrow.MetadataFrom(metadata)
 		fields = append(fields, field)
 	}

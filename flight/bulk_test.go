@@ -227,7 +227,7 @@ func TestCommandsOfBulkIngestionThatAreRefused(t *testing.T) {
 		{"tombstones without a key", &flightsql.ExecuteIngestOpts{}, keyless, codes.InvalidArgument, []string{"no primary key", "lance-schema:unenforced-primary-key"}},
 		{"reserved column", &flightsql.ExecuteIngestOpts{}, reserved, codes.InvalidArgument, []string{`"_score"`}},
 		{"column twice", &flightsql.ExecuteIngestOpts{}, twice, codes.InvalidArgument, []string{"name X already exists"}},
-		{"column without a name", &flightsql.ExecuteIngestOpts{}, nameless, codes.InvalidArgument, []string{"zero-length"}},
+		{"column without a name", &flightsql.ExecuteIngestOpts{}, nameless, codes.InvalidArgument, []string{"column 1 of 1 has no name"}},
 		{"column that SQL cannot name", &flightsql.ExecuteIngestOpts{}, broken, codes.InvalidArgument, nil},
 		{"no columns", &flightsql.ExecuteIngestOpts{}, none, codes.InvalidArgument, []string{"at least one column"}},
 		{"long name", &flightsql.ExecuteIngestOpts{Table: strings.Repeat("x", 81)}, nil, codes.InvalidArgument, []string{"80"}},

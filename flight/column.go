@@ -16,13 +16,6 @@ func (l *loader) array(t arrow.DataType) (arrow.ArrayData, error) {
 	switch t := t.(type) {
 	case *arrow.NullType:
 		return l.null(t)
-	case arrow.ExtensionType:
-		storage, err := l.array(t.StorageType())
-		if err != nil {
-			return nil, err
-		}
-		defer storage.Release()
-		return array.NewData(t, storage.Len(), storage.Buffers(), storage.Children(), storage.NullN(), 0), nil
 	case *arrow.FixedSizeListType:
 		return l.fixedList(t)
 	case *arrow.ListType:

@@ -34,6 +34,9 @@ func describe(schema *arrow.Schema, place func(*flightsql.ColumnMetadataBuilder,
 		b := flightsql.NewColumnMetadataBuilder()
 		place(b, field)
 		t := sqlTypeOf(field.Type)
+		if name, ok := extensionTypes[extensionOf(field)]; ok {
+			t = sqlTypeInfo{name: name}
+		}
 		b.TypeName(t.name).IsAutoIncrement(false).IsCaseSensitive(t.name == "VARCHAR").IsSearchable(true)
 		if t.precision > 0 {
 			b.Precision(t.precision).Scale(t.scale)
@@ -45,6 +48,15 @@ func describe(schema *arrow.Schema, place func(*flightsql.ColumnMetadataBuilder,
 	}
 	meta := schema.Metadata()
 	return arrow.NewSchema(fields, &meta)
+}
+
+// extensionTypes are the SQL types of Arrow's extensions that SQL knows.
+var extensionTypes = map[string]string{"arrow.uuid": "UUID", "arrow.json": "JSON"}
+
+// extensionOf returns the name of a field's extension, "" without one.
+func extensionOf(field arrow.Field) string {
+	name, _ := field.Metadata.GetValue("ARROW:extension:name")
+	return name
 }
 
 // commentKey is where Arrow schemas from elsewhere, pandas and Iceberg among them, keep a column's description.

@@ -3,10 +3,13 @@ package flight
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // Numbers of Arrow's Message.fbs and Schema.fbs that the wire needs.
@@ -68,8 +71,8 @@ func parseHeader(b []byte) (header, error) {
 
 // streamSchema is what the schema message of a stream says.
 type streamSchema struct {
-	// wire has the types that travel, plain the types that leave the decoder: dictionaries, views of strings and
-	// extension types are plain columns there.
+	// wire has the types that travel, plain the types that leave the decoder: dictionaries and views of strings are
+	// plain columns there. Extension types are what they are stored as in both, with metadata that name them.
 	wire, plain *arrow.Schema
 	// dictionaries holds the dictionary id of each column, -1 for plain ones.
 	dictionaries []int64
@@ -116,7 +119,7 @@ func readSchema(b []byte) (*arrow.Schema, error) {
 		return nil, fmt.Errorf("read the schema: %w", err)
 	}
 	defer reader.Release()
-	return reader.Schema(), nil
+	return lsm.StorageSchema(reader.Schema()), nil
 }
 
 // schemaWalk checks a schema's tables and collects what arrow-go keeps to itself.
@@ -141,6 +144,9 @@ func (w *schemaWalk) schema(t fbTable) error {
 	return t.tables(1, func(_ int, field fbTable) error {
 		id, err := w.field(field, 1)
 		w.dictionaries = append(w.dictionaries, id)
+		if name, _, e := field.vector(0, 1); err != nil && e == nil {
+			return fmt.Errorf("column %q: %w", name, err)
+		}
 		return err
 	})
 }
@@ -191,7 +197,7 @@ func (w *schemaWalk) fieldType(t fbTable) error {
 	case !ok:
 		return errFlatbuffer
 	case kind == typeUnion:
-		return fmt.Errorf("union columns are not read")
+		return errors.New("unions are not stored: Lance has none; send a struct with a field for each member")
 	case kind == typeTimestamp:
 		return w.text(sub, 1)
 	}
@@ -251,20 +257,29 @@ func plainType(t arrow.DataType) (arrow.DataType, error) {
 		return arrow.BinaryTypes.String, nil
 	case *arrow.BinaryViewType:
 		return arrow.BinaryTypes.Binary, nil
-	case arrow.ExtensionType:
-		return plainType(t.StorageType())
 	}
 	return t, readable(t)
 }
 
-// readable reports types whose layout the decoder does not know.
+// readable reports types whose layout the decoder does not know, or that no table can have.
 func readable(t arrow.DataType) error {
 	switch t := t.(type) {
-	case arrow.ExtensionType:
-		return readable(t.StorageType())
-	case *arrow.DictionaryType, arrow.BinaryViewDataType, arrow.UnionType, *arrow.RunEndEncodedType,
-		*arrow.ListViewType, *arrow.LargeListViewType, *arrow.MapType:
-		return fmt.Errorf("type %s is not read", t)
+	case *arrow.MapType:
+		return fmt.Errorf("type %s is not stored: Lance has maps from 2.2 on, and tables are 2.0; send a list of structs of key and value", t)
+	case *arrow.RunEndEncodedType:
+		return fmt.Errorf("type %s is not stored: Lance has no run-end encoding; send %s", t, t.Encoded())
+	case *arrow.ListViewType:
+		return fmt.Errorf("type %s is not stored: Lance has no views of lists; send %s", t, arrow.ListOfField(t.ElemField()))
+	case *arrow.LargeListViewType:
+		return fmt.Errorf("type %s is not stored: Lance has no views of lists; send %s", t, arrow.LargeListOfField(t.ElemField()))
+	case *arrow.MonthIntervalType, *arrow.DayTimeIntervalType, *arrow.MonthDayNanoIntervalType:
+		return fmt.Errorf("type %s is not stored: Lance has no intervals; send a duration, or a struct of months, days and nanoseconds", t)
+	case *arrow.Decimal32Type:
+		return fmt.Errorf("type %s is not stored: Lance's decimals have 128 or 256 bits; send decimal128(%d, %d)", t, t.Precision, t.Scale)
+	case *arrow.Decimal64Type:
+		return fmt.Errorf("type %s is not stored: Lance's decimals have 128 or 256 bits; send decimal128(%d, %d)", t, t.Precision, t.Scale)
+	case *arrow.DictionaryType, arrow.BinaryViewDataType:
+		return fmt.Errorf("type %s is not read inside of another type; send plain values", t)
 	case *arrow.FixedSizeListType:
 		if t.Len() < 0 {
 			return fmt.Errorf("a list of %d elements cannot be", t.Len())

@@ -36,10 +36,10 @@ func (c chunk) nulls() int {
 	return c.n - bitutil.CountSetBits(validity, c.offset(), c.n)
 }
 
-// validity is the bitmap of the array, or nil when all rows are valid.
+// validity is the bitmap of the array, or nil when all rows are valid. Arrays of the null type may have no buffers.
 func (c chunk) validity() []byte {
-	if b := c.data.Buffers()[0]; b != nil && b.Len() > 0 {
-		return b.Bytes()
+	if b := c.data.Buffers(); len(b) > 0 && b[0] != nil && b[0].Len() > 0 {
+		return b[0].Bytes()
 	}
 	return nil
 }

@@ -138,7 +138,7 @@ func appendProto(fields []*lancepb.Field, f Field, parent int32) []*lancepb.Fiel
 	}
 	fields = append(fields, &lancepb.Field{
 		Type: kind, Name: f.Name, Id: f.ID, ParentId: parent, LogicalType: logical, Nullable: f.Nullable,
-		Metadata: bytesMap(f.Metadata.ToMap()),
+		Metadata: bytesMap(hideExtension(f.Metadata.ToMap())),
 	})
 	for _, child := range f.Children {
 		fields = appendProto(fields, child, f.ID)
@@ -181,7 +181,7 @@ func (t *protoTree) field(i, depth int) (Field, error) {
 	}
 	// Arrow compares some types by reflection, to which empty metadata is not equal to none.
 	if md := f.GetMetadata(); len(md) > 0 {
-		out.Metadata = arrow.MetadataFrom(stringMap(md))
+		out.Metadata = arrow.MetadataFrom(showExtension(stringMap(md)))
 	}
 	below := make([]arrow.Field, 0, len(t.children[i]))
 	for _, c := range t.children[i] {

@@ -154,5 +154,5 @@ func unmarshalSchema(b []byte) (*arrow.Schema, error) {
 		return nil, fmt.Errorf("read schema: %w", err)
 	}
 	defer r.Release()
-	return r.Schema(), nil
+	return StorageSchema(r.Schema()), nil
 }

@@ -105,10 +105,15 @@ func (f *messageFeed) Retain() {}
 // Release implements ipc.MessageReader.
 func (f *messageFeed) Release() {}
 
-// newBatchDecoder returns a decoder for batches of a schema.
+// newBatchDecoder returns a decoder for batches of a schema. It tells arrow-go no metadata, of which it would make
+// extension types.
 func newBatchDecoder(s *arrow.Schema) (*batchDecoder, error) {
 	d := &batchDecoder{}
-	p := ipc.GetSchemaPayload(s, memory.DefaultAllocator)
+	fields := s.Fields()
+	for i, f := range fields {
+		fields[i] = withoutMetadata(f)
+	}
+	p := ipc.GetSchemaPayload(arrow.NewSchema(fields, nil), memory.DefaultAllocator)
 	defer p.Release()
 	meta := p.Meta()
 	defer meta.Release()

@@ -127,6 +127,9 @@ func hasNullStruct(col arrow.Array) bool {
 
 // pushNulls moves the nulls of structs, and those of the struct that has them as a field, to their fields.
 func pushNulls(d arrow.ArrayData, above func(row int) bool) *array.Data {
+	if d.DataType().ID() == arrow.NULL { // which may have no buffers
+		return array.NewData(d.DataType(), d.Len(), []*memory.Buffer{nil}, nil, d.Len(), 0)
+	}
 	bits, offset := d.Buffers()[0], d.Offset()
 	null := func(row int) bool {
 		return above != nil && above(row) || bits != nil && d.NullN() != 0 && !bitutil.BitIsSet(bits.Bytes(), offset+row)
@@ -140,9 +143,6 @@ func pushNulls(d arrow.ArrayData, above func(row int) bool) *array.Data {
 			defer children[i].Release()
 		}
 		return array.NewData(d.DataType(), d.Len(), []*memory.Buffer{nil}, children, 0, 0)
-	}
-	if d.DataType().ID() == arrow.NULL {
-		return array.NewData(d.DataType(), d.Len(), []*memory.Buffer{nil}, nil, d.Len(), 0)
 	}
 	validity := memory.NewResizableBuffer(offheap.Default)
 	defer validity.Release()

@@ -9,21 +9,25 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/uuid"
 
 	"github.com/flightd/flightd/internal/offheap"
 )
 
 // scanArray returns the array whose buffers DuckDB reads for a column: the column itself, except for half floats,
-// which DuckDB does not know and which a FLOAT holds exactly, and for structs that begin in the middle, whose offset is
-// exported twice, with them and with their fields. The caller releases it.
+// which DuckDB does not know and which a FLOAT holds exactly, for nulls without a type, which no column of DuckDB can
+// be, and for structs that begin in the middle, whose offset is exported twice, with them and with their fields. The
+// caller releases it.
 func scanArray(arr arrow.Array) arrow.Array {
-	if !hasHalf(arr.DataType()) && !hasStructOffset(arr.Data()) {
+	if !isRebuilt(arr.DataType()) && !hasStructOffset(arr.Data()) {
 		arr.Retain()
 		return arr
 	}
 	switch a := arr.(type) {
 	case *array.Float16:
 		return widenHalf(a)
+	case *array.Null:
+		return typeNulls(a)
 	case *array.Struct:
 		return scanStruct(a)
 	}
@@ -58,12 +62,26 @@ func hasStructOffset(d arrow.ArrayData) bool {
 	return d.DataType().ID() == arrow.STRUCT && d.Offset() != 0 || slices.ContainsFunc(d.Children(), hasStructOffset)
 }
 
-// hasHalf reports whether there are half floats in a type.
-func hasHalf(dt arrow.DataType) bool {
+// isRebuilt reports whether there are half floats or nulls in a type, whose arrays are made anew for DuckDB.
+func isRebuilt(dt arrow.DataType) bool {
 	if t, ok := dt.(arrow.NestedType); ok {
-		return slices.ContainsFunc(t.Fields(), func(f arrow.Field) bool { return hasHalf(f.Type) })
+		return slices.ContainsFunc(t.Fields(), func(f arrow.Field) bool { return isRebuilt(f.Type) })
 	}
-	return dt.ID() == arrow.FLOAT16
+	return dt.ID() == arrow.FLOAT16 || dt.ID() == arrow.NULL
+}
+
+// typeNulls makes INTEGERs of nulls without a type, outside the Go heap.
+func typeNulls(a *array.Null) arrow.Array {
+	values, validity := memory.NewResizableBuffer(offheap.Default), memory.NewResizableBuffer(offheap.Default)
+	values.Resize(a.Len() * arrow.Int32SizeBytes)
+	validity.Resize((a.Len() + 7) / 8)
+	defer values.Release()
+	defer validity.Release()
+	clear(values.Bytes())
+	clear(validity.Bytes())
+	data := array.NewData(arrow.PrimitiveTypes.Int32, a.Len(), []*memory.Buffer{validity, values}, nil, a.Len(), 0)
+	defer data.Release()
+	return array.NewInt32Data(data)
 }
 
 // widenHalf converts half floats to floats, bit patterns of NaN included, outside the Go heap.
@@ -141,9 +159,21 @@ func retypeData(arr arrow.Array, to arrow.DataType) (arrow.ArrayData, error) {
 		if a, ok := arr.(interface{ ValueOffsets() []int32 }); ok {
 			return widenOffsets(arr, a.ValueOffsets(), to), nil
 		}
+	case *arrow.NullType:
+		if arr.NullN() == arr.Len() {
+			return array.NewData(t, arr.Len(), []*memory.Buffer{nil}, nil, arr.Len(), 0), nil
+		}
+		return nil, fmt.Errorf("a value came for a column that has only nulls")
 	case *arrow.FixedSizeBinaryType:
+		if a, ok := arr.(*array.String); ok && t.ByteWidth == uuidBytes {
+			return parseUUIDs(a, t)
+		}
 		if a, ok := arr.(*array.Binary); ok {
-			return fixBinary(a, t)
+			return fixBinary(a, t, t.ByteWidth)
+		}
+	case *arrow.Decimal128Type, *arrow.Decimal256Type:
+		if a, ok := arr.(*array.Binary); ok && opaqueWidth(to) > 0 {
+			return fixBinary(a, to, opaqueWidth(to))
 		}
 	case *arrow.Float16Type:
 		if a, ok := arr.(*array.Float32); ok {
@@ -247,17 +277,33 @@ func wideOffsets(offsets []int32, n int) *memory.Buffer {
 }
 
 // fixBinary lays binaries of one width side by side; null rows are zeros.
-func fixBinary(a *array.Binary, to *arrow.FixedSizeBinaryType) (arrow.ArrayData, error) {
-	out := make([]byte, a.Len()*to.ByteWidth)
+func fixBinary(a *array.Binary, to arrow.DataType, width int) (arrow.ArrayData, error) {
+	out := make([]byte, a.Len()*width)
 	for i := range a.Len() {
 		if a.IsNull(i) {
 			continue
 		}
 		v := a.Value(i)
-		if len(v) != to.ByteWidth {
+		if len(v) != width {
 			return nil, fmt.Errorf("a value of %s came back with %d bytes", to, len(v))
 		}
-		copy(out[i*to.ByteWidth:], v)
+		copy(out[i*width:], v)
+	}
+	return fixedData(a, to, out), nil
+}
+
+// parseUUIDs turns the text of UUIDs, as DuckDB hands them out, into their bytes; null rows are zeros.
+func parseUUIDs(a *array.String, to arrow.DataType) (arrow.ArrayData, error) {
+	out := make([]byte, a.Len()*uuidBytes)
+	for i := range a.Len() {
+		if a.IsNull(i) {
+			continue
+		}
+		v, err := uuid.Parse(a.Value(i))
+		if err != nil {
+			return nil, err
+		}
+		copy(out[i*uuidBytes:], v[:])
 	}
 	return fixedData(a, to, out), nil
 }

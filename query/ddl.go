@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -339,9 +340,9 @@ func keepTypes(made, came *arrow.Schema) (*arrow.Schema, error) {
 	}
 	fields := made.Fields()
 	for i, f := range fields {
-		sql, err := sqlTypeOf(came.Field(i).Type)
-		if err == nil && sameType(sql.arrow(), f.Type) {
-			fields[i].Type = came.Field(i).Type
+		sql, err := sqlTypeOf(came.Field(i))
+		if err == nil && sameType(sql.field("").Type, f.Type) {
+			fields[i].Type, fields[i].Metadata = came.Field(i).Type, came.Field(i).Metadata
 		}
 	}
 	return arrow.NewSchema(fields, nil), nil
@@ -481,11 +482,11 @@ func (in *instance) readColumns(conn bind.Connection, t tableInfo, notNull map[s
 		if err != nil {
 			return nil, errorf(Unimplemented, "column %q: %v", name, err)
 		}
-		fields[i] = arrow.Field{Name: name, Type: typ.arrow(), Nullable: !notNull[name]}
-		for _, k := range t.key {
-			if k == name {
-				fields[i].Metadata = arrow.NewMetadata([]string{keyMetadata}, []string{"true"})
-			}
+		fields[i] = typ.field(name)
+		fields[i].Nullable = !notNull[name]
+		if slices.Contains(t.key, name) {
+			md := fields[i].Metadata
+			fields[i].Metadata = arrow.NewMetadata(append(slices.Clone(md.Keys()), keyMetadata), append(slices.Clone(md.Values()), "true"))
 		}
 	}
 	return arrow.NewSchema(fields, nil), nil

@@ -33,7 +33,9 @@
 //
 // # Types
 //
-// [sqlTypeOf] gives each Arrow type an SQL type that holds its bits. On the way out, DuckDB's plan, bound but not
+// [sqlTypeOf] gives each Arrow type an SQL type that holds its bits, and one that SQL has not, such as decimal256, a BLOB
+// of its bytes, which is then opaque: a query may hand it on, and an expression over it is refused (opaque.go). UUID and
+// JSON are Arrow's extension types, which travel and are stored as metadata of their fields. On the way out, DuckDB's plan, bound but not
 // optimised, tells which columns of a result come unchanged from which column of a table (a BOUND_REF is a place in
 // the columns of the operator below); these get the table's Arrow type back. If a plan has an operator that we do not
 // know, its columns keep DuckDB's types: the values are the same. A value that does not fit the type of its origin is

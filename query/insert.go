@@ -175,6 +175,14 @@ func rowsColumn(parts []arrow.RecordBatch, i int, f arrow.Field) (arrow.Array, e
 	if err != nil || sameType(column.DataType(), f.Type) {
 		return column, err
 	}
+	// Bytes that SQL computed are no value of a type that SQL has not.
+	if t, err := sqlTypeOf(f); err == nil && t.isOpaque() {
+		defer column.Release()
+		if column.NullN() < column.Len() {
+			return nil, fmt.Errorf("SQL has no type for Arrow's %s; only NULL, or a column of this type as it is, can be written to it", f.Type)
+		}
+		return array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, column.Len()), nil
+	}
 	return retype(column, f.Type)
 }
 

@@ -218,7 +218,7 @@ func (t tableInfo) keyColumns(of string) ([]string, []arrow.Field) {
 
 // cast writes an expression as a value of a column.
 func cast(expr string, f arrow.Field) (string, error) {
-	t, err := sqlTypeOf(f.Type)
+	t, err := sqlTypeOf(f)
 	if err != nil {
 		return "", errorf(Unimplemented, "column %q has a type that SQL cannot write: %v", f.Name, err)
 	}
@@ -287,7 +287,7 @@ func (p *parsed) updateChange(l *lease) (*change, error) {
 		if v, ok := set[i]; ok {
 			columns[i] = v
 			c.moves = c.moves || t.isKey(f.Name)
-		} else if _, err := sqlTypeOf(f.Type); err != nil {
+		} else if _, err := sqlTypeOf(f); err != nil {
 			return nil, errorf(Unimplemented, "UPDATE is not implemented for tables with a column that SQL cannot hold: column %q: %v", f.Name, err)
 		}
 	}

@@ -128,7 +128,7 @@ func valueOf(arr arrow.Array, row int) (bind.Value, error) {
 // SELECT ? had other columns for a null than for a value. The C API has typed nulls only inside lists.
 func nullValue(dt arrow.DataType) bind.Value {
 	null := bind.CreateNullValue()
-	t, err := sqlTypeOf(dt)
+	t, err := sqlTypeOf(arrow.Field{Type: dt})
 	if err != nil {
 		return null // any cast of it is null, whatever the type
 	}
@@ -248,7 +248,7 @@ func decimalValue(n decimal128.Num, t *arrow.Decimal128Type) (bind.Value, error)
 
 // structValue makes a STRUCT.
 func structValue(a *array.Struct, row int) (bind.Value, error) {
-	typ, err := sqlTypeOf(a.DataType())
+	typ, err := sqlTypeOf(arrow.Field{Type: a.DataType()})
 	if err != nil {
 		return bind.Value{}, err
 	}
@@ -273,7 +273,7 @@ func structValue(a *array.Struct, row int) (bind.Value, error) {
 // listValue makes an ARRAY or a LIST, which DuckDB casts to what the statement wants.
 func listValue(a array.ListLike, row int, create func(bind.LogicalType, []bind.Value) bind.Value) (bind.Value, error) {
 	from, to := a.ValueOffsets(row)
-	elem, err := sqlTypeOf(a.ListValues().DataType())
+	elem, err := sqlTypeOf(arrow.Field{Type: a.ListValues().DataType()})
 	if err != nil {
 		return bind.Value{}, err
 	}

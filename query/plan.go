@@ -2,6 +2,7 @@ package query
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -32,10 +33,22 @@ type planNode struct {
 	RightProjectionMap []int  `json:"right_projection_map"`
 	ProjectionMap      []int  `json:"projection_map"`
 
+	// raw is the operator with everything that is not named here.
+	raw map[string]json.RawMessage
+
 	TableIndex  int               `json:"table_index"`
 	CTEIndex    int               `json:"cte_index"`
 	ColumnCount int               `json:"column_count"`
 	ChunkTypes  []json.RawMessage `json:"chunk_types"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *planNode) UnmarshalJSON(b []byte) error {
+	type fields planNode
+	if err := json.Unmarshal(b, (*fields)(n)); err != nil {
+		return err
+	}
+	return json.Unmarshal(b, &n.raw)
 }
 
 // A planIndex is a place in a table's columns.
@@ -78,15 +91,15 @@ func (n *planNode) scansTables(tables map[string]tableInfo) bool {
 	return false
 }
 
-// An origin follows columns from a plan's top to the tables. An entry is the Arrow type of the table's column that
-// passed through, nil for a computed one. A nil slice means that even the number of columns is unknown.
+// An origin follows columns from a plan's top to the tables. An entry is the table's column that passed through, nil
+// for a computed one. A nil slice means that even the number of columns is unknown.
 type origin struct {
 	tables map[string]tableInfo
-	ctes   map[int][]arrow.DataType
+	ctes   map[int][]*arrow.Field
 }
 
 // columns returns the origins of the operator's columns.
-func (o *origin) columns(n *planNode) []arrow.DataType {
+func (o *origin) columns(n *planNode) []*arrow.Field {
 	switch n.Type {
 	case "LOGICAL_GET":
 		return o.get(n)
@@ -109,20 +122,20 @@ func (o *origin) columns(n *planNode) []arrow.DataType {
 		o.ctes[n.TableIndex] = o.child(n, 0)
 		return o.child(n, 1)
 	case "LOGICAL_RECURSIVE_CTE":
-		return make([]arrow.DataType, n.ColumnCount)
+		return make([]*arrow.Field, n.ColumnCount)
 	case "LOGICAL_CTE_REF":
 		if c, ok := o.ctes[n.CTEIndex]; ok && len(c) == len(n.ChunkTypes) {
 			return c
 		}
-		return make([]arrow.DataType, len(n.ChunkTypes))
+		return make([]*arrow.Field, len(n.ChunkTypes))
 	case "LOGICAL_DELIM_GET", "LOGICAL_CHUNK_GET":
-		return make([]arrow.DataType, len(n.ChunkTypes))
+		return make([]*arrow.Field, len(n.ChunkTypes))
 	}
 	return nil
 }
 
 // child returns the origins of the child's columns.
-func (o *origin) child(n *planNode, i int) []arrow.DataType {
+func (o *origin) child(n *planNode, i int) []*arrow.Field {
 	if i >= len(n.Children) {
 		return nil
 	}
@@ -130,12 +143,13 @@ func (o *origin) child(n *planNode, i int) []arrow.DataType {
 }
 
 // get returns the types of the table's columns that are read. A scan that needs none has one, which nobody reads.
-func (o *origin) get(n *planNode) []arrow.DataType {
-	out := make([]arrow.DataType, max(len(n.ColumnIndexes), 1))
+func (o *origin) get(n *planNode) []*arrow.Field {
+	out := make([]*arrow.Field, max(len(n.ColumnIndexes), 1))
 	if t, ok := o.tables[fold(n.FunctionData.Schema, n.FunctionData.Table)]; ok && n.FunctionData.Table != "" {
 		for i, c := range n.ColumnIndexes {
 			if c.Index < uint64(t.arrow.NumFields()) {
-				out[i] = t.arrow.Field(int(c.Index)).Type
+				f := t.arrow.Field(int(c.Index))
+				out[i] = &f
 			}
 		}
 	}
@@ -152,9 +166,9 @@ func expressions(raw json.RawMessage) []planNode {
 }
 
 // project follows the references of a projection.
-func (o *origin) project(n *planNode) []arrow.DataType {
+func (o *origin) project(n *planNode) []*arrow.Field {
 	child := o.child(n, 0)
-	var out []arrow.DataType
+	var out []*arrow.Field
 	for _, e := range expressions(n.Expressions) {
 		out = append(out, follow(e, child))
 	}
@@ -162,7 +176,7 @@ func (o *origin) project(n *planNode) []arrow.DataType {
 }
 
 // follow returns the origin of an expression.
-func follow(e planNode, child []arrow.DataType) arrow.DataType {
+func follow(e planNode, child []*arrow.Field) *arrow.Field {
 	if e.Type == "BOUND_REF" && e.Index < uint64(len(child)) {
 		return child[e.Index]
 	}
@@ -170,9 +184,9 @@ func follow(e planNode, child []arrow.DataType) arrow.DataType {
 }
 
 // aggregate has its groups first; they pass through.
-func (o *origin) aggregate(n *planNode) []arrow.DataType {
+func (o *origin) aggregate(n *planNode) []*arrow.Field {
 	child := o.child(n, 0)
-	var out []arrow.DataType
+	var out []*arrow.Field
 	for _, g := range expressions(n.Groups) {
 		out = append(out, follow(g, child))
 	}
@@ -180,7 +194,7 @@ func (o *origin) aggregate(n *planNode) []arrow.DataType {
 }
 
 // join lays the columns of both sides side by side, unless the kind of join drops one side.
-func (o *origin) join(n *planNode) []arrow.DataType {
+func (o *origin) join(n *planNode) []*arrow.Field {
 	left := pick(o.child(n, 0), n.LeftProjectionMap)
 	right := pick(o.child(n, 1), n.RightProjectionMap)
 	switch n.JoinType {
@@ -194,16 +208,16 @@ func (o *origin) join(n *planNode) []arrow.DataType {
 	if left == nil {
 		return nil
 	}
-	out := append([]arrow.DataType{}, left...)
+	out := append([]*arrow.Field{}, left...)
 	return append(out, right...)
 }
 
 // pick applies a projection map; an empty one keeps all.
-func pick(columns []arrow.DataType, places []int) []arrow.DataType {
+func pick(columns []*arrow.Field, places []int) []*arrow.Field {
 	if len(places) == 0 || columns == nil {
 		return columns
 	}
-	out := make([]arrow.DataType, len(places))
+	out := make([]*arrow.Field, len(places))
 	for i, p := range places {
 		if p >= 0 && p < len(columns) {
 			out[i] = columns[p]
@@ -213,54 +227,76 @@ func pick(columns []arrow.DataType, places []int) []arrow.DataType {
 }
 
 // extend adds computed columns.
-func extend(columns []arrow.DataType, n int) []arrow.DataType {
+func extend(columns []*arrow.Field, n int) []*arrow.Field {
 	if columns == nil && n == 0 {
 		return nil
 	}
-	return append(append([]arrow.DataType{}, columns...), make([]arrow.DataType, n)...)
+	return append(append([]*arrow.Field{}, columns...), make([]*arrow.Field, n)...)
 }
 
 // common keeps what both sides of a set operation agree on.
-func common(a, b []arrow.DataType) []arrow.DataType {
+func common(a, b []*arrow.Field) []*arrow.Field {
 	if len(a) != len(b) {
 		return nil
 	}
-	out := make([]arrow.DataType, len(a))
+	out := make([]*arrow.Field, len(a))
 	for i := range a {
-		if a[i] != nil && b[i] != nil && arrow.TypeEqual(a[i], b[i]) {
+		if a[i] != nil && b[i] != nil && sameColumn(*a[i], *b[i]) {
 			out[i] = a[i]
 		}
 	}
 	return out
 }
 
-// passThrough returns the schema of a query's result: DuckDB's own, in which the columns that come unchanged from a
-// table have the table's type. The plan is only asked for when a table of the text has a column whose type DuckDB
-// does not keep by itself.
-func passThrough(shadow *view, p *parsed, natural *arrow.Schema) (*arrow.Schema, error) {
+// sameColumn reports whether two columns have the same type, extensions included.
+func sameColumn(a, b arrow.Field) bool {
+	return sameType(a.Type, b.Type) && typeMetadata(a).Equal(typeMetadata(b))
+}
+
+// A shape is what a plan tells of a query. The zero shape knows nothing.
+type shape struct {
+	// columns are the origins of the result's columns.
+	columns []*arrow.Field
+	// carries says that the query looks into no opaque column.
+	carries bool
+}
+
+// shapeOf reads the plan of a query. It is only asked for when a table of the text has a column whose type DuckDB does
+// not keep by itself.
+func shapeOf(shadow *view, p *parsed) (s shape, err error) {
 	if !mentionsInexact(shadow.tables, p) {
-		return natural, nil
+		return s, nil
 	}
 	plan, err := planOf(shadow, p.sql)
 	if err != nil || plan == nil {
-		return natural, nil // the values are right, only their types are DuckDB's
+		return s, nil // the values are right, only their types are DuckDB's
 	}
-	o := &origin{tables: shadow.tables, ctes: map[int][]arrow.DataType{}}
-	columns := o.columns(plan)
+	o := &origin{tables: shadow.tables, ctes: map[int][]*arrow.Field{}}
+	s.columns = o.columns(plan)
 	if err := o.checkZones(plan); err != nil {
-		return nil, err
+		return s, err
 	}
-	if len(columns) != natural.NumFields() {
+	s.carries, err = o.carries(plan, s.columns)
+	return s, err
+}
+
+// schema returns the schema of the result: DuckDB's own, in which the columns that come unchanged from a table have the
+// table's type.
+func (s shape) schema(natural *arrow.Schema) (*arrow.Schema, error) {
+	if len(s.columns) != natural.NumFields() {
+		if s.carries {
+			return nil, errorf(Internal, "the plan has %d columns, the result %d", len(s.columns), natural.NumFields())
+		}
 		return natural, nil
 	}
 	fields := natural.Fields()
-	for i, dt := range columns {
-		if dt == nil {
+	for i, f := range s.columns {
+		if f == nil {
 			continue
 		}
-		t, err := sqlTypeOf(dt)
-		if err == nil && arrow.TypeEqual(t.arrow(), fields[i].Type) {
-			fields[i].Type = dt
+		t, err := sqlTypeOf(*f)
+		if err == nil && arrow.TypeEqual(t.natural(), fields[i].Type) {
+			fields[i].Type, fields[i].Metadata = f.Type, typeMetadata(*f)
 		}
 	}
 	return arrow.NewSchema(fields, nil), nil
@@ -268,16 +304,22 @@ func passThrough(shadow *view, p *parsed, natural *arrow.Schema) (*arrow.Schema,
 
 // mentionsInexact says whether the text has the name of a table with a column that needs help.
 func mentionsInexact(tables map[string]tableInfo, p *parsed) bool {
+	return slices.ContainsFunc(mentioned(tables, p), func(t tableInfo) bool {
+		return slices.ContainsFunc(t.arrow.Fields(), func(f arrow.Field) bool { return !exact(f) })
+	})
+}
+
+// mentioned returns the tables whose names the text has.
+func mentioned(tables map[string]tableInfo, p *parsed) (out []tableInfo) {
 	for _, t := range tables {
-		inexact := false
-		for _, f := range t.arrow.Fields() {
-			inexact = inexact || !exact(f.Type)
-		}
-		for i := 0; inexact && i < len(p.tokens); i++ {
-			if p.tokens[i].ident() && strings.EqualFold(p.tokens[i].name, t.name) {
-				return true
-			}
+		if p.mentions(t.name) {
+			out = append(out, t)
 		}
 	}
-	return false
+	return out
+}
+
+// mentions reports whether the text has the name.
+func (p *parsed) mentions(name string) bool {
+	return slices.ContainsFunc(p.tokens, func(t token) bool { return t.ident() && strings.EqualFold(t.name, name) })
 }

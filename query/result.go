@@ -42,6 +42,7 @@ type Result struct {
 	res     bind.Result
 	started bool // res is there
 	options bind.ArrowOptions
+	shape   shape
 	natural *arrow.Schema
 	schema  *arrow.Schema
 	ready   []arrow.RecordBatch
@@ -81,7 +82,7 @@ func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
 	if err := r.open(ctx, st, in.snap); err != nil {
 		return nil, err
 	}
-	if err := r.execute(st, in); err != nil {
+	if err := r.execute(in); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -93,7 +94,10 @@ func (r *Result) open(ctx context.Context, st *Statement, snap snapshot) (err er
 		return err
 	}
 	r.in = r.lease.query.in
-	r.exec = &execution{ctx: r.ctx}
+	if r.shape, err = st.shape(r.lease); err != nil {
+		return err
+	}
+	r.exec = &execution{ctx: r.ctx, carries: r.shape.carries}
 	if st.parsed.kind == kindCatalog {
 		r.in = r.lease.shadow.in
 	} else {
@@ -146,7 +150,7 @@ func (r *Result) watch(conn bind.Connection) {
 }
 
 // execute prepares, binds and starts the statement.
-func (r *Result) execute(st *Statement, in run) error {
+func (r *Result) execute(in run) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	stmts, err := r.in.extract(r.conn, r.sql)
@@ -176,7 +180,7 @@ func (r *Result) execute(st *Statement, in run) error {
 		return r.failure()
 	}
 	r.narrow()
-	return r.describe(st)
+	return r.describe()
 }
 
 // narrow lets go of the tables that the statement does not read: its client may take long to read the result. DuckDB
@@ -221,7 +225,7 @@ func (r *Result) runFirst() error {
 }
 
 // describe reads the schema of the running result.
-func (r *Result) describe(st *Statement) error {
+func (r *Result) describe() error {
 	n := int(bind.ColumnCount(&r.res))
 	names, types := make([]string, n), make([]bind.LogicalType, n)
 	for i := range n {
@@ -234,7 +238,7 @@ func (r *Result) describe(st *Statement) error {
 	if r.natural, err = naturalSchema(r.conn, names, types); err != nil {
 		return errorf(Unimplemented, "the result has a type that Arrow cannot carry: %v", err)
 	}
-	r.schema, err = st.resultSchema(r.lease, r.natural)
+	r.schema, err = r.shape.schema(r.natural)
 	return err
 }
 

@@ -58,6 +58,8 @@ type morsel struct {
 type execution struct {
 	ctx    context.Context
 	source func(table int64) (source, error)
+	// carries says that no expression of the statement looks into opaque columns, which are bytes to DuckDB.
+	carries bool
 
 	mu   sync.Mutex
 	err  error
@@ -88,6 +90,18 @@ func (x *execution) fail(err error) {
 	if x.err == nil {
 		x.err = err
 	}
+}
+
+// checkColumn refuses a column that SQL cannot read.
+func (x *execution) checkColumn(f arrow.Field) error {
+	t, err := sqlTypeOf(f)
+	if err != nil {
+		return errorf(InvalidArgument, "column %q: %v", f.Name, err)
+	}
+	if t.isOpaque() && !x.carries {
+		return opaqueError(f)
+	}
+	return nil
 }
 
 // cause returns the first error of a scan.
@@ -201,7 +215,7 @@ func (b *bridge) bind(info bind.BindInfo) error {
 	}
 	addColumn(info, emptyColumn, sqlType{id: bind.TypeBoolean})
 	for _, f := range schema.Fields() {
-		t, err := sqlTypeOf(f.Type)
+		t, err := sqlTypeOf(f)
 		if err != nil {
 			t = sqlType{id: bind.TypeBlob}
 		}
@@ -270,8 +284,8 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 	}
 	sc := &scan{x: x}
 	for _, c := range columns {
-		if _, err := sqlTypeOf(schema.Field(c).Type); err != nil {
-			return &Error{Code: InvalidArgument, Message: fmt.Sprintf("column %q: %v", schema.Field(c).Name, err)}
+		if err := x.checkColumn(schema.Field(c)); err != nil {
+			return err
 		}
 		sc.fields = append(sc.fields, schema.Field(c))
 	}
@@ -300,7 +314,7 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 func convertedSchema(conn bind.Connection, f arrow.Field) (unsafe.Pointer, error) {
 	s := (*C.struct_ArrowSchema)(C.calloc(1, C.sizeof_struct_ArrowSchema))
 	defer C.free(unsafe.Pointer(s))
-	one := arrow.NewSchema([]arrow.Field{{Name: f.Name, Type: scanType(f.Type), Nullable: true}}, nil)
+	one := arrow.NewSchema([]arrow.Field{scanField(f)}, nil)
 	cdata.ExportArrowSchema(one, (*cdata.CArrowSchema)(unsafe.Pointer(s)))
 	defer C.fd_release_schema(s)
 	var out unsafe.Pointer

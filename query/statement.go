@@ -51,7 +51,7 @@ func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statemen
 		err = st.prepareSelect(l)
 	}
 	if err != nil {
-		return nil, engineError(err)
+		return nil, explainOpaque(engineError(err), l.shadow.tables, p)
 	}
 	return st, nil
 }
@@ -126,16 +126,20 @@ func (st *Statement) describe(l *lease, c *view) error {
 	if err != nil {
 		return err
 	}
-	st.dataset, err = st.resultSchema(l, natural)
+	shape, err := st.shape(l)
+	if err != nil {
+		return err
+	}
+	st.dataset, err = shape.schema(natural)
 	return err
 }
 
-// resultSchema is the natural schema with the tables' types where columns pass through.
-func (st *Statement) resultSchema(l *lease, natural *arrow.Schema) (*arrow.Schema, error) {
+// shape tells which columns of the result come unchanged from tables.
+func (st *Statement) shape(l *lease) (shape, error) {
 	if st.parsed.kind != kindSelect {
-		return natural, nil
+		return shape{}, nil
 	}
-	return passThrough(&l.shadow, st.parsed, natural)
+	return shapeOf(&l.shadow, st.parsed)
 }
 
 // preparedSchema returns the natural schema of a statement that was not run yet.

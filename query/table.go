@@ -23,6 +23,11 @@ func (e *Engine) TableSQL(ctx context.Context, name lsm.TableName, columns *arro
 	if schema == "" {
 		schema = lsm.MainSchema
 	}
+	for i, f := range columns.Fields() {
+		if f.Name == "" {
+			return "", errorf(InvalidArgument, "column %d of %d has no name, by which SQL could ask for it; give it one", i+1, columns.NumFields())
+		}
+	}
 	text := tableSQL(schema, name.Name, columns, key)
 	var refused *Error
 	err = e.try(l.shadow.in, strings.Replace(text, "CREATE", "CREATE OR REPLACE", 1))

@@ -1,7 +1,6 @@
 package query
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +15,8 @@ const maxArray = 100_000
 // A sqlType is the type by which SQL knows a column.
 type sqlType struct {
 	id           bind.Type
+	json         bool     // a VARCHAR that is called JSON
+	opaque       bool     // a BLOB of the bytes of a value that SQL has no type for
 	width, scale uint8    // of a DECIMAL
 	size         int      // of an ARRAY
 	child        *sqlType // of an ARRAY or a LIST
@@ -32,6 +33,8 @@ var plainTypes = map[arrow.Type]bind.Type{
 	arrow.STRING: bind.TypeVarchar, arrow.LARGE_STRING: bind.TypeVarchar,
 	arrow.BINARY: bind.TypeBlob, arrow.LARGE_BINARY: bind.TypeBlob, arrow.FIXED_SIZE_BINARY: bind.TypeBlob,
 	arrow.DATE32: bind.TypeDate,
+	// No column of DuckDB is of the type of NULL; it makes INTEGERs of them, too.
+	arrow.NULL: bind.TypeInteger,
 	// DuckDB's DATE has no time of day, a date64 may have one.
 	arrow.DATE64: bind.TypeTimestampMS,
 	// DuckDB's INTERVAL counts microseconds and months; the plain number loses nothing.
@@ -39,12 +42,19 @@ var plainTypes = map[arrow.Type]bind.Type{
 }
 
 // sqlTypeOf maps a column's Arrow type. Every value must come back equal to the bit when it passes through, so a
-// type that DuckDB would shorten gets a wider or a coarser neighbour that holds its bits.
-func sqlTypeOf(dt arrow.DataType) (sqlType, error) {
-	if id, ok := plainTypes[dt.ID()]; ok {
+// type that DuckDB would shorten gets a wider or a coarser neighbour that holds its bits, and one that it has not at
+// all becomes opaque.
+func sqlTypeOf(f arrow.Field) (sqlType, error) {
+	switch extensionOf(f) {
+	case extensionUUID:
+		return sqlType{id: bind.TypeUUID}, nil
+	case extensionJSON:
+		return sqlType{id: bind.TypeVarchar, json: true}, nil
+	}
+	if id, ok := plainTypes[f.Type.ID()]; ok {
 		return sqlType{id: id}, nil
 	}
-	switch t := dt.(type) {
+	switch t := f.Type.(type) {
 	case *arrow.TimestampType:
 		return sqlType{id: timestampID(t)}, nil
 	case *arrow.Time32Type:
@@ -55,16 +65,19 @@ func sqlTypeOf(dt arrow.DataType) (sqlType, error) {
 		}
 		return sqlType{id: bind.TypeTime}, nil
 	case *arrow.Decimal128Type:
-		if t.Scale >= 0 && t.Scale <= t.Precision {
+		if opaqueWidth(t) == 0 {
 			return sqlType{id: bind.TypeDecimal, width: uint8(t.Precision), scale: uint8(t.Scale)}, nil
 		}
+		return sqlType{id: bind.TypeBlob, opaque: true}, nil
+	case *arrow.Decimal256Type:
+		return sqlType{id: bind.TypeBlob, opaque: true}, nil
 	case *arrow.FixedSizeListType:
-		child, err := sqlTypeOf(t.Elem())
-		if err == nil && child.plain() && t.Len() > 0 && t.Len() <= maxArray {
+		child, err := sqlTypeOf(t.ElemField())
+		if err == nil && t.Len() > 0 && t.Len() <= maxArray {
 			return sqlType{id: bind.TypeArray, size: int(t.Len()), child: &child}, nil
 		}
 	case *arrow.ListType, *arrow.LargeListType:
-		child, err := sqlTypeOf(t.(arrow.ListLikeType).Elem())
+		child, err := sqlTypeOf(t.(arrow.ListLikeType).ElemField())
 		if err == nil {
 			return sqlType{id: bind.TypeList, child: &child}, nil
 		}
@@ -73,24 +86,43 @@ func sqlTypeOf(dt arrow.DataType) (sqlType, error) {
 			return st, nil
 		}
 	}
-	return sqlType{}, fmt.Errorf("SQL has no type for Arrow's %s; leave the column out of the query", dt)
+	return sqlType{}, fmt.Errorf("SQL has no type for Arrow's %s; leave the column out of the query", f.Type)
 }
 
-// plain reports whether a type has no others in it.
-func (t sqlType) plain() bool { return t.child == nil && t.fields == nil }
+// opaqueWidth returns the bytes of a value of a type that SQL has not, 0 for others. DuckDB's decimals have 38 digits
+// at most, and no more of them behind the point than there are.
+func opaqueWidth(dt arrow.DataType) int {
+	switch t := dt.(type) {
+	case *arrow.Decimal256Type:
+		return t.Bytes()
+	case *arrow.Decimal128Type:
+		if t.Scale < 0 || t.Scale > t.Precision {
+			return t.Bytes()
+		}
+	}
+	return 0
+}
 
-// sqlStruct maps structs. SQL's have fields, with names that differ without case.
+// isOpaque reports whether a type is opaque, or has one in it that is. DuckDB may carry such values, not look at them.
+func (t sqlType) isOpaque() bool {
+	return t.opaque || t.child != nil && t.child.isOpaque() || slices.ContainsFunc(t.fields, sqlType.isOpaque)
+}
+
+// sqlStruct maps structs. SQL's have fields, with names that differ without case; names that do not get a number.
 func sqlStruct(t *arrow.StructType) (sqlType, bool) {
 	out := sqlType{id: bind.TypeStruct}
 	seen := map[string]bool{"": true}
-	for _, f := range t.Fields() {
-		field, err := sqlTypeOf(f.Type)
-		low := strings.ToLower(f.Name)
-		if err != nil || seen[low] {
+	for i, f := range t.Fields() {
+		field, err := sqlTypeOf(f)
+		if err != nil {
 			return out, false
 		}
-		seen[low] = true
-		out.names, out.fields = append(out.names, f.Name), append(out.fields, field)
+		name := f.Name
+		for n := i; seen[strings.ToLower(name)]; n++ {
+			name = fmt.Sprintf("%s_%d", f.Name, n+1)
+		}
+		seen[strings.ToLower(name)] = true
+		out.names, out.fields = append(out.names, name), append(out.fields, field)
 	}
 	return out, len(out.fields) > 0
 }
@@ -114,6 +146,8 @@ func timestampID(t *arrow.TimestampType) bind.Type {
 // scanType is the Arrow type under which DuckDB is shown the buffers of a column.
 func scanType(dt arrow.DataType) arrow.DataType {
 	switch t := dt.(type) {
+	case *arrow.NullType:
+		return arrow.PrimitiveTypes.Int32
 	case *arrow.Float16Type:
 		return arrow.PrimitiveTypes.Float32
 	case *arrow.Date64Type:
@@ -127,20 +161,36 @@ func scanType(dt arrow.DataType) arrow.DataType {
 		if t.TimeZone != "" {
 			return &arrow.TimestampType{Unit: t.Unit, TimeZone: "UTC"}
 		}
+	case *arrow.Decimal128Type, *arrow.Decimal256Type:
+		if n := opaqueWidth(t); n > 0 {
+			return &arrow.FixedSizeBinaryType{ByteWidth: n}
+		}
 	case *arrow.FixedSizeListType:
-		return arrow.FixedSizeListOf(t.Len(), scanType(t.Elem()))
+		return arrow.FixedSizeListOfField(t.Len(), scanField(t.ElemField()))
 	case *arrow.ListType:
-		return arrow.ListOf(scanType(t.Elem()))
+		return arrow.ListOfField(scanField(t.ElemField()))
 	case *arrow.LargeListType:
-		return arrow.LargeListOf(scanType(t.Elem()))
+		return arrow.LargeListOfField(scanField(t.ElemField()))
 	case *arrow.StructType:
 		fields := make([]arrow.Field, t.NumFields())
+		names, _ := sqlStruct(t)
 		for i, f := range t.Fields() {
-			fields[i] = arrow.Field{Name: f.Name, Type: scanType(f.Type), Nullable: true}
+			if fields[i] = scanField(f); i < len(names.names) {
+				fields[i].Name = names.names[i]
+			}
 		}
 		return arrow.StructOf(fields...)
 	}
 	return dt
+}
+
+// scanField is scanType with the extensions that DuckDB knows: of any other it would look at the metadata.
+func scanField(f arrow.Field) arrow.Field {
+	out := arrow.Field{Name: f.Name, Type: scanType(f.Type), Nullable: true}
+	if name := extensionOf(f); name != "" {
+		out.Metadata = arrow.NewMetadata([]string{extensionName, extensionMetadata}, []string{name, ""})
+	}
+	return out
 }
 
 // logical returns the type for DuckDB's C API; the caller destroys it.
@@ -164,7 +214,11 @@ func (t sqlType) logical() bind.LogicalType {
 		}
 		return bind.CreateStructType(fields, t.names)
 	}
-	return bind.CreateLogicalType(t.id)
+	l := bind.CreateLogicalType(t.id)
+	if t.json {
+		bind.LogicalTypeSetAlias(l, jsonAlias)
+	}
+	return l
 }
 
 // typeNames are the names of the types in SQL text.
@@ -175,7 +229,7 @@ var typeNames = map[bind.Type]string{
 	bind.TypeFloat: "FLOAT", bind.TypeDouble: "DOUBLE", bind.TypeVarchar: "VARCHAR", bind.TypeBlob: "BLOB",
 	bind.TypeDate: "DATE", bind.TypeTime: "TIME", bind.TypeTimeNS: "TIME_NS",
 	bind.TypeTimestamp: "TIMESTAMP", bind.TypeTimestampS: "TIMESTAMP_S", bind.TypeTimestampMS: "TIMESTAMP_MS",
-	bind.TypeTimestampNS: "TIMESTAMP_NS", bind.TypeTimestampTZ: "TIMESTAMP WITH TIME ZONE",
+	bind.TypeTimestampNS: "TIMESTAMP_NS", bind.TypeTimestampTZ: "TIMESTAMP WITH TIME ZONE", bind.TypeUUID: "UUID",
 }
 
 // String returns the type as SQL text.
@@ -194,118 +248,10 @@ func (t sqlType) String() string {
 		}
 		return "STRUCT(" + strings.Join(fields, ", ") + ")"
 	}
+	if t.json {
+		return jsonAlias
+	}
 	return typeNames[t.id]
-}
-
-// sqlTypeOfLogical reads a type back from DuckDB; the error names types that a table cannot have yet.
-func sqlTypeOfLogical(l bind.LogicalType) (sqlType, error) {
-	t := sqlType{id: bind.GetTypeId(l)}
-	if alias := bind.LogicalTypeGetAlias(l); alias != "" {
-		return t, fmt.Errorf("type %s is not stored yet; use VARCHAR", alias)
-	}
-	switch t.id {
-	case bind.TypeDecimal:
-		t.width, t.scale = bind.DecimalWidth(l), bind.DecimalScale(l)
-		return t, nil
-	case bind.TypeArray:
-		c := bind.ArrayTypeChildType(l)
-		defer bind.DestroyLogicalType(&c)
-		child, err := sqlTypeOfLogical(c)
-		if err != nil {
-			return t, err
-		}
-		if !child.plain() {
-			return t, errors.New("arrays of arrays, lists or structs are not stored yet; use a list of them")
-		}
-		t.size, t.child = int(bind.ArrayTypeArraySize(l)), &child
-		return t, nil
-	case bind.TypeList:
-		c := bind.ListTypeChildType(l)
-		defer bind.DestroyLogicalType(&c)
-		child, err := sqlTypeOfLogical(c)
-		t.child = &child
-		return t, err
-	case bind.TypeStruct:
-		return sqlStructOfLogical(l)
-	}
-	if _, ok := typeNames[t.id]; !ok {
-		return t, fmt.Errorf("this type is not stored yet%s", typeRemedy(t.id))
-	}
-	return t, nil
-}
-
-// sqlStructOfLogical reads a struct back from DuckDB.
-func sqlStructOfLogical(l bind.LogicalType) (sqlType, error) {
-	t := sqlType{id: bind.TypeStruct}
-	for i := range bind.StructTypeChildCount(l) {
-		c := bind.StructTypeChildType(l, i)
-		field, err := sqlTypeOfLogical(c)
-		bind.DestroyLogicalType(&c)
-		if err != nil {
-			return t, err
-		}
-		t.names, t.fields = append(t.names, bind.StructTypeChildName(l, i)), append(t.fields, field)
-	}
-	if slices.Contains(t.names, "") {
-		return t, errors.New("structs without names are not stored yet; name the fields")
-	}
-	return t, nil
-}
-
-// typeRemedy says what to use instead of a type that tables cannot have yet.
-func typeRemedy(id bind.Type) string {
-	switch id {
-	case bind.TypeHugeInt, bind.TypeUHugeInt, bind.TypeBigNum:
-		return "; use BIGINT or DECIMAL(38,0)"
-	case bind.TypeUUID, bind.TypeEnum, bind.TypeBit:
-		return "; use VARCHAR"
-	case bind.TypeMap:
-		return "; use a list of structs such as STRUCT(k VARCHAR, v INTEGER)[]"
-	}
-	return ""
-}
-
-// sqlArrowTypes are the Arrow types of columns that SQL creates.
-var sqlArrowTypes = map[bind.Type]arrow.DataType{
-	bind.TypeBoolean: arrow.FixedWidthTypes.Boolean,
-	bind.TypeTinyInt: arrow.PrimitiveTypes.Int8, bind.TypeSmallInt: arrow.PrimitiveTypes.Int16,
-	bind.TypeInteger: arrow.PrimitiveTypes.Int32, bind.TypeBigInt: arrow.PrimitiveTypes.Int64,
-	bind.TypeUTinyInt: arrow.PrimitiveTypes.Uint8, bind.TypeUSmallInt: arrow.PrimitiveTypes.Uint16,
-	bind.TypeUInteger: arrow.PrimitiveTypes.Uint32, bind.TypeUBigInt: arrow.PrimitiveTypes.Uint64,
-	bind.TypeFloat: arrow.PrimitiveTypes.Float32, bind.TypeDouble: arrow.PrimitiveTypes.Float64,
-	bind.TypeVarchar: arrow.BinaryTypes.String, bind.TypeBlob: arrow.BinaryTypes.Binary,
-	bind.TypeDate: arrow.FixedWidthTypes.Date32,
-	bind.TypeTime: arrow.FixedWidthTypes.Time64us, bind.TypeTimeNS: arrow.FixedWidthTypes.Time64ns,
-	bind.TypeTimestamp:   &arrow.TimestampType{Unit: arrow.Microsecond},
-	bind.TypeTimestampS:  &arrow.TimestampType{Unit: arrow.Second},
-	bind.TypeTimestampMS: &arrow.TimestampType{Unit: arrow.Millisecond},
-	bind.TypeTimestampNS: &arrow.TimestampType{Unit: arrow.Nanosecond},
-	bind.TypeTimestampTZ: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"},
-}
-
-// arrow returns the Arrow type of a column that SQL creates with this type. It maps back to the same SQL type.
-func (t sqlType) arrow() arrow.DataType {
-	switch t.id {
-	case bind.TypeDecimal:
-		return &arrow.Decimal128Type{Precision: int32(t.width), Scale: int32(t.scale)}
-	case bind.TypeArray:
-		return arrow.FixedSizeListOf(int32(t.size), t.child.arrow())
-	case bind.TypeList:
-		return arrow.ListOf(t.child.arrow())
-	case bind.TypeStruct:
-		fields := make([]arrow.Field, len(t.fields))
-		for i, f := range t.fields {
-			fields[i] = arrow.Field{Name: t.names[i], Type: f.arrow(), Nullable: true}
-		}
-		return arrow.StructOf(fields...)
-	}
-	return sqlArrowTypes[t.id]
-}
-
-// exact says whether a column of the Arrow type comes out of DuckDB in that very type, without our help.
-func exact(dt arrow.DataType) bool {
-	t, err := sqlTypeOf(dt)
-	return err == nil && sameType(t.arrow(), dt)
 }
 
 // sameType is arrow.TypeEqual that also looks at what lists call their values, and at all of nested fields.
@@ -334,7 +280,7 @@ func tableSQL(schema, name string, s *arrow.Schema, key []string) string {
 			b.WriteString(", ")
 		}
 		typ := "BLOB" // a column that no query can name must still be listed
-		if t, err := sqlTypeOf(f.Type); err == nil {
+		if t, err := sqlTypeOf(f); err == nil {
 			typ = t.String()
 		}
 		b.WriteString(quoteIdent(f.Name) + " " + typ)

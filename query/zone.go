@@ -29,7 +29,7 @@ func (o *origin) checkZones(n *planNode) error {
 
 // zoneMisuse looks for such a use anywhere inside an expression. Expressions have many forms, and all of them may
 // hold others, so it walks the JSON as it is.
-func zoneMisuse(e any, child []arrow.DataType) bool {
+func zoneMisuse(e any, child []*arrow.Field) bool {
 	switch e := e.(type) {
 	case []any:
 		for _, x := range e {
@@ -54,14 +54,14 @@ func zoneMisuse(e any, child []arrow.DataType) bool {
 }
 
 // uncast returns the origin of an expression below casts to TIMESTAMP, which DuckDB adds by itself.
-func uncast(e any, child []arrow.DataType) arrow.DataType {
+func uncast(e any, child []*arrow.Field) arrow.DataType {
 	m, _ := e.(map[string]any)
 	if to, _ := m["return_type"].(map[string]any); m["type"] == "OPERATOR_CAST" && to["id"] == "TIMESTAMP" {
 		return uncast(m["child"], child)
 	}
 	index, _ := m["index"].(float64)
-	if m["type"] != "BOUND_REF" || index < 0 || index >= float64(len(child)) {
+	if m["type"] != "BOUND_REF" || index < 0 || index >= float64(len(child)) || child[int(index)] == nil {
 		return nil
 	}
-	return child[int(index)]
+	return child[int(index)].Type
 }
