@@ -28,6 +28,8 @@ type base struct {
 	indexes   []*keySegment
 	uncovered []*fragment
 	refs      atomic.Int64
+	// release is called with the last reference.
+	release func(*base)
 }
 
 // keySegment is an open BTREE over the key column of some fragments.
@@ -38,8 +40,9 @@ type keySegment struct {
 
 // openBase opens a version. Fragments that reuse, which may be nil, has already are shared with it.
 func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Version, reuse *base) (*base, error) {
-	b := &base{version: v, schema: t.now(), byID: make(map[uint64]*fragment)}
+	b := &base{version: v, schema: t.now(), byID: make(map[uint64]*fragment), release: t.letGo}
 	b.refs.Store(1)
+	t.hold(b)
 	for i := range v.Fragments {
 		f, err := b.openFragment(ctx, st, t, &v.Fragments[i], reuse)
 		if err != nil {
@@ -204,4 +207,5 @@ func (b *base) unref() {
 	for _, s := range b.indexes {
 		_ = s.index.Close() // open for reading only
 	}
+	b.release(b)
 }

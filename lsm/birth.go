@@ -144,6 +144,7 @@ func (db *DB) place(ctx context.Context, s *Stage, old *Table) (LSN, error) {
 	s.spilled, s.born = nil, nil // they belong to the table now
 	if old != nil {
 		old.dropped = true
+		old.leave()
 		old.shard.halt()
 	}
 	t, err := newTable(db, *d.Create)

@@ -42,11 +42,12 @@ type DB struct {
 	closed  bool              // guarded by moment
 	version atomic.Uint64     // rises with every change of tables
 
-	// trim wakes the trimmer; done ends it.
-	trim chan struct{}
-	stop context.Context
-	end  context.CancelFunc
-	done sync.WaitGroup
+	// trim wakes the trimmer, garbage the collector; done waits for both.
+	trim    chan struct{}
+	garbage chan struct{}
+	stop    context.Context
+	end     context.CancelFunc
+	done    sync.WaitGroup
 
 	// atomicEnd is the end of the last records that become visible together. It belongs to the log goroutine.
 	atomicEnd LSN
@@ -69,7 +70,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	local := object.NewLocal(o.Dir)
 	db := &DB{opt: o, logger: o.Logger, lock: lock, st: local, marks: newWatermarks(),
-		tables: make(map[string]*Table), trim: make(chan struct{}, 1)}
+		tables: make(map[string]*Table), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1)}
 	db.budget = newBudget(o.Memory, db.relieve)
 	db.stop, db.end = context.WithCancel(context.Background())
 	if err := local.Sweep(ctx); err != nil {
@@ -97,8 +98,9 @@ func (db *DB) open(ctx context.Context) error {
 	if err := db.recover(ctx); err != nil {
 		return err
 	}
-	db.done.Add(1)
+	db.done.Add(2)
 	go db.trimLoop()
+	go db.collectLoop()
 	db.poke()
 	return nil
 }
@@ -242,6 +244,7 @@ func (db *DB) DropTable(ctx context.Context, n TableName) error {
 		return fmt.Errorf("drop table %q: %w", n, err)
 	}
 	t.dropped = true
+	t.leave()
 	db.forget(t)
 	t.shard.close()
 	return db.removeDropped(context.WithoutCancel(ctx))

@@ -73,13 +73,14 @@
 //
 // # Goroutines
 //
-// The log's own (package wal), the trimmer of the DB, and for each shard the applier (the only writer of memtables)
+// The log's own (package wal), the trimmer and the collector (collection.go) of the DB, and for each shard the applier (the only writer of memtables)
 // and the flusher (the only writer of generations, base and shard manifest). DB.Close ends and awaits all of them.
 //
 // # Lock order
 //
 // Table.turn, Table.writes, DB.ddl, shard.swap, maskCell.mu, DB.moment, memtable.mu, and last, with nothing below them,
-// shard.queueMu, watermarks.mu and budget.mu. No I/O happens under DB.moment and what follows it.
+// shard.queueMu, shard.leftMu, watermarks.mu, budget.mu and Table.heldMu. No I/O happens under DB.moment and what follows
+// it. Table.place is held while a few files are removed, and has nothing but shard.leftMu below it.
 //
 // # Errors
 //

@@ -18,7 +18,7 @@ import (
 var errFault = errors.New("injected: no space left on device")
 
 // faultStore is the store of a DB with faults: before runs ahead of a call and may fail it, after runs behind it and
-// may make it fail though it happened. What they get is the call, "put" or "putifabsent", and the name.
+// may make it fail though it happened. What they get is the call, "put", "putifabsent" or "delete", and the name.
 type faultStore struct {
 	object.Store
 	mu            sync.Mutex
@@ -69,6 +69,14 @@ func (f *faultStore) PutIfAbsent(ctx context.Context, name string, data []byte) 
 		return err
 	}
 	return f.fault(true, "putifabsent", name)
+}
+
+// Delete implements object.Store.
+func (f *faultStore) Delete(ctx context.Context, name string) error {
+	if err := f.fault(false, "delete", name); err != nil {
+		return err
+	}
+	return errors.Join(f.Store.Delete(ctx, name), f.fault(true, "delete", name))
 }
 
 // isShardManifest and isCatalog say which calls fail.

@@ -139,10 +139,14 @@ func below(gens []manifest.Generation, number uint64) []manifest.Generation {
 	return slices.DeleteFunc(gens, func(g manifest.Generation) bool { return g.Number >= number })
 }
 
-// discard removes a folder or file that a failed attempt left. What stays is removed by the next Open or is an orphan.
+// discard removes a folder or file that a failed attempt left, or a generation that the base has. What stays is left to
+// the collector.
 func (s *shard) discard(ctx context.Context, name string) {
 	if err := s.db.st.DeleteAll(context.WithoutCancel(ctx), name); err != nil {
-		s.warn("remove what a failed attempt left", err)
+		s.warn("remove what is no longer needed", err)
+		s.leftMu.Lock()
+		s.leftovers = append(s.leftovers, name)
+		s.leftMu.Unlock()
 	}
 }
 
@@ -212,22 +216,26 @@ func (db *DB) order(ctx context.Context, n TableName, act string, do func(*shard
 	if err != nil {
 		return err
 	}
-	s := t.shard
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(s.stop, func() { cancel(ErrClosed) })()
-	o := order{do: func() error { return do(s, ctx) }, done: make(chan error, 1)}
-	select {
-	case s.orders <- o:
-		// The flusher answers each order that it took, soon after ctx ends.
-		err = <-o.done
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
+	err = t.shard.order(ctx, func(ctx context.Context) error { return do(t.shard, ctx) })
 	if err != nil {
 		return fmt.Errorf("%s table %q: %w", act, n, err)
 	}
 	return nil
+}
+
+// order has the flusher do some work and waits for it.
+func (s *shard) order(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.stop, func() { cancel(ErrClosed) })()
+	o := order{do: func() error { return do(ctx) }, done: make(chan error, 1)}
+	select {
+	case s.orders <- o:
+		// The flusher answers each order that it took, soon after ctx ends.
+		return <-o.done
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // compact flushes and merges, for Optimize.
@@ -254,6 +262,7 @@ func (s *shard) mergeAll(ctx context.Context) error {
 	}
 	if err == nil {
 		s.db.counters.compactions.Add(1)
+		s.db.litter()
 	}
 	return err
 }

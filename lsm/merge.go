@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"path"
+	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/apache/arrow-go/v18/arrow"
@@ -47,16 +48,19 @@ func (s *shard) merge(ctx context.Context) (int64, error) {
 	}
 	last := gens[len(gens)-1].layer.(*generation).number
 	change := manifest.Change{Append: m.frags, Delete: s.replacedBase(set), Compacted: map[uuid.UUID]uint64{s.id: last}}
+	var segments []uuid.UUID // one for each attempt of the commit
 	if s.indexable() && m.rows > 0 {
 		old := keySegments(set.base())
 		change.RemoveIndexes = removedIndexes(old)
 		change.Indexes = func(_ *manifest.Version, appended []uint64) ([]manifest.Index, error) {
 			x, err := s.writeKeyIndex(ctx, m, old, set, appended)
+			segments = append(segments, x.UUID)
 			return []manifest.Index{x}, err
 		}
 	}
 	v, err := manifest.Commit(ctx, s.db.st, s.table.root, set.base().version, change, manifest.Options{Warn: s.warn})
-	if errors.Is(err, manifest.ErrConflict) {
+	s.discardSegments(ctx, segments, v, err)
+	if errors.Is(err, manifest.ErrConflict) || errors.Is(err, manifest.ErrUnpublished) {
 		s.discardFragments(ctx, m.frags) // after any other error they may be part of a version
 	}
 	if err != nil {
@@ -155,6 +159,18 @@ func (s *shard) writeFragments(ctx context.Context, m *merged) error {
 func (s *shard) discardFragments(ctx context.Context, frags []manifest.Fragment) {
 	for _, f := range frags {
 		s.discard(ctx, path.Join(s.table.root, "data", f.Files[0].Path))
+	}
+}
+
+// discardSegments removes the index segments of attempts that came to nothing, given how the commit ended.
+func (s *shard) discardSegments(ctx context.Context, segments []uuid.UUID, v *manifest.Version, err error) {
+	if err != nil && !errors.Is(err, manifest.ErrConflict) && !errors.Is(err, manifest.ErrUnpublished) {
+		return // the last one may be part of a version
+	}
+	for _, id := range segments {
+		if v == nil || !slices.ContainsFunc(v.Indexes, func(x manifest.Index) bool { return x.UUID == id }) {
+			s.discard(ctx, path.Join(s.table.root, (&manifest.Index{UUID: id}).Dir()))
+		}
 	}
 }
 

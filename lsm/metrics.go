@@ -9,6 +9,8 @@ import (
 type counters struct {
 	batches, rows, bytes              atomic.Int64
 	flushes, flushErrors, compactions atomic.Int64
+
+	collectedVersions, collectedFiles, collectedBytes atomic.Int64
 }
 
 // Metrics is the engine's state in numbers, as of one call of DB.Metrics.
@@ -27,6 +29,8 @@ type Metrics struct {
 	Generations int64
 	// Flushes, FlushErrors and Compactions happened since Open.
 	Flushes, FlushErrors, Compactions int64
+	// CollectedVersions of tables, CollectedFiles and CollectedBytes were removed since Open because nothing needed them.
+	CollectedVersions, CollectedFiles, CollectedBytes int64
 	// Visible, Durable and Appended are positions in the log.
 	Visible, Durable, Appended LSN
 }
@@ -36,6 +40,7 @@ func (db *DB) Metrics() Metrics {
 	c := &db.counters
 	m := Metrics{Batches: c.batches.Load(), Rows: c.rows.Load(), Bytes: c.bytes.Load(), MemoryLimit: db.opt.Memory,
 		Flushes: c.flushes.Load(), FlushErrors: c.flushErrors.Load(), Compactions: c.compactions.Load(),
+		CollectedVersions: c.collectedVersions.Load(), CollectedFiles: c.collectedFiles.Load(), CollectedBytes: c.collectedBytes.Load(),
 		Visible: db.marks.visible(), Durable: db.log.DurableLSN(), Appended: db.log.AppendedLSN()}
 	m.MemtableBytes, m.Stalls = db.budget.state()
 	db.moment.Lock()
@@ -53,7 +58,8 @@ func (db *DB) Metrics() Metrics {
 // String returns the metrics as lines for people.
 func (m Metrics) String() string {
 	return fmt.Sprintf("tables %d\naccepted: %d batches, %d rows, %d bytes\nmemory: %d of %d bytes, %d stalls\n"+
-		"memtables frozen: %d, generations: %d\nflushes: %d (%d failed), compactions: %d\nlog: visible %s, durable %s, appended %s\n",
+		"memtables frozen: %d, generations: %d\nflushes: %d (%d failed), compactions: %d\n"+
+		"collected: %d versions, %d files, %d bytes\nlog: visible %s, durable %s, appended %s\n",
 		m.Tables, m.Batches, m.Rows, m.Bytes, m.MemtableBytes, m.MemoryLimit, m.Stalls,
-		m.FrozenMemtables, m.Generations, m.Flushes, m.FlushErrors, m.Compactions, m.Visible, m.Durable, m.Appended)
+		m.FrozenMemtables, m.Generations, m.Flushes, m.FlushErrors, m.Compactions, m.CollectedVersions, m.CollectedFiles, m.CollectedBytes, m.Visible, m.Durable, m.Appended)
 }

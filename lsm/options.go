@@ -14,6 +14,7 @@ const (
 	defaultMemtableBytes = 64 << 20
 	defaultSegmentBytes  = 64 << 20
 	defaultStageBytes    = 32 << 20
+	defaultRetain        = 24 * time.Hour
 )
 
 // Options configures a DB. The zero value of each field but Dir is its default.
@@ -30,6 +31,10 @@ type Options struct {
 	SegmentBytes int64
 	// StageBytes is what a stage holds in memory before it spills. Default 32 MiB.
 	StageBytes int64
+	// Retain is how long superseded versions of a table stay after the version that followed them, and how long files
+	// stay that no version ever named. Tags, branches and snapshots keep theirs longer. Default 24 h; less than zero
+	// keeps nothing.
+	Retain time.Duration
 	// Temp is a local folder for scratch files; what is in it is removed at Open. Default Dir/_flightd/tmp.
 	Temp string
 	// Logger receives what an operator should know. Default: nothing is logged.
@@ -45,6 +50,8 @@ type Events struct {
 	Flush func(FlushEvent)
 	// Optimize is called after the generations of a table became part of its base, or could not.
 	Optimize func(OptimizeEvent)
+	// Collect is called after files that nothing needs were removed from a table, or could not be.
+	Collect func(CollectEvent)
 	// Poison is called once when the log failed.
 	Poison func(error)
 }
@@ -89,6 +96,12 @@ func (o *Options) validate() error {
 	}
 	if o.StageBytes == 0 {
 		o.StageBytes = defaultStageBytes
+	}
+	switch {
+	case o.Retain == 0:
+		o.Retain = defaultRetain
+	case o.Retain < 0:
+		o.Retain = 0
 	}
 	if o.Temp == "" {
 		o.Temp = filepath.Join(o.Dir, systemFolder, "tmp")

@@ -43,6 +43,11 @@ type shard struct {
 	work       chan struct{} // tells the flusher of frozen memtables; holds one
 	orders     chan order    // work asked for
 
+	// leftovers are folders and files that could not be removed when they became useless, guarded by leftMu, below
+	// which there is no other lock.
+	leftMu    sync.Mutex
+	leftovers []string
+
 	stop   context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup

@@ -52,6 +52,16 @@ type Table struct {
 	writes  gate
 	dropped bool          // guarded by writes
 	last    atomic.Uint64 // the highest LSN of the table's records
+
+	// collecting is held by the one who collects; it has room for one.
+	collecting chan struct{}
+	// place is held while a few files below root are removed. left is set once the folder is no longer the table's: what
+	// then lies there belongs to a table that took its place.
+	place sync.Mutex
+	left  bool
+	// held are the versions of the base that somebody reads, guarded by heldMu. Both locks have none below them.
+	heldMu sync.Mutex
+	held   []*base
 }
 
 // seize keeps everybody else from changing the table, statements that run on it included, until the caller unlocks it:
@@ -90,7 +100,7 @@ func newTable(db *DB, e tableEntry) (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", e.name(), err)
 	}
-	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder()}
+	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder(), collecting: make(chan struct{}, 1)}
 	t.schemas.Store(&schemas)
 	return t, nil
 }

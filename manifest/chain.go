@@ -140,11 +140,15 @@ func (c *chain) put(ctx context.Context, n uint64, data []byte) error {
 	if err := c.st.PutIfAbsent(ctx, c.path(n), data); err != nil {
 		return err
 	}
-	hint := fmt.Appendf(nil, `{"version":%d}`, n)
-	if err := c.st.Put(ctx, path.Join(c.dir, c.hint), hint); err != nil {
+	if err := c.point(ctx, n); err != nil {
 		c.o.warn("version hint not written; the newest version is found more slowly", err)
 	}
 	return nil
+}
+
+// point writes the hint.
+func (c *chain) point(ctx context.Context, n uint64) error {
+	return c.st.Put(ctx, path.Join(c.dir, c.hint), fmt.Appendf(nil, `{"version":%d}`, n))
 }
 
 // readHint returns 0 when the hint is missing or unusable.

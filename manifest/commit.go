@@ -48,15 +48,16 @@ type writtenDeletion struct {
 // changes commute with c, the version stands on theirs; else Commit returns ErrConflict and nothing was published.
 //
 // The files that c names must be complete and closed, which makes their bytes durable; Commit syncs their folders.
-// After any error but ErrConflict it is open whether the version was published: load the table anew to see.
+// After ErrConflict and ErrUnpublished nothing was published. After any other error that is open: load the table anew to
+// see.
 func Commit(ctx context.Context, st object.Store, root string, base *Version, c Change, o Options) (*Version, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("commit to table %s: %w", root, err)
 	}
 	k := newCommit(st, root, o, c)
 	v, err := k.run(ctx, base)
-	if err == nil || errors.Is(err, ErrConflict) {
-		k.discard(ctx, v)
+	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrUnpublished) {
+		k.discard(context.WithoutCancel(ctx), v)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("commit to table %s: %w", root, err)
@@ -82,30 +83,53 @@ func (k *commit) run(ctx context.Context, base *Version) (*Version, error) {
 // attempt publishes the version after base, or returns errTaken.
 func (k *commit) attempt(ctx context.Context, base *Version) (*Version, error) {
 	b := &build{commit: k, base: base}
-	data, err := b.version(ctx)
+	v, data, err := k.prepare(ctx, b)
+	if err != nil && !errors.Is(err, ErrConflict) {
+		err = fmt.Errorf("%w: %w", ErrUnpublished, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := k.syncForeign(ctx, base); err != nil {
-		return nil, err
-	}
-	if err := k.syncWritten(ctx); err != nil {
-		return nil, err
-	}
-	chain := tableChain(k.st, k.root, k.o)
-	// Decoding what is about to be published costs little and keeps a version that nobody could read from becoming one.
-	v, err := decodeVersion(chain.path(base.Number+1), data)
-	if err != nil {
-		return nil, fmt.Errorf("check the new version: %w", err)
-	}
-	err = chain.put(ctx, v.Number, data)
-	if errors.Is(err, object.ErrExists) {
+	err = tableChain(k.st, k.root, k.o).put(ctx, v.Number, data)
+	switch {
+	case errors.Is(err, object.ErrExists):
 		return nil, errTaken
-	}
-	if err != nil {
+	case err != nil && k.absent(ctx, v):
+		return nil, fmt.Errorf("publish version %d: %w: %w", v.Number, ErrUnpublished, err)
+	case err != nil:
 		return nil, fmt.Errorf("publish version %d: %w", v.Number, err)
 	}
 	return v, nil
+}
+
+// prepare does everything up to the publication of the version.
+func (k *commit) prepare(ctx context.Context, b *build) (*Version, []byte, error) {
+	data, err := b.version(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := k.syncForeign(ctx, b.base); err != nil {
+		return nil, nil, err
+	}
+	if err := k.syncWritten(ctx); err != nil {
+		return nil, nil, err
+	}
+	// Decoding what is about to be published costs little and keeps a version that nobody could read from becoming one.
+	v, err := decodeVersion(tableChain(k.st, k.root, k.o).path(b.base.Number+1), data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("check the new version: %w", err)
+	}
+	return v, data, nil
+}
+
+// absent reports whether a version whose publication failed is not there and never will be. On a disk a call that has
+// returned has no effect any more; a request to a bucket may still be on its way.
+func (k *commit) absent(ctx context.Context, v *Version) bool {
+	if _, disk := k.st.(syncer); !disk {
+		return false
+	}
+	_, err := k.st.Stat(context.WithoutCancel(ctx), v.name)
+	return errors.Is(err, object.ErrNotExist)
 }
 
 // rebase reads what was committed after base and returns the newest version, or mine = true and our own version when

@@ -12,6 +12,10 @@ var (
 	// the change. Nothing was published; the change must be worked out again on the newest version.
 	ErrConflict = errors.New("another writer changed the table")
 
+	// ErrUnpublished is returned by Commit, with the cause, when it failed and certainly published nothing: what it was
+	// given to publish can be removed or tried again.
+	ErrUnpublished = errors.New("nothing was committed")
+
 	// ErrFenced is returned when a newer writer has claimed the shard. It is final for this writer.
 	ErrFenced = errors.New("a newer writer has claimed the shard")
 

@@ -1,0 +1,289 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
+)
+
+// collection is one removal of what a table keeps no longer. The order makes it safe:
+//
+//	files are listed     while the shard's flusher does nothing else: what is being written now is not in the list
+//	versions are listed  so that a file of the list that was committed meanwhile is seen to be needed
+//	versions go          oldest first, the hint at the newest one before, and the folder is synced
+//	versions are listed  again: what others have committed since is needed, too
+//	files go             those that no version needs
+//
+// A crash in the middle leaves files that no version names, and a later collection finds them by their age.
+type collection struct {
+	t  *Table
+	st object.Store
+	// cutoff is the time before which things are not kept, unnamed the one for files that were never named.
+	cutoff, unnamed time.Time
+
+	files []storedFile
+	// standing is the version that the shard stands on. Its next commit may be built on it, and must not find the
+	// number of a version that was there and has gone; so newer versions stay until the shard has seen them.
+	standing uint64
+	shard    uint64
+	keep     map[uint64]bool
+	// keepFiles is set when there is a version that cannot be read any more and may need any file.
+	keepFiles bool
+	needed    map[string]bool
+	known     map[string]bool
+	sum       Collected
+}
+
+// run does all of it.
+func (c *collection) run(ctx context.Context) error {
+	if err := c.t.shard.order(ctx, c.list); err != nil {
+		return err
+	}
+	if err := c.collectShard(ctx); err != nil {
+		return err
+	}
+	if err := c.collectTable(ctx); err != nil {
+		return err
+	}
+	return c.t.shard.removeLeftovers(ctx, c)
+}
+
+// list lists the files, and what is in use. It is called by the flusher.
+func (c *collection) list(ctx context.Context) error {
+	s := c.t.shard
+	c.standing, c.shard = s.set.Load().base().version.Number, s.man.Version
+	for _, folder := range []string{"data", "_deletions", "_transactions", "_indices"} {
+		infos, err := c.st.List(ctx, path.Join(c.t.root, folder))
+		if err != nil {
+			return err
+		}
+		for _, x := range infos {
+			if f, ok := collectable(folder, x); ok {
+				c.files = append(c.files, f)
+			}
+		}
+	}
+	c.keep = make(map[uint64]bool)
+	c.t.heldMu.Lock()
+	defer c.t.heldMu.Unlock()
+	for _, b := range c.t.held {
+		c.keep[b.version.Number] = true
+		b.version.Needs(func(name string) { c.needed[name] = true })
+	}
+	return nil
+}
+
+// collectable tells what an entry of a table's folder is, if it is of a kind that versions name.
+func collectable(folder string, x object.Info) (storedFile, bool) {
+	name := path.Join(folder, x.Name)
+	f := storedFile{name: name, owner: name, dir: x.Dir, bytes: x.Size, time: x.ModTime}
+	ext := path.Ext(x.Name)
+	switch folder {
+	case "data":
+		if x.Dir { // what a column of a data file keeps outside of it
+			f.owner += ".lance"
+			return f, true
+		}
+		return f, ext == ".lance"
+	case "_deletions":
+		return f, !x.Dir && (ext == ".bin" || ext == ".arrow")
+	case "_transactions":
+		return f, !x.Dir && ext == ".txn"
+	}
+	return f, x.Dir && len(x.Name) == 36 && strings.Count(x.Name, "-") == 4 // a UUID
+}
+
+// collectShard removes old versions of the shard's manifest. Nobody reads them; they tell what happened.
+func (c *collection) collectShard(ctx context.Context) error {
+	h := manifest.ShardHistory(c.st, c.t.shard.dir, manifest.Options{Warn: c.t.shard.warn})
+	chain, err := h.List(ctx)
+	if err != nil {
+		return err
+	}
+	old := expiredVersions(chain, nil, c.shard, c.cutoff)
+	return c.removeVersions(ctx, h, chain, old)
+}
+
+// removeVersions removes versions of a chain.
+func (c *collection) removeVersions(ctx context.Context, h *manifest.History, chain, old []manifest.VersionFile) error {
+	if len(old) == 0 {
+		return nil
+	}
+	newest := chain[len(chain)-1].Number
+	if newer, err := h.Newer(ctx, newest); err != nil {
+		return err
+	} else if len(newer) > 0 {
+		newest = newer[len(newer)-1]
+	}
+	if err := h.Point(ctx, newest); err != nil {
+		return err
+	}
+	err := c.t.remove(ctx, len(old), func(i int) error {
+		if err := h.Delete(ctx, old[i].Number); err != nil {
+			return err
+		}
+		c.sum.Files++
+		c.sum.Bytes += old[i].Bytes
+		return nil
+	})
+	return errors.Join(err, h.Sync(context.WithoutCancel(ctx)))
+}
+
+// collectTable removes old versions of the table, and then files.
+func (c *collection) collectTable(ctx context.Context) error {
+	h := manifest.TableHistory(c.st, c.t.root, manifest.Options{Warn: c.t.shard.warn})
+	chain, err := h.List(ctx)
+	if err != nil || len(chain) == 0 {
+		return err
+	}
+	if err := c.readRefs(ctx, chain); err != nil {
+		return err
+	}
+	old := expiredVersions(chain, c.keep, c.standing, c.cutoff)
+	if err := c.readVersions(ctx, chain, old); err != nil {
+		return err
+	}
+	before := c.sum.Files
+	err = c.removeVersions(ctx, h, chain, old)
+	c.sum.Versions += c.sum.Files - before
+	if err != nil || c.keepFiles {
+		return err
+	}
+	newer, err := h.Newer(ctx, chain[len(chain)-1].Number)
+	if err != nil {
+		return err
+	}
+	for _, n := range newer {
+		if err := c.need(ctx, n, c.needed); err != nil {
+			return err
+		}
+	}
+	return c.removeFiles(ctx)
+}
+
+// readRefs keeps what tags and branches name. The files of a branch are those of the version at which it began, and its
+// own in a folder of its own; when that version has gone, what it needs is unknown and all files stay.
+func (c *collection) readRefs(ctx context.Context, chain []manifest.VersionFile) error {
+	refs, err := manifest.Refs(ctx, c.st, c.t.root)
+	if err != nil {
+		return err
+	}
+	there := make(map[uint64]bool, len(chain))
+	for _, v := range chain {
+		there[v.Number] = true
+	}
+	for _, r := range refs {
+		c.keep[r.Version] = true
+		if r.Branch && !there[r.Version] {
+			c.keepFiles = true
+		}
+	}
+	return nil
+}
+
+// readVersions finds out what the versions need that stay, and what those named that go.
+func (c *collection) readVersions(ctx context.Context, chain, old []manifest.VersionFile) error {
+	going := make(map[uint64]bool, len(old))
+	for _, v := range old {
+		going[v.Number] = true
+	}
+	for _, v := range chain {
+		into := c.needed
+		if going[v.Number] {
+			into = c.known
+		}
+		if err := c.need(ctx, v.Number, into); err != nil {
+			return err
+		}
+	}
+	detached, err := manifest.Detached(ctx, c.st, c.t.root)
+	if err != nil {
+		return err
+	}
+	for _, v := range detached {
+		v.Needs(func(name string) { c.needed[name] = true })
+	}
+	return nil
+}
+
+// need notes what a version needs; one that another program has just removed needs nothing.
+func (c *collection) need(ctx context.Context, number uint64, into map[string]bool) error {
+	v, err := manifest.Load(ctx, c.st, c.t.root, number)
+	if errors.Is(err, object.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find out what version %d needs: %w", number, err)
+	}
+	v.Needs(func(name string) { into[name] = true })
+	return nil
+}
+
+// removeFiles removes the files that no version needs.
+func (c *collection) removeFiles(ctx context.Context) error {
+	for i := range c.files {
+		if f := &c.files[i]; f.dir && !c.needed[f.owner] {
+			if err := c.weigh(ctx, f, path.Join(c.t.root, f.name)); err != nil {
+				return err
+			}
+		}
+	}
+	old := expiredFiles(c.files, c.needed, c.known, c.cutoff, c.unnamed)
+	return c.t.remove(ctx, len(old), func(i int) error {
+		name := path.Join(c.t.root, old[i].name)
+		var err error
+		if old[i].dir {
+			err = c.st.DeleteAll(ctx, name)
+		} else {
+			err = c.st.Delete(ctx, name)
+		}
+		if errors.Is(err, object.ErrNotExist) {
+			return nil // somebody else was faster
+		}
+		if err == nil {
+			c.sum.Files++
+			c.sum.Bytes += old[i].bytes
+		}
+		return err
+	})
+}
+
+// weigh finds the size of a folder and when something in it was last written.
+func (c *collection) weigh(ctx context.Context, f *storedFile, dir string) error {
+	infos, err := c.st.List(ctx, dir)
+	if err != nil {
+		return err
+	}
+	for _, x := range infos {
+		if x.Dir {
+			if err := c.weigh(ctx, f, path.Join(dir, x.Name)); err != nil {
+				return err
+			}
+			continue
+		}
+		f.bytes += x.Size
+		if x.ModTime.After(f.time) {
+			f.time = x.ModTime
+		}
+	}
+	return nil
+}
+
+// removeLeftovers tries again to remove what failed attempts left and could not be removed then.
+func (s *shard) removeLeftovers(ctx context.Context, c *collection) error {
+	s.leftMu.Lock()
+	names := s.leftovers
+	s.leftovers = nil
+	s.leftMu.Unlock()
+	return s.table.remove(ctx, len(names), func(i int) error {
+		s.discard(ctx, names[i]) // notes it again when it fails
+		c.sum.Files++
+		return nil
+	})
+}
