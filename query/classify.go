@@ -18,6 +18,7 @@ const (
 	kindDelete                        // DELETE
 	kindTruncate                      // TRUNCATE
 	kindOptimize                      // OPTIMIZE name, CALL flightd_flush('name')
+	kindVacuum                        // VACUUM [name]
 )
 
 // A parsed statement is its text with what the lexer found out about it.
@@ -127,7 +128,8 @@ func (p *parsed) classify() error {
 	case p.namesIndex():
 		return p.unimplementedAt(0, first+" INDEX (of the kinds BTREE, IVF_PQ and INVERTED: CREATE INDEX name ON table USING kind (column))")
 	case first == "VACUUM":
-		return p.unimplementedAt(0, "VACUUM table (removing its old versions)")
+		p.kind = kindVacuum
+		return nil
 	case first == "DESCRIBE", first == "DESC", first == "SHOW":
 		p.kind = kindCatalog
 		return nil

@@ -39,6 +39,8 @@ func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statemen
 	switch p.kind {
 	case kindOptimize:
 		_, err = p.optimizeTarget()
+	case kindVacuum:
+		_, _, err = p.vacuumTarget()
 	case kindCreate:
 		err = st.prepareCreate(l)
 	case kindDrop:
@@ -246,6 +248,8 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 			return 0, err
 		}
 		return 0, st.e.store.optimize(ctx, t.schema, t.name)
+	case kindVacuum:
+		return st.vacuum(ctx)
 	}
 	return 0, errorf(InvalidArgument, "the statement returns rows; run it as a query")
 }

@@ -18,6 +18,8 @@ type store interface {
 	drop(ctx context.Context, schema, name string) error
 	insert(ctx context.Context, schema, name string, rec arrow.RecordBatch) (int64, error)
 	optimize(ctx context.Context, schema, name string) error
+	// vacuum removes what a table keeps no longer and returns the number of files.
+	vacuum(ctx context.Context, schema, name string) (int64, error)
 	// modify calls fn while nobody else writes the table, and applies what fn wrote if it returns nil.
 	modify(ctx context.Context, schema, name string, fn func(ctx context.Context, snap snapshot, w writer) error) error
 	// stageTable makes a table with the rows that fill puts, at one moment. With replace it takes the place of one
@@ -82,6 +84,11 @@ func (s lsmStore) insert(ctx context.Context, schema, name string, rec arrow.Rec
 
 func (s lsmStore) optimize(ctx context.Context, schema, name string) error {
 	return s.db.Optimize(ctx, lsm.TableName{Schema: schema, Name: name})
+}
+
+func (s lsmStore) vacuum(ctx context.Context, schema, name string) (int64, error) {
+	c, err := s.db.Vacuum(ctx, lsm.TableName{Schema: schema, Name: name})
+	return c.Files, err
 }
 
 func (s lsmStore) modify(ctx context.Context, schema, name string, fn func(context.Context, snapshot, writer) error) error {

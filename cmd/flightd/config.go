@@ -27,6 +27,7 @@ type config struct {
 	http      string
 	memory    int64 // bytes
 	temp      string
+	retain    time.Duration
 	grace     time.Duration
 	insecure  bool
 	logFormat string
@@ -58,6 +59,7 @@ var settings = []setting{
 	{"durability", "when a write is acknowledged; `MODE` durable: after it is synced to disk", "durable", applyDurability},
 	{"memory", "`SIZE` of the budget for memtables, caches and queries together, as 8GiB or 50%", "50%", applyMemory},
 	{"temp", "`FOLDER` for spilled sorts and side files (default DATA/_flightd/tmp)", "", applyTemp},
+	{"retain", "`TIME` that superseded versions and files that nothing names are kept", "24h", applyRetain},
 	{"grace", "`TIME` that running work gets to finish after SIGTERM or SIGINT", "10s", applyGrace},
 	{"insecure", "allow addresses beyond loopback, without encryption and for everybody", "false", applyInsecure},
 	{"log-format", "`FORMAT` of the log on stderr: text or json", "text", applyLogFormat},

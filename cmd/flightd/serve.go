@@ -156,6 +156,7 @@ func (s *server) open(ctx context.Context) error {
 		Dir:    c.data,
 		Memory: int64(float64(c.memory) * engineShare),
 		Temp:   c.temp,
+		Retain: c.retain,
 		Logger: s.log,
 	})
 	if err != nil {

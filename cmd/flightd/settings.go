@@ -55,6 +55,17 @@ func applyGrace(c *config, v string) error {
 	return nil
 }
 
+func applyRetain(c *config, v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 0 {
+		return fmt.Errorf("want a time such as 24h or 90m, or 0s to keep nothing, got %q", v)
+	}
+	if c.retain = d; d == 0 {
+		c.retain = -1 // zero is the engine's default
+	}
+	return nil
+}
+
 func applyInsecure(c *config, v string) error {
 	b, err := strconv.ParseBool(v)
 	if err != nil {

@@ -1,0 +1,111 @@
+"""What old versions, failed work and a full disk do to a data folder: it stays bounded, readable by Lance, and serves."""
+
+import os
+import threading
+import time
+
+import lance
+import pyarrow as pa
+
+from clients import execute, put, query, query_flight, scalar
+from server import eventually
+
+ROWS = pa.schema([("id", pa.int64()), ("pad", pa.string())])
+
+
+def rows(first, n, text="x"):
+    return pa.record_batch([pa.array(range(first, first + n), pa.int64()), pa.array([text * 100] * n)], ROWS)
+
+
+def files(folder):
+    """All files below a folder, as paths in it."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def vacuum(server, table=""):
+    """Returns the number of files that VACUUM says it removed."""
+    return query_flight(server, f"VACUUM {table}").column(0)[0].as_py()
+
+
+def test_vacuum_leaves_what_lance_has_named(new_server):
+    """Tagged versions and branches can be checked out afterwards; the newest one is all that else is left."""
+    server = new_server("--retain", "3s").start()
+    execute(server, "CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR)")
+    folder, want = server.dataset("t"), {}
+    for i in range(5):
+        put(server, "t", [rows(0, 100 + i, "abcde"[i])])
+        execute(server, "OPTIMIZE t")
+        dataset = lance.dataset(str(folder))
+        if i in (1, 2):
+            want[dataset.version] = dataset.to_table().sort_by("id")
+    tagged, branched = sorted(want)
+    dataset.tags.create("keep", tagged)
+    dataset.create_branch("side", ("main", branched))
+    time.sleep(3.1)
+    eventually(lambda: vacuum(server, "t") >= 0 and len(lance.dataset(str(folder)).versions()) == 3)
+    dataset = lance.dataset(str(folder))
+    assert dataset.to_table().num_rows == 104
+    assert dataset.checkout_version("keep").to_table().sort_by("id") == want[tagged]
+    assert dataset.checkout_version(branched).to_table().sort_by("id") == want[branched]
+    assert dataset.checkout_version(("side", None)).to_table().num_rows == want[branched].num_rows
+    assert dataset.checkout_version(tagged).to_table(filter="id = 5").num_rows == 1, "by its index"
+    dataset.tags.delete("keep")
+    dataset.branches.delete("side")
+    assert vacuum(server) > 0
+    assert [v["version"] for v in lance.dataset(str(folder)).versions()] == [dataset.version]
+    assert len([f for f in files(folder) if f.startswith("data/")]) == 1
+    assert scalar(server, "SELECT count(*) FROM t") == 104
+
+
+def test_lance_goes_on_while_everything_is_collected(new_server):
+    """With --retain 0s and a VACUUM all the time, Lance's commits stand and their rows are there."""
+    server = new_server("--retain", "0s").start()
+    execute(server, "CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR)")
+    put(server, "t", [rows(0, 100)])
+    execute(server, "OPTIMIZE t")
+    path, done, problems = str(server.dataset("t")), threading.Event(), []
+
+    def collect():
+        while not done.is_set():
+            try:
+                vacuum(server, "t")
+            except Exception as e:  # reported by the test
+                problems.append(e)
+                return
+
+    collector = threading.Thread(target=collect)
+    collector.start()
+    try:
+        for i in range(15):
+            lance.write_dataset(pa.table(rows(1000 + i * 10, 10, "y"), schema=lance.dataset(path).schema), path, mode="append")
+            put(server, "t", [rows(i, 5, "z")])
+            execute(server, "OPTIMIZE t")
+    finally:
+        done.set()
+        collector.join()
+    assert not problems
+    assert lance.dataset(path).to_table().num_rows == 250
+    assert scalar(server, "SELECT count(*) FROM t") == 250
+    server.restart()
+    assert scalar(server, "SELECT count(*) FROM t") == 250
+
+
+def test_a_file_of_nobody_goes_by_its_age(new_server):
+    """What a program that died left behind is removed by the collector itself, what may be committed yet is not."""
+    server = new_server("--retain", "20s").start()
+    execute(server, "CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR)")
+    put(server, "t", [rows(0, 10)])
+    execute(server, "OPTIMIZE t")
+    old, new = server.dataset("t") / "data" / "old.lance", server.dataset("t") / "data" / "new.lance"
+    for name in (old, new):
+        name.write_bytes(b"x" * 1000)
+    os.utime(old, (time.time() - 60, time.time() - 60))
+    assert vacuum(server, "t") == 1
+    assert new.exists() and not old.exists()
+    eventually(lambda: not new.exists())
+    assert scalar(server, "SELECT count(*) FROM t") == 10
+
+
+def test_vacuum_of_nothing(server):
+    execute(server, "CREATE TABLE t (id BIGINT)", "VACUUM", "VACUUM t", "VACUUM TABLE t")
+    assert query(server, "SELECT * FROM t").num_rows == 0
