@@ -159,6 +159,29 @@ func (t *Table) hold(b *base) {
 	t.heldMu.Unlock()
 }
 
+// build notes that a commit on top of a version is under way beside the flusher. Files for it are noted with write. The
+// caller calls done when they are part of a version, or are not going to be.
+func (t *Table) build(version uint64) (write func(name string), done func()) {
+	t.heldMu.Lock()
+	defer t.heldMu.Unlock()
+	t.building = append(t.building, version)
+	var names []string
+	write = func(name string) {
+		t.heldMu.Lock()
+		defer t.heldMu.Unlock()
+		names = append(names, name)
+		t.writing[name] = true
+	}
+	return write, func() {
+		t.heldMu.Lock()
+		defer t.heldMu.Unlock()
+		t.building = slices.Delete(t.building, slices.Index(t.building, version), slices.Index(t.building, version)+1)
+		for _, name := range names {
+			delete(t.writing, name)
+		}
+	}
+}
+
 // letGo undoes hold.
 func (t *Table) letGo(b *base) {
 	t.heldMu.Lock()

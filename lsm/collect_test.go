@@ -339,3 +339,31 @@ func TestVacuumThatStopsHalfWay(t *testing.T) {
 		require.NoError(t, db.Close())
 	}
 }
+
+// TestVacuumLeavesWhatAStatementWrites collects while a statement has written rows that it is going to commit on top of
+// a version that others have followed.
+func TestVacuumLeavesWhatAStatementWrites(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	db := openRetain(t, dir)
+	table := createTest(t, db, "p", "key int64, writer int64, seq int64")
+	putKeys(t, db, table, 1, 1, 2, 3)
+	err := table.Rewrite(ctx, func(ctx context.Context, _ *Snapshot, rw *Rewrite) error {
+		rec := writesBatch(table.Schema(), 0, 2, []int64{4})
+		defer rec.Release()
+		if err := rw.Put(ctx, rec); err != nil {
+			return err
+		}
+		upsertRounds(t, db, table, 2)
+		_, err := vacuumOld(t, db, dir, "p")
+		return err
+	})
+	require.NoError(t, err)
+	require.Equal(t, 14, countRows(t, db, "p"))
+	_, err = vacuumOld(t, db, dir, "p")
+	require.NoError(t, err)
+	require.Len(t, versionsOf(t, db, "p.lance"), 1)
+	require.NoError(t, db.Close())
+	_, faults := faults(t, dir)
+	require.Empty(t, faults)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,8 @@ import (
 
 // collection is one removal of what a table keeps no longer. The order makes it safe:
 //
-//	files are listed     while the shard's flusher does nothing else: what is being written now is not in the list
+//	files are listed     while the shard's flusher does nothing else, and without those that statements are writing:
+//	                     what is being written now is not in the list
 //	versions are listed  so that a file of the list that was committed meanwhile is seen to be needed
 //	versions go          oldest first, the hint at the newest one before, and the folder is synced
 //	versions are listed  again: what others have committed since is needed, too
@@ -28,8 +30,8 @@ type collection struct {
 	cutoff, unnamed time.Time
 
 	files []storedFile
-	// standing is the version that the shard stands on. Its next commit may be built on it, and must not find the
-	// number of a version that was there and has gone; so newer versions stay until the shard has seen them.
+	// standing is the oldest version that a commit of ours may be built on: that of the shard, or of a statement. It
+	// must not find the number of a version that was there and has gone; so newer versions stay until it has seen them.
 	standing uint64
 	shard    uint64
 	keep     map[uint64]bool
@@ -72,6 +74,11 @@ func (c *collection) list(ctx context.Context) error {
 	c.keep = make(map[uint64]bool)
 	c.t.heldMu.Lock()
 	defer c.t.heldMu.Unlock()
+	// Whoever has finished since the folders were listed has committed its files, or removed them.
+	c.files = slices.DeleteFunc(c.files, func(f storedFile) bool { return c.t.writing[f.owner] })
+	for _, n := range c.t.building {
+		c.standing = min(c.standing, n)
+	}
 	for _, b := range c.t.held {
 		c.keep[b.version.Number] = true
 		b.version.Needs(func(name string) { c.needed[name] = true })

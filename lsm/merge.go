@@ -128,8 +128,10 @@ type fragmentWriter struct {
 	schema *tableSchema
 	w      *lance.Writer
 	name   string
-	rows   int64 // in the open fragment
-	done   []manifest.Fragment
+	// note, which may be nil, is called with the name of each file before it is begun.
+	note func(name string)
+	rows int64 // in the open fragment
+	done []manifest.Fragment
 }
 
 // writeFragments writes the rows that go over, oldest generation first.
@@ -263,6 +265,9 @@ func (w *fragmentWriter) begin(ctx context.Context) error {
 		return err
 	}
 	t := w.shard.table
+	if w.note != nil {
+		w.note(path.Join("data", w.name))
+	}
 	w.w, err = lance.Create(ctx, w.shard.db.st, path.Join(t.root, "data", w.name), w.schema.lance, lance.WriterOptions{})
 	w.rows = 0
 	return err

@@ -49,6 +49,9 @@ func (t *Table) rewrite(ctx context.Context, fn func(ctx context.Context, snap *
 	}
 	defer snap.Release()
 	rw := &Rewrite{table: t, w: &fragmentWriter{shard: t.shard, schema: view.schema}, deleted: make(map[uint64]*roaring.Bitmap)}
+	write, done := t.build(view.set.base().version.Number)
+	defer done()
+	rw.w.note = write
 	err = fn(ctx, snap, rw)
 	if err == nil {
 		err = rw.w.cut(ctx)
@@ -139,7 +142,7 @@ func (rw *Rewrite) abort(ctx context.Context) {
 // some away from the same fragments, that is ErrConflict. REQUIRES: it is called by the flusher.
 func (s *shard) commitRewrite(ctx context.Context, on *base, change manifest.Change) error {
 	_, err := manifest.Commit(ctx, s.db.st, s.table.root, on.version, change, manifest.Options{Warn: s.warn})
-	if errors.Is(err, manifest.ErrConflict) {
+	if errors.Is(err, manifest.ErrConflict) || errors.Is(err, manifest.ErrUnpublished) {
 		s.discardFragments(ctx, change.Append) // after any other error they may be part of a version
 		return err
 	}

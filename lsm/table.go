@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -62,6 +63,10 @@ type Table struct {
 	// held are the versions of the base that somebody reads, guarded by heldMu. Both locks have none below them.
 	heldMu sync.Mutex
 	held   []*base
+	// building are the versions that commits under way beside the flusher stand on, and writing the files that they
+	// write, by their names below root. Both are guarded by heldMu.
+	building []uint64
+	writing  map[string]bool
 }
 
 // seize keeps everybody else from changing the table, statements that run on it included, until the caller unlocks it:
@@ -100,7 +105,7 @@ func newTable(db *DB, e tableEntry) (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", e.name(), err)
 	}
-	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder(), collecting: make(chan struct{}, 1)}
+	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder(), collecting: make(chan struct{}, 1), writing: make(map[string]bool)}
 	t.schemas.Store(&schemas)
 	return t, nil
 }
