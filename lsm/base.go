@@ -34,8 +34,9 @@ type base struct {
 
 // keySegment is an open BTREE over the key column of some fragments.
 type keySegment struct {
-	meta  manifest.Index
-	index *btree.Index
+	meta   manifest.Index
+	index  *btree.Index
+	bounds *keyRun // the least and the greatest key, nil when there is none
 }
 
 // openBase opens a version. Fragments that reuse, which may be nil, has already are shared with it.
@@ -102,7 +103,7 @@ func (b *base) openIndexes(ctx context.Context, st object.Store, t *Table) error
 		if err != nil {
 			return fmt.Errorf("open index %q: %w", x.Name, err)
 		}
-		b.indexes = append(b.indexes, &keySegment{meta: x, index: index})
+		b.indexes = append(b.indexes, &keySegment{meta: x, index: index, bounds: keyBounds(codec, index)})
 		covered.Or(x.Fragments)
 	}
 	for _, f := range b.frags {
@@ -143,6 +144,9 @@ func (b *base) lookup(ctx context.Context, run *keyRun, _ LSN, fn func(key int, 
 	keys := run.array()
 	defer keys.Release()
 	for _, s := range b.indexes {
+		if !run.overlaps(s.bounds) {
+			continue
+		}
 		err := s.index.Lookup(ctx, keys, func(key int, id uint64) error {
 			if f := b.live(s, id); f != nil {
 				fn(key, f.id, uint32(id))

@@ -30,6 +30,7 @@ type generation struct {
 	dir    string // below the data folder
 	frag   *fragment
 	keys   *btree.Index // nil without a key
+	bounds *keyRun      // the least and the greatest key, nil when there is none
 	refs   atomic.Int64
 	// remove is set when the generation is in the base: its folder goes with the last reference.
 	remove atomic.Pointer[func(dir string)]
@@ -179,7 +180,7 @@ func openGeneration(ctx context.Context, st object.Store, t *Table, m manifest.G
 		return nil, fmt.Errorf("open generation %d: %w", m.Number, err)
 	}
 	if t.now().codec != nil {
-		if err := g.openKeys(ctx, st, dir); err != nil {
+		if err := g.openKeys(ctx, st, dir, t.now().codec); err != nil {
 			g.unref()
 			return nil, fmt.Errorf("open generation %d: %w", m.Number, err)
 		}
@@ -188,11 +189,12 @@ func openGeneration(ctx context.Context, st object.Store, t *Table, m manifest.G
 }
 
 // openKeys opens the key index and hides the tombstones.
-func (g *generation) openKeys(ctx context.Context, st object.Store, dir string) error {
+func (g *generation) openKeys(ctx context.Context, st object.Store, dir string, codec *keyCodec) error {
 	var err error
 	if g.keys, err = btree.Open(ctx, st, path.Join(dir, keyIndexFolder), btree.Options{}); err != nil {
 		return err
 	}
+	g.bounds = keyBounds(codec, g.keys)
 	tombs, err := readTombstones(ctx, g.frag)
 	if err != nil {
 		return err
@@ -243,6 +245,9 @@ func (g *generation) resolve(ctx context.Context, run *keyRun, mark func(fragmen
 
 // lookup implements layer.
 func (g *generation) lookup(ctx context.Context, run *keyRun, _ LSN, fn func(key int, fragment uint64, row uint32)) error {
+	if !run.overlaps(g.bounds) {
+		return nil
+	}
 	keys := run.array()
 	defer keys.Release()
 	return g.keys.Lookup(ctx, keys, func(key int, id uint64) error {

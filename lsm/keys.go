@@ -11,6 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/flightd/flightd/btree"
 )
 
 // keyCodec says how the primary key of a table is hashed, compared and stored.
@@ -258,6 +260,10 @@ func (r *keyRun) array() arrow.Array {
 	b := array.NewBuilder(memory.DefaultAllocator, r.codec.typ)
 	defer b.Release()
 	b.Reserve(r.Len())
+	if same, ok := b.(*array.Int64Builder); ok {
+		same.AppendValues(r.ints, nil)
+		return b.NewArray()
+	}
 	for _, v := range r.ints {
 		appendInt(b, v)
 	}
@@ -357,4 +363,27 @@ func (r *keyRun) unsettled(marked []bool) *keyRun {
 		}
 	}
 	return out
+}
+
+// keyBounds returns the least and the greatest key of a BTREE, nil when it is empty.
+func keyBounds(codec *keyCodec, x *btree.Index) *keyRun {
+	least, greatest := x.Bounds()
+	if least == nil {
+		return nil
+	}
+	defer least.Release()
+	defer greatest.Release()
+	bounds := keyBuffer{codec: codec}
+	bounds.add(codec.normaliseArray(least, nil), 0)
+	bounds.add(codec.normaliseArray(greatest, nil), 0)
+	return bounds.run()
+}
+
+// overlaps reports whether a key of the run may lie between bounds.
+func (r *keyRun) overlaps(bounds *keyRun) bool {
+	if bounds == nil || r.Len() == 0 {
+		return false
+	}
+	keys, ends := r.column(), bounds.column()
+	return keys.compare(0, ends, 1) <= 0 && keys.compare(r.Len()-1, ends, 0) >= 0
 }

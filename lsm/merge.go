@@ -306,19 +306,20 @@ func (s *shard) refreshBase(ctx context.Context) error {
 	defer b.unref()
 	// A merge whose commit stands and whose retirement failed left generations that the base has already.
 	done := v.Compacted[s.id]
-	var merged []*generation
+	var merged, rest []*generation
 	var gens []layerRef
-	mask := &rowMask{upTo: LSN(s.man.ReplayAfter)}
 	for _, l := range s.set.Load().generations() {
 		g := l.layer.(*generation)
 		if g.number <= done {
 			merged = append(merged, g)
 			continue
 		}
-		gens = append(gens, l)
-		if mask, err = resolveGeneration(ctx, b, mask, g, s.table.now().codec); err != nil {
-			return err
-		}
+		gens, rest = append(gens, l), append(rest, g)
+	}
+	upTo := LSN(s.man.ReplayAfter)
+	masks, err := superseded(ctx, s.table.now().codec, []layer{b}, []*rowMask{{upTo: upTo}}, rest, upTo)
+	if err != nil {
+		return err
 	}
 	if len(merged) > 0 {
 		man, err := s.man.Commit(ctx, s.db.st, s.dir, func(n *manifest.Shard) { n.Generations = unmerged(n.Generations, done) })
@@ -330,7 +331,7 @@ func (s *shard) refreshBase(ctx context.Context) error {
 	for _, g := range merged {
 		g.removeLater(func(dir string) { s.discard(ctx, dir) })
 	}
-	s.swapBase(b, mask, gens)
+	s.swapBase(b, masks[0], gens)
 	return nil
 }
 

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
-
 	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
@@ -307,48 +305,13 @@ func (s *shard) open(ctx context.Context, v *manifest.Version) error {
 		return err
 	}
 	defer b.unref()
-	upTo := LSN(s.man.ReplayAfter)
-	layers := []layerRef{{layer: b}}
-	masks := []*rowMask{{upTo: upTo}}
-	for _, m := range s.man.Generations {
-		g, err := openGeneration(ctx, s.db.st, s.table, m)
-		if err != nil {
-			return err
-		}
-		defer g.unref()
-		for i := range layers {
-			if masks[i], err = resolveGeneration(ctx, layers[i].layer, masks[i], g, s.table.now().codec); err != nil {
-				return err
-			}
-		}
-		layers = append(layers, layerRef{layer: g})
-		masks = append(masks, &rowMask{upTo: upTo})
+	layers, done, err := s.stack(ctx, []layerRef{{layer: b, mask: newMaskCell(&rowMask{upTo: LSN(s.man.ReplayAfter)})}}, s.man.Generations)
+	if err != nil {
+		return err
 	}
-	for i := range layers {
-		layers[i].mask = newMaskCell(masks[i])
-	}
+	defer done()
 	active := newMemtable(s.table.now().codec, s.db.budget.release)
 	defer active.unref()
 	s.publish(append(layers, layerRef{layer: active}))
 	return nil
-}
-
-// resolveGeneration adds to the mask of an older layer the rows whose keys a generation has.
-func resolveGeneration(ctx context.Context, l layer, m *rowMask, g *generation, codec *keyCodec) (*rowMask, error) {
-	if codec == nil {
-		return m, nil
-	}
-	b := maskBuilder{base: m}
-	err := g.keys.Scan(ctx, func(values arrow.Array, _ []uint64) error {
-		keys := codec.normaliseArray(values, nil)
-		run := &keyRun{codec: codec, ints: keys.ints}
-		for i := 0; keys.wide != nil && i < values.Len(); i++ {
-			run.wide = append(run.wide, keys.wide(i))
-		}
-		return l.resolve(ctx, run, b.add)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("find rows that generation %d replaced: %w", g.number, err)
-	}
-	return b.finish(m.upTo), nil
 }

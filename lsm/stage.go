@@ -211,7 +211,8 @@ func (s *shard) adopt(ctx context.Context, list []manifest.Generation) error {
 	for i := range list {
 		list[i].Number = first + uint64(i)
 	}
-	layers, done, err := s.stack(ctx, list)
+	old := s.set.Load()
+	layers, done, err := s.stack(ctx, append([]layerRef{old.layers[0]}, old.generations()...), list)
 	if err != nil {
 		return err
 	}
@@ -233,45 +234,6 @@ func (s *shard) adopt(ctx context.Context, list []manifest.Generation) error {
 	}
 	s.publish(layers)
 	return nil
-}
-
-// stack opens generations on top of the shard's base and generations, with the masks that follow. The caller calls
-// done when a layer set holds the layers, or when it has no use for them.
-func (s *shard) stack(ctx context.Context, list []manifest.Generation) (layers []layerRef, done func(), err error) {
-	upTo := LSN(s.man.ReplayAfter)
-	var opened []*generation
-	done = func() {
-		for _, g := range opened {
-			g.unref()
-		}
-	}
-	old := s.set.Load()
-	masks := []*rowMask{old.layers[0].mask.flushed}
-	layers = append(layers, layerRef{layer: old.base()})
-	for _, l := range old.generations() {
-		layers = append(layers, layerRef{layer: l.layer})
-		masks = append(masks, l.mask.flushed)
-	}
-	for _, m := range list {
-		g, err := openGeneration(ctx, s.db.st, s.table, m)
-		if err != nil {
-			done()
-			return nil, nil, err
-		}
-		opened = append(opened, g)
-		for i := range layers {
-			if masks[i], err = resolveGeneration(ctx, layers[i].layer, masks[i], g, s.table.now().codec); err != nil {
-				done()
-				return nil, nil, err
-			}
-		}
-		layers = append(layers, layerRef{layer: g})
-		masks = append(masks, &rowMask{upTo: upTo})
-	}
-	for i := range layers {
-		layers[i].mask = newMaskCell(masks[i])
-	}
-	return layers, done, nil
 }
 
 // Modify runs fn while nobody else writes the table: fn gets a snapshot with everything that was written so far, and

@@ -1,0 +1,197 @@
+package lsm
+
+import (
+	"bytes"
+	"container/heap"
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/flightd/flightd/btree"
+)
+
+// keySource is a sorted stream of keys with the numbers of their rows.
+type keySource struct {
+	next  func() (keyBatch, error, bool)
+	stop  func()
+	codec *keyCodec
+	rank  int // among the sources of a merge, to make the order total
+
+	// keys and ids are the entries at hand; at is the first that is still to come.
+	keys keyColumn
+	ids  []uint64
+	at   int
+	err  error
+}
+
+// keyBatch is some consecutive entries of a BTREE.
+type keyBatch struct {
+	values arrow.Array
+	ids    []uint64
+}
+
+// newKeySource returns a source over a BTREE. The caller calls stop when it is done with it.
+func newKeySource(ctx context.Context, codec *keyCodec, x *btree.Index) *keySource {
+	stopped := errors.New("stopped")
+	seq := func(yield func(keyBatch, error) bool) {
+		err := x.Scan(ctx, func(values arrow.Array, ids []uint64) error {
+			if !yield(keyBatch{values, ids}, nil) {
+				return stopped
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, stopped) {
+			yield(keyBatch{}, err)
+		}
+	}
+	s := &keySource{codec: codec}
+	s.next, s.stop = iter.Pull2(iter.Seq2[keyBatch, error](seq))
+	return s
+}
+
+// fill makes sure that an entry is at hand, and reports whether there is one.
+func (s *keySource) fill() bool {
+	for s.at == len(s.ids) {
+		b, err, ok := s.next()
+		if !ok || err != nil {
+			s.err = err
+			return false
+		}
+		s.ids, s.at = b.ids, 0
+		s.keys = s.codec.normaliseArray(b.values, nil)
+	}
+	return true
+}
+
+// before reports whether entry i of a source comes before the next entry of another.
+func (s *keySource) before(i int, o *keySource) bool {
+	c := s.keys.compare(i, o.keys, o.at)
+	return c < 0 || c == 0 && s.rank < o.rank
+}
+
+// keyHeap has the source with the least key first.
+type keyHeap []*keySource
+
+// Len implements heap.Interface.
+func (h keyHeap) Len() int { return len(h) }
+
+// Less implements heap.Interface.
+func (h keyHeap) Less(i, j int) bool { return h[i].before(h[i].at, h[j]) }
+
+// Swap implements heap.Interface.
+func (h keyHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+// Push implements heap.Interface.
+func (h *keyHeap) Push(x any) { *h = append(*h, x.(*keySource)) }
+
+// Pop implements heap.Interface.
+func (h *keyHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return x
+}
+
+// mergeKeys calls fn for the entries of all sources in key order; among equal keys, the earlier source comes first.
+// What fn gets is entries from to to-1 of the source, which no other source's come between, so that sources with
+// ranges of their own cost next to nothing. It holds one page of each in memory.
+func mergeKeys(sources []*keySource, fn func(s *keySource, from, to int) error) error {
+	var h keyHeap
+	for i, s := range sources {
+		s.rank = i
+		if s.fill() {
+			h = append(h, s)
+		} else if s.err != nil {
+			return s.err
+		}
+	}
+	heap.Init(&h)
+	for len(h) > 0 {
+		s, from := h[0], h[0].at
+		to := h.run()
+		if err := fn(s, from, to); err != nil {
+			return err
+		}
+		s.at = to
+		if s.fill() {
+			heap.Fix(&h, 0)
+		} else if heap.Pop(&h); s.err != nil {
+			return s.err
+		}
+	}
+	return nil
+}
+
+// run returns the end of the first source's entries that come before those of all others.
+func (h keyHeap) run() int {
+	s := h[0]
+	end := len(s.ids)
+	for _, child := range h[1:min(3, len(h))] { // the second least is one of these
+		end = s.gallop(end, child)
+	}
+	return end
+}
+
+// gallop returns the end of the entries, at most end, that come before the next one of another source: in as many
+// steps as the logarithm of the distance, so that sources whose keys alternate pay for one comparison.
+func (s *keySource) gallop(end int, o *keySource) int {
+	low, step := s.at, 1 // the entry at low is known to come before
+	for low+step < end && s.before(low+step, o) {
+		low += step
+		step *= 2
+	}
+	high := min(low+step, end)
+	for low+1 < high {
+		if mid := (low + high) / 2; s.before(mid, o) {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return low + 1
+}
+
+// keyBuffer collects keys in order, up to a number, and hands them on as a run.
+type keyBuffer struct {
+	codec *keyCodec
+	ints  []int64
+	wide  [][]byte
+	bytes []byte // what wide points into
+}
+
+// add copies a key.
+func (b *keyBuffer) add(keys keyColumn, i int) {
+	if keys.wide == nil {
+		b.ints = append(b.ints, keys.ints[i])
+		return
+	}
+	at := len(b.bytes)
+	b.bytes = append(b.bytes, keys.wide(i)...)
+	b.wide = append(b.wide, b.bytes[at:len(b.bytes):len(b.bytes)])
+}
+
+// run returns the keys, which stay valid until clear is called.
+func (b *keyBuffer) run() *keyRun { return &keyRun{codec: b.codec, ints: b.ints, wide: b.wide} }
+
+// len returns the number of keys.
+func (b *keyBuffer) len() int { return len(b.ints) + len(b.wide) }
+
+// clear forgets the keys.
+func (b *keyBuffer) clear() { b.ints, b.wide, b.bytes = b.ints[:0], b.wide[:0], b.bytes[:0] }
+
+// compare orders the i-th key of a column and the j-th of another.
+func (k keyColumn) compare(i int, o keyColumn, j int) int {
+	if k.wide != nil {
+		return bytes.Compare(k.wide(i), o.wide(j))
+	}
+	a, b := k.ints[i], o.ints[j]
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
