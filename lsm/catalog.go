@@ -64,10 +64,11 @@ type catalog struct {
 	Dropped []tableEntry `json:"dropped,omitempty"`
 }
 
-// ddl is the body of a DDL record, as JSON. With both fields the new table takes the place of the old.
+// ddl is the body of a DDL record, as JSON. With both of the first fields the new table takes the place of the old.
 type ddl struct {
 	Create *tableEntry `json:"create,omitempty"`
 	Drop   uint64      `json:"drop,omitempty"`
+	Alter  *ddlAlter   `json:"alter,omitempty"`
 }
 
 // apply adds the effect of a DDL record.
@@ -80,6 +81,11 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 		}
 		return gone
 	})
+	for i := range c.Tables {
+		if d.Alter != nil && c.Tables[i].Incarnation == d.Alter.Incarnation {
+			d.Alter.apply(&c.Tables[i])
+		}
+	}
 	if d.Create != nil {
 		// It was made after the folder of its predecessor had been removed: what lies there now is its own.
 		c.Dropped = slices.DeleteFunc(c.Dropped, func(t tableEntry) bool { return t.name().folder() == d.Create.name().folder() })

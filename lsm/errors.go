@@ -35,6 +35,12 @@ var (
 	// remedy is to look at the table again and to make the batch anew.
 	ErrTableChanged = errors.New("the table was altered meanwhile")
 
+	// ErrKeyColumn is returned for an alteration that would take a column out of the primary key.
+	ErrKeyColumn = errors.New("a column of the primary key cannot be dropped")
+
+	// ErrNotNull is returned for an alteration that forbids nulls where rows have them.
+	ErrNotNull = errors.New("rows would violate NOT NULL")
+
 	// ErrPoisoned is returned after a write or sync of the log failed: what is durable is then unknown, so nothing
 	// more is accepted. The remedy is to restart on a healthy disk; replay decides what was stored.
 	ErrPoisoned = errors.New("the log failed; restart flightd to replay it")

@@ -40,6 +40,7 @@ func (s *shard) flushLoop() {
 			o.done <- o.do()
 		}
 		err := s.flushFrozen(s.stop, s.newestFrozen())
+		s.alignWanted(s.stop)
 		switch {
 		case s.stop.Err() != nil:
 			return

@@ -37,12 +37,16 @@ func (s *shard) merge(ctx context.Context) (int64, error) {
 	if err := s.refreshBase(ctx); err != nil {
 		return 0, err
 	}
+	now, err := s.align(ctx)
+	if err != nil {
+		return 0, err
+	}
 	set := s.set.Load()
 	gens := set.generations()
 	if len(gens) == 0 {
 		return 0, nil
 	}
-	m := newMerged(s.table.now(), gens)
+	m := newMerged(now, gens)
 	if err := s.writeFragments(ctx, m); err != nil {
 		return 0, err
 	}

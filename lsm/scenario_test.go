@@ -67,6 +67,8 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "create": // create NAME: the input is a schema
 		err = s.create(ctx, name, d.Input)
+	case "alter": // alter NAME: each line is add COLUMN TYPE [not null] [= VALUE], drop COLUMN, rename COLUMN NAME, forbid-null COLUMN
+		err = s.alter(ctx, name, d.Input)
 	case "drop": // drop NAME
 		err = s.db.DropTable(ctx, TableName{Name: name})
 	case "put": // put NAME [deletes]: the input is rows, with `deletes` with _tombstone as the last column
@@ -119,6 +121,63 @@ func (s *scenario) create(ctx context.Context, name, schema string) error {
 		return err
 	}
 	return s.db.CreateTable(ctx, TableDef{Name: TableName{Name: name}, Schema: as})
+}
+
+func (s *scenario) alter(ctx context.Context, name, text string) error {
+	t, err := s.db.Table(TableName{Name: name})
+	if err != nil {
+		return err
+	}
+	a := unchanged(t)
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		if err := alterLine(&a, line); err != nil {
+			return err
+		}
+	}
+	return s.db.AlterTable(ctx, t.Name(), a)
+}
+
+// unchanged returns the alteration of a table that changes nothing yet.
+func unchanged(t *Table) Alteration {
+	a := Alteration{Incarnation: t.Incarnation(), SchemaID: t.SchemaID(), SQL: t.SQL()}
+	for _, f := range t.Schema().Fields() {
+		a.Columns = append(a.Columns, AlteredColumn{Was: f.Name, Field: f})
+	}
+	return a
+}
+
+// alterLine adds what a line says to an alteration.
+func alterLine(a *Alteration, line string) error {
+	words := strings.Fields(line)
+	i := slices.IndexFunc(a.Columns, func(c AlteredColumn) bool { return c.Field.Name == words[1] })
+	if i < 0 && words[0] != "add" {
+		return fmt.Errorf("there is no column %q", words[1])
+	}
+	switch words[0] {
+	case "add":
+		def, value, has := strings.Cut(strings.TrimPrefix(line, "add "), " = ")
+		schema, err := rows.Schema(strings.ReplaceAll(def, " not null", ""))
+		if err != nil {
+			return err
+		}
+		c := AlteredColumn{Field: schema.Field(0)}
+		c.Field.Nullable = !strings.Contains(def, " not null")
+		if has {
+			rec, err := rows.Parse(schema, value)
+			if err != nil {
+				return err
+			}
+			c.Fill = rec.Column(0)
+		}
+		a.Columns = append(a.Columns, c)
+	case "drop":
+		a.Columns = slices.Delete(a.Columns, i, i+1)
+	case "rename":
+		a.Columns[i].Field.Name = words[2]
+	case "forbid-null":
+		a.Columns[i].Field.Nullable = false
+	}
+	return nil
 }
 
 func (s *scenario) put(ctx context.Context, name string, deletes bool, text string) error {

@@ -36,6 +36,11 @@ type tableSchema struct {
 	fill map[int32]arrow.Array
 	// lastField is the highest field id that the table ever gave.
 	lastField int32
+	// sql is the CREATE TABLE statement that makes the same table in DuckDB. Only the current schema has it.
+	sql string
+	// strict is the id of the last schema that refused nulls which the one before allowed, as far as this process
+	// knows: rows that were checked under an older one, and wait in a stage, cannot come in.
+	strict uint32
 }
 
 // newTableSchema returns a schema of a catalog entry. key names the columns of the key as this schema has them.
@@ -78,6 +83,9 @@ func newTableSchemas(e *tableEntry) ([]*tableSchema, error) {
 		s, err := newTableSchema(&e.Schemas[i], key)
 		if err != nil {
 			return nil, fmt.Errorf("schema %d: %w", e.Schemas[i].ID, err)
+		}
+		if i == len(e.Schemas)-1 {
+			s.sql = e.SQL
 		}
 		out[i] = s
 		if ids == nil && s.codec != nil {

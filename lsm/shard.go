@@ -40,8 +40,10 @@ type shard struct {
 	man *manifest.Shard
 	// mergeAfter is when a merge may be tried again after one failed; it belongs to the flusher.
 	mergeAfter time.Time
-	work       chan struct{} // tells the flusher of frozen memtables; holds one
-	orders     chan order    // work asked for
+	// unaligned is set when the base may lack the columns of an ALTER TABLE.
+	unaligned atomic.Bool
+	work      chan struct{} // tells the flusher of frozen memtables; holds one
+	orders    chan order    // work asked for
 
 	// leftovers are folders and files that could not be removed when they became useless, guarded by leftMu, below
 	// which there is no other lock.
@@ -78,7 +80,7 @@ func (s *shard) start() {
 	s.done.Add(2)
 	go s.apply()
 	go s.flushLoop()
-	s.poke(s.work)
+	s.wantAlign()
 }
 
 // halt ends both goroutines and waits for them; readers still have the layers.

@@ -21,6 +21,8 @@ type Stage struct {
 	puts  []*put
 	bytes int64
 	rows  int64
+	// oldest is the id of the table's schema at the first batch.
+	oldest uint32
 	// spilled are written, in order.
 	spilled []manifest.Generation
 	// keys are what Insert has put.
@@ -41,7 +43,8 @@ func (s *Stage) Table() *Table { return s.table }
 // Rows returns the number of rows put so far, tombstones included.
 func (s *Stage) Rows() int64 { return s.rows }
 
-// Put adds a batch. After an error the stage can only be aborted.
+// Put adds a batch. After ErrTableChanged the batch can be made anew for the table as it is now, and put; after any
+// other error the stage can only be aborted.
 func (s *Stage) Put(ctx context.Context, b Batch) error {
 	if s.closed {
 		return ErrClosed
@@ -58,6 +61,9 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 		return err
 	}
 	s.table.db.budget.add(p.bytes)
+	if s.rows == 0 {
+		s.oldest = now.id
+	}
 	s.puts = append(s.puts, p)
 	s.bytes += p.bytes
 	s.rows += p.rec.NumRows()
@@ -138,8 +144,8 @@ func (s *Stage) Commit(ctx context.Context) (LSN, error) {
 // not at all, and readers get them at once. REQUIRES: table.writes is held.
 func (s *Stage) log(ctx context.Context) (LSN, error) {
 	t := s.table
-	if t.dropped {
-		return 0, ErrTableNotFound
+	if err := s.admissible(); err != nil {
+		return 0, err
 	}
 	if len(s.puts) == 0 {
 		return LSN(t.last.Load()), nil
@@ -158,12 +164,24 @@ func (s *Stage) log(ctx context.Context) (LSN, error) {
 	return lsn, nil
 }
 
+// admissible returns why the table cannot take the stage's batches any more. Other schemas than the current one are no
+// reason, as long as none refuses nulls that theirs allowed. REQUIRES: table.writes is held.
+func (s *Stage) admissible() error {
+	switch {
+	case s.table.dropped:
+		return ErrTableNotFound
+	case s.rows > 0 && s.oldest < s.table.now().strict:
+		return fmt.Errorf("%w: a column may not be null any more; send the rows again", ErrTableChanged)
+	}
+	return nil
+}
+
 // publish commits a stage that has spilled: what came before it is flushed, and then its generations follow in one
 // commit of the shard's manifest. REQUIRES: table.writes is held for writing.
 func (s *Stage) publish(ctx context.Context) (LSN, error) {
 	t := s.table
-	if t.dropped {
-		return 0, ErrTableNotFound
+	if err := s.admissible(); err != nil {
+		return 0, err
 	}
 	if len(s.puts) > 0 {
 		if err := s.spill(ctx); err != nil {

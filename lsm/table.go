@@ -221,13 +221,21 @@ func (t *Table) Name() TableName { return t.name }
 func (t *Table) Schema() *arrow.Schema { return t.now().arrow }
 
 // Key returns the names of the primary key's columns in order, none for a table that only appends.
-func (t *Table) Key() []string { return t.entry.Key }
+func (t *Table) Key() []string {
+	if codec := t.now().codec; codec != nil {
+		return codec.names
+	}
+	return nil
+}
 
 // SQL returns the CREATE TABLE statement that makes the same table in DuckDB.
-func (t *Table) SQL() string { return t.entry.SQL }
+func (t *Table) SQL() string { return t.now().sql }
 
 // Incarnation tells the table from others that had or will have its name.
 func (t *Table) Incarnation() uint64 { return t.entry.Incarnation }
+
+// SchemaID is the number of the table's schema; each ALTER TABLE makes the next one.
+func (t *Table) SchemaID() uint32 { return t.now().id }
 
 // shardDir returns the folder of the table's shard below the data folder.
 func (t *Table) shardDir() string {

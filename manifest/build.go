@@ -71,6 +71,9 @@ func (b *build) fragments(ctx context.Context) error {
 				b.m.Fragments = append(b.m.Fragments, p)
 			}
 		}
+		if err := b.addFiles(); err != nil {
+			return err
+		}
 	}
 	next, err := b.base.nextFragmentID()
 	if err != nil {
@@ -102,6 +105,42 @@ func (b *build) fragments(ctx context.Context) error {
 		b.m.MaxFragmentId = &last
 	}
 	return nil
+}
+
+// addFiles gives fragments their further files.
+func (b *build) addFiles() error {
+	found := 0
+	for i, old := range b.m.Fragments {
+		files, ok := b.change.AddFiles[old.GetId()]
+		if !ok {
+			continue
+		}
+		found++
+		add, err := (&Fragment{Files: files, Rows: int64(old.GetPhysicalRows())}).newProto()
+		if err != nil {
+			return err
+		}
+		if err := b.checkFiles(add); err != nil {
+			return err
+		}
+		p := proto.CloneOf(old)
+		p.Files = append(p.Files, add.GetFiles()...)
+		b.m.Fragments[i] = p
+	}
+	if found < len(b.change.AddFiles) {
+		return fmt.Errorf("%w: files are added to fragments that are not there", ErrConflict)
+	}
+	return nil
+}
+
+// keepsFields reports whether the version still has all fields that an index is over.
+func (b *build) keepsFields(x *lancepb.IndexMetadata) bool {
+	for _, id := range x.GetFields() {
+		if !slices.ContainsFunc(b.m.GetFields(), func(f *lancepb.Field) bool { return f.GetId() == id }) {
+			return false
+		}
+	}
+	return true
 }
 
 // checkFiles holds that appended files have the version that the manifest names for all files of the table, and no
@@ -168,6 +207,7 @@ func (b *build) listIndexes() error {
 		id, _ := uuid.FromBytes(p.GetUuid().GetUuid())
 		switch {
 		case p.GetName() == memWALIndex || b.change.Overwrite:
+		case b.change.Schema != nil && !b.keepsFields(p):
 		case drop[id]:
 			delete(drop, id)
 			b.oldIndexes = append(b.oldIndexes, p)
@@ -254,6 +294,12 @@ func (b *build) transaction() *lancepb.Transaction {
 		tx.Operation = &lancepb.Transaction_Overwrite{Overwrite: &lancepb.OverwriteOperation{
 			Fragments: b.unnumbered(), Schema: b.m.GetFields(), SchemaMetadata: b.m.GetSchemaMetadata(),
 		}}
+	case c.Schema != nil && b.addsFields():
+		tx.Operation = &lancepb.Transaction_Merge{Merge: &lancepb.MergeOperation{
+			Fragments: b.m.GetFragments(), Schema: b.m.GetFields(), SchemaMetadata: b.m.GetSchemaMetadata(),
+		}}
+	case c.Schema != nil:
+		tx.Operation = &lancepb.Transaction_Project{Project: &lancepb.ProjectOperation{Schema: b.m.GetFields()}}
 	case len(c.Compacted) > 0 && !adds && !deletes:
 		tx.Operation = &lancepb.Transaction_UpdateMemWalState{UpdateMemWalState: &lancepb.UpdateMemWalStateOperation{
 			CompactedSstables: compactedProto(c.Compacted),
@@ -275,6 +321,13 @@ func (b *build) transaction() *lancepb.Transaction {
 		}}
 	}
 	return tx
+}
+
+// addsFields reports whether the version has fields that its base does not.
+func (b *build) addsFields() bool {
+	return slices.ContainsFunc(b.m.GetFields(), func(f *lancepb.Field) bool {
+		return !slices.ContainsFunc(b.base.raw.GetFields(), func(old *lancepb.Field) bool { return old.GetId() == f.GetId() })
+	})
 }
 
 // unnumbered returns the appended fragments as a transaction has them: without ids, for a rebase gives others.

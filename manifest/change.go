@@ -30,16 +30,24 @@ type Change struct {
 	// Overwrite replaces all fragments and user indexes by those of the change. What is known of compacted
 	// generations stays, since these must not be merged twice.
 	Overwrite bool
-	// Schema is the schema from now on. It may only be set together with Overwrite.
+	// Schema is the schema from now on. Without Overwrite the rows stay: columns keep their field ids, those that are no
+	// longer in it are dropped, and in new ones rows are null but for what AddFiles brings. Such a change does nothing
+	// else, and stands on exactly the version that it read.
 	Schema *lance.Schema
+	// AddFiles adds files with values of new columns to fragments, by id. They are as those of Append.
+	AddFiles map[uint64][]DataFile
 	// Properties are written to the transaction for people and programs that look into the history.
 	Properties map[string]string
 }
 
 // validate refuses changes that no version could take.
 func (c *Change) validate() error {
-	if c.Schema != nil && !c.Overwrite {
-		return errors.New("a schema can only be replaced by an overwrite")
+	alters := c.Schema != nil && !c.Overwrite
+	if alters && (len(c.Append)+len(c.Delete)+len(c.RemoveIndexes)+len(c.Compacted) > 0 || c.Indexes != nil) {
+		return errors.New("a change of the schema cannot change rows or indexes, too")
+	}
+	if len(c.AddFiles) > 0 && !alters {
+		return errors.New("files are only added to fragments when the schema gets columns")
 	}
 	for i, rows := range c.AppendDeleted {
 		if i < 0 || i >= len(c.Append) || rows.IsEmpty() || int64(rows.Maximum()) >= c.Append[i].Rows {
@@ -52,7 +60,7 @@ func (c *Change) validate() error {
 	if c.Overwrite && len(c.Delete)+len(c.RemoveIndexes) > 0 {
 		return errors.New("an overwrite removes everything and cannot name rows or indexes to delete")
 	}
-	if !c.Overwrite && len(c.Append)+len(c.Delete)+len(c.RemoveIndexes)+len(c.Compacted) == 0 && c.Indexes == nil {
+	if !c.Overwrite && !alters && len(c.Append)+len(c.Delete)+len(c.RemoveIndexes)+len(c.Compacted) == 0 && c.Indexes == nil {
 		return errors.New("the change is empty")
 	}
 	return nil

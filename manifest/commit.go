@@ -198,6 +198,11 @@ func (k *commit) noteAppended() {
 			k.wrote(path.Join("data", file.Path))
 		}
 	}
+	for _, files := range k.change.AddFiles {
+		for _, file := range files {
+			k.wrote(path.Join("data", file.Path))
+		}
+	}
 }
 
 // wrote notes a file below the root that the new version will name.

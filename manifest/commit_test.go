@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"sync"
 	"testing"
 
@@ -310,7 +311,9 @@ func TestFilesThatDoNotFitTheTableAreRefused(t *testing.T) {
 	}
 	for name, c := range map[string]Change{
 		"empty":             {},
-		"schema":            {Schema: testSchema(t)},
+		"schema and rows":   {Schema: testSchema(t), Append: []Fragment{dataFile(t, st, root, "c", 1)}},
+		"files, no schema":  {AddFiles: map[uint64][]DataFile{0: dataFile(t, st, root, "d", 1).Files}},
+		"files of nothing":  {Schema: testSchema(t), AddFiles: map[uint64][]DataFile{7: dataFile(t, st, root, "e", 1).Files}},
 		"all rows deleted":  {Append: []Fragment{dataFile(t, st, root, "a", 1)}, AppendDeleted: map[int]*roaring.Bitmap{0: roaring.BitmapOf(0)}},
 		"rows not in it":    {Append: []Fragment{dataFile(t, st, root, "b", 1)}, AppendDeleted: map[int]*roaring.Bitmap{0: roaring.BitmapOf(1)}},
 		"overwrite of some": {Overwrite: true, Delete: map[uint64]*roaring.Bitmap{0: roaring.BitmapOf(1)}},
@@ -318,6 +321,32 @@ func TestFilesThatDoNotFitTheTableAreRefused(t *testing.T) {
 		_, err := Commit(ctx, st, root, base, c, Options{})
 		require.Error(t, err, name)
 	}
+}
+
+func TestColumnsChangeWithTheSchemaOnly(t *testing.T) {
+	ctx, st, root := context.Background(), object.NewMem(), "t.lance"
+	v := appendRows(t, st, root, createTable(t, st, root), "a.lance", 10)
+	next := &lance.Schema{Fields: append(slices.Clone(v.Schema.Fields[:1]),
+		lance.Field{ID: 5, Name: "added", Type: arrow.PrimitiveTypes.Int64, Nullable: true})}
+	file := dataFile(t, st, root, "added.lance", 10).Files[0]
+	file.Fields, file.Columns = []int32{5}, []int32{0}
+	rival := appendRows(t, st, root, v, "b.lance", 1)
+	change := Change{Schema: next, AddFiles: map[uint64][]DataFile{0: {file}}}
+	_, err := Commit(ctx, st, root, v, change, Options{})
+	require.ErrorIs(t, err, ErrConflict, "the rival's rows have no such file")
+	v, err = Commit(ctx, st, root, rival, change, Options{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"added"}, []string{v.Schema.Fields[1].Name})
+	require.Len(t, v.Fragments[0].Files, 2)
+	require.Len(t, v.Fragments[1].Files, 1)
+	require.NotNil(t, v.tx.GetMerge())
+	require.EqualValues(t, 6, v.NextFieldID())
+
+	v, err = Commit(ctx, st, root, v, Change{Schema: &lance.Schema{Fields: next.Fields[:1]}}, Options{})
+	require.NoError(t, err)
+	require.NotNil(t, v.tx.GetProject())
+	require.Len(t, v.Fragments[0].Files, 2, "files stay; their field counts no longer")
+	require.EqualValues(t, 6, v.NextFieldID(), "ids are not given again")
 }
 
 func BenchmarkCommit(b *testing.B) {

@@ -42,6 +42,9 @@ func (c *Change) commutes(tx *lancepb.Transaction) error {
 	if c.Overwrite {
 		return fmt.Errorf("%w: an overwrite stands on exactly the version it read", ErrConflict)
 	}
+	if c.Schema != nil {
+		return fmt.Errorf("%w: a change of the schema stands on exactly the version it read", ErrConflict)
+	}
 	switch op := tx.GetOperation().(type) {
 	case *lancepb.Transaction_Append:
 		if len(c.Compacted) > 0 {

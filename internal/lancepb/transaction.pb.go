@@ -82,8 +82,10 @@ type Transaction struct {
 	//	*Transaction_Overwrite
 	//	*Transaction_CreateIndex
 	//	*Transaction_Rewrite
+	//	*Transaction_Merge
 	//	*Transaction_ReserveFragments
 	//	*Transaction_Update
+	//	*Transaction_Project
 	//	*Transaction_UpdateConfig
 	//	*Transaction_UpdateMemWalState
 	Operation     isTransaction_Operation `protobuf_oneof:"operation"`
@@ -194,6 +196,15 @@ func (x *Transaction) GetRewrite() *RewriteOperation {
 	return nil
 }
 
+func (x *Transaction) GetMerge() *MergeOperation {
+	if x != nil {
+		if x, ok := x.Operation.(*Transaction_Merge); ok {
+			return x.Merge
+		}
+	}
+	return nil
+}
+
 func (x *Transaction) GetReserveFragments() *ReserveFragmentsOperation {
 	if x != nil {
 		if x, ok := x.Operation.(*Transaction_ReserveFragments); ok {
@@ -207,6 +218,15 @@ func (x *Transaction) GetUpdate() *UpdateOperation {
 	if x != nil {
 		if x, ok := x.Operation.(*Transaction_Update); ok {
 			return x.Update
+		}
+	}
+	return nil
+}
+
+func (x *Transaction) GetProject() *ProjectOperation {
+	if x != nil {
+		if x, ok := x.Operation.(*Transaction_Project); ok {
+			return x.Project
 		}
 	}
 	return nil
@@ -254,12 +274,20 @@ type Transaction_Rewrite struct {
 	Rewrite *RewriteOperation `protobuf:"bytes,104,opt,name=rewrite,proto3,oneof"`
 }
 
+type Transaction_Merge struct {
+	Merge *MergeOperation `protobuf:"bytes,105,opt,name=merge,proto3,oneof"`
+}
+
 type Transaction_ReserveFragments struct {
 	ReserveFragments *ReserveFragmentsOperation `protobuf:"bytes,107,opt,name=reserve_fragments,json=reserveFragments,proto3,oneof"`
 }
 
 type Transaction_Update struct {
 	Update *UpdateOperation `protobuf:"bytes,108,opt,name=update,proto3,oneof"`
+}
+
+type Transaction_Project struct {
+	Project *ProjectOperation `protobuf:"bytes,109,opt,name=project,proto3,oneof"`
 }
 
 type Transaction_UpdateConfig struct {
@@ -280,9 +308,13 @@ func (*Transaction_CreateIndex) isTransaction_Operation() {}
 
 func (*Transaction_Rewrite) isTransaction_Operation() {}
 
+func (*Transaction_Merge) isTransaction_Operation() {}
+
 func (*Transaction_ReserveFragments) isTransaction_Operation() {}
 
 func (*Transaction_Update) isTransaction_Operation() {}
+
+func (*Transaction_Project) isTransaction_Operation() {}
 
 func (*Transaction_UpdateConfig) isTransaction_Operation() {}
 
@@ -606,6 +638,112 @@ func (x *RewriteGroup) GetNewFragments() []*DataFragment {
 	return nil
 }
 
+// MergeOperation adds columns: all fragments, with the files that have them, and the schema from now on.
+type MergeOperation struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Fragments      []*DataFragment        `protobuf:"bytes,1,rep,name=fragments,proto3" json:"fragments,omitempty"`
+	Schema         []*Field               `protobuf:"bytes,2,rep,name=schema,proto3" json:"schema,omitempty"`
+	SchemaMetadata map[string][]byte      `protobuf:"bytes,3,rep,name=schema_metadata,json=schemaMetadata,proto3" json:"schema_metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *MergeOperation) Reset() {
+	*x = MergeOperation{}
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergeOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergeOperation) ProtoMessage() {}
+
+func (x *MergeOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergeOperation.ProtoReflect.Descriptor instead.
+func (*MergeOperation) Descriptor() ([]byte, []int) {
+	return file_internal_lancepb_transaction_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *MergeOperation) GetFragments() []*DataFragment {
+	if x != nil {
+		return x.Fragments
+	}
+	return nil
+}
+
+func (x *MergeOperation) GetSchema() []*Field {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+func (x *MergeOperation) GetSchemaMetadata() map[string][]byte {
+	if x != nil {
+		return x.SchemaMetadata
+	}
+	return nil
+}
+
+// ProjectOperation drops, renames or orders columns; the files stay as they are.
+type ProjectOperation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schema        []*Field               `protobuf:"bytes,1,rep,name=schema,proto3" json:"schema,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProjectOperation) Reset() {
+	*x = ProjectOperation{}
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProjectOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProjectOperation) ProtoMessage() {}
+
+func (x *ProjectOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProjectOperation.ProtoReflect.Descriptor instead.
+func (*ProjectOperation) Descriptor() ([]byte, []int) {
+	return file_internal_lancepb_transaction_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ProjectOperation) GetSchema() []*Field {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
 // ReserveFragmentsOperation takes fragment ids for a later rewrite.
 type ReserveFragmentsOperation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -616,7 +754,7 @@ type ReserveFragmentsOperation struct {
 
 func (x *ReserveFragmentsOperation) Reset() {
 	*x = ReserveFragmentsOperation{}
-	mi := &file_internal_lancepb_transaction_proto_msgTypes[7]
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +766,7 @@ func (x *ReserveFragmentsOperation) String() string {
 func (*ReserveFragmentsOperation) ProtoMessage() {}
 
 func (x *ReserveFragmentsOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_lancepb_transaction_proto_msgTypes[7]
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +779,7 @@ func (x *ReserveFragmentsOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveFragmentsOperation.ProtoReflect.Descriptor instead.
 func (*ReserveFragmentsOperation) Descriptor() ([]byte, []int) {
-	return file_internal_lancepb_transaction_proto_rawDescGZIP(), []int{7}
+	return file_internal_lancepb_transaction_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReserveFragmentsOperation) GetNumFragments() uint32 {
@@ -668,7 +806,7 @@ type UpdateOperation struct {
 
 func (x *UpdateOperation) Reset() {
 	*x = UpdateOperation{}
-	mi := &file_internal_lancepb_transaction_proto_msgTypes[8]
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +818,7 @@ func (x *UpdateOperation) String() string {
 func (*UpdateOperation) ProtoMessage() {}
 
 func (x *UpdateOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_lancepb_transaction_proto_msgTypes[8]
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +831,7 @@ func (x *UpdateOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateOperation.ProtoReflect.Descriptor instead.
 func (*UpdateOperation) Descriptor() ([]byte, []int) {
-	return file_internal_lancepb_transaction_proto_rawDescGZIP(), []int{8}
+	return file_internal_lancepb_transaction_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateOperation) GetRemovedFragmentIds() []uint64 {
@@ -754,7 +892,7 @@ type UpdateConfigOperation struct {
 
 func (x *UpdateConfigOperation) Reset() {
 	*x = UpdateConfigOperation{}
-	mi := &file_internal_lancepb_transaction_proto_msgTypes[9]
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +904,7 @@ func (x *UpdateConfigOperation) String() string {
 func (*UpdateConfigOperation) ProtoMessage() {}
 
 func (x *UpdateConfigOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_lancepb_transaction_proto_msgTypes[9]
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +917,7 @@ func (x *UpdateConfigOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateConfigOperation.ProtoReflect.Descriptor instead.
 func (*UpdateConfigOperation) Descriptor() ([]byte, []int) {
-	return file_internal_lancepb_transaction_proto_rawDescGZIP(), []int{9}
+	return file_internal_lancepb_transaction_proto_rawDescGZIP(), []int{11}
 }
 
 // UpdateMemWalStateOperation records generations as compacted without touching rows.
@@ -792,7 +930,7 @@ type UpdateMemWalStateOperation struct {
 
 func (x *UpdateMemWalStateOperation) Reset() {
 	*x = UpdateMemWalStateOperation{}
-	mi := &file_internal_lancepb_transaction_proto_msgTypes[10]
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +942,7 @@ func (x *UpdateMemWalStateOperation) String() string {
 func (*UpdateMemWalStateOperation) ProtoMessage() {}
 
 func (x *UpdateMemWalStateOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_lancepb_transaction_proto_msgTypes[10]
+	mi := &file_internal_lancepb_transaction_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +955,7 @@ func (x *UpdateMemWalStateOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateMemWalStateOperation.ProtoReflect.Descriptor instead.
 func (*UpdateMemWalStateOperation) Descriptor() ([]byte, []int) {
-	return file_internal_lancepb_transaction_proto_rawDescGZIP(), []int{10}
+	return file_internal_lancepb_transaction_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateMemWalStateOperation) GetCompactedSstables() []*CompactedSsTable {
@@ -831,7 +969,7 @@ var File_internal_lancepb_transaction_proto protoreflect.FileDescriptor
 
 const file_internal_lancepb_transaction_proto_rawDesc = "" +
 	"\n" +
-	"\"internal/lancepb/transaction.proto\x12\vlance.table\x1a\x1binternal/lancepb/file.proto\x1a\x1cinternal/lancepb/index.proto\x1a\x1dinternal/lancepb/memwal.proto\x1a\x1cinternal/lancepb/table.proto\"\xf1\x06\n" +
+	"\"internal/lancepb/transaction.proto\x12\vlance.table\x1a\x1binternal/lancepb/file.proto\x1a\x1cinternal/lancepb/index.proto\x1a\x1dinternal/lancepb/memwal.proto\x1a\x1cinternal/lancepb/table.proto\"\xe1\a\n" +
 	"\vTransaction\x12!\n" +
 	"\fread_version\x18\x01 \x01(\x04R\vreadVersion\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12j\n" +
@@ -840,9 +978,11 @@ const file_internal_lancepb_transaction_proto_rawDesc = "" +
 	"\x06delete\x18e \x01(\v2\x1c.lance.table.DeleteOperationH\x00R\x06delete\x12?\n" +
 	"\toverwrite\x18f \x01(\v2\x1f.lance.table.OverwriteOperationH\x00R\toverwrite\x12F\n" +
 	"\fcreate_index\x18g \x01(\v2!.lance.table.CreateIndexOperationH\x00R\vcreateIndex\x129\n" +
-	"\arewrite\x18h \x01(\v2\x1d.lance.table.RewriteOperationH\x00R\arewrite\x12U\n" +
+	"\arewrite\x18h \x01(\v2\x1d.lance.table.RewriteOperationH\x00R\arewrite\x123\n" +
+	"\x05merge\x18i \x01(\v2\x1b.lance.table.MergeOperationH\x00R\x05merge\x12U\n" +
 	"\x11reserve_fragments\x18k \x01(\v2&.lance.table.ReserveFragmentsOperationH\x00R\x10reserveFragments\x126\n" +
-	"\x06update\x18l \x01(\v2\x1c.lance.table.UpdateOperationH\x00R\x06update\x12I\n" +
+	"\x06update\x18l \x01(\v2\x1c.lance.table.UpdateOperationH\x00R\x06update\x129\n" +
+	"\aproject\x18m \x01(\v2\x1d.lance.table.ProjectOperationH\x00R\aproject\x12I\n" +
 	"\rupdate_config\x18n \x01(\v2\".lance.table.UpdateConfigOperationH\x00R\fupdateConfig\x12Z\n" +
 	"\x14update_mem_wal_state\x18p \x01(\v2'.lance.table.UpdateMemWalStateOperationH\x00R\x11updateMemWalState\x1aH\n" +
 	"\x1aTransactionPropertiesEntry\x12\x10\n" +
@@ -870,7 +1010,16 @@ const file_internal_lancepb_transaction_proto_rawDesc = "" +
 	"\x06groups\x18\x03 \x03(\v2\x19.lance.table.RewriteGroupR\x06groups\"\x8e\x01\n" +
 	"\fRewriteGroup\x12>\n" +
 	"\rold_fragments\x18\x01 \x03(\v2\x19.lance.table.DataFragmentR\foldFragments\x12>\n" +
-	"\rnew_fragments\x18\x02 \x03(\v2\x19.lance.table.DataFragmentR\fnewFragments\"@\n" +
+	"\rnew_fragments\x18\x02 \x03(\v2\x19.lance.table.DataFragmentR\fnewFragments\"\x91\x02\n" +
+	"\x0eMergeOperation\x127\n" +
+	"\tfragments\x18\x01 \x03(\v2\x19.lance.table.DataFragmentR\tfragments\x12)\n" +
+	"\x06schema\x18\x02 \x03(\v2\x11.lance.file.FieldR\x06schema\x12X\n" +
+	"\x0fschema_metadata\x18\x03 \x03(\v2/.lance.table.MergeOperation.SchemaMetadataEntryR\x0eschemaMetadata\x1aA\n" +
+	"\x13SchemaMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"=\n" +
+	"\x10ProjectOperation\x12)\n" +
+	"\x06schema\x18\x01 \x03(\v2\x11.lance.file.FieldR\x06schema\"@\n" +
 	"\x19ReserveFragmentsOperation\x12#\n" +
 	"\rnum_fragments\x18\x01 \x01(\rR\fnumFragments\"\xc6\x03\n" +
 	"\x0fUpdateOperation\x120\n" +
@@ -903,7 +1052,7 @@ func file_internal_lancepb_transaction_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_lancepb_transaction_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_internal_lancepb_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_internal_lancepb_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_internal_lancepb_transaction_proto_goTypes = []any{
 	(UpdateMode)(0),                    // 0: lance.table.UpdateMode
 	(*Transaction)(nil),                // 1: lance.table.Transaction
@@ -913,48 +1062,57 @@ var file_internal_lancepb_transaction_proto_goTypes = []any{
 	(*CreateIndexOperation)(nil),       // 5: lance.table.CreateIndexOperation
 	(*RewriteOperation)(nil),           // 6: lance.table.RewriteOperation
 	(*RewriteGroup)(nil),               // 7: lance.table.RewriteGroup
-	(*ReserveFragmentsOperation)(nil),  // 8: lance.table.ReserveFragmentsOperation
-	(*UpdateOperation)(nil),            // 9: lance.table.UpdateOperation
-	(*UpdateConfigOperation)(nil),      // 10: lance.table.UpdateConfigOperation
-	(*UpdateMemWalStateOperation)(nil), // 11: lance.table.UpdateMemWalStateOperation
-	nil,                                // 12: lance.table.Transaction.TransactionPropertiesEntry
-	nil,                                // 13: lance.table.OverwriteOperation.SchemaMetadataEntry
-	(*DataFragment)(nil),               // 14: lance.table.DataFragment
-	(*Field)(nil),                      // 15: lance.file.Field
-	(*IndexMetadata)(nil),              // 16: lance.table.IndexMetadata
-	(*CompactedSsTable)(nil),           // 17: lance.table.CompactedSsTable
+	(*MergeOperation)(nil),             // 8: lance.table.MergeOperation
+	(*ProjectOperation)(nil),           // 9: lance.table.ProjectOperation
+	(*ReserveFragmentsOperation)(nil),  // 10: lance.table.ReserveFragmentsOperation
+	(*UpdateOperation)(nil),            // 11: lance.table.UpdateOperation
+	(*UpdateConfigOperation)(nil),      // 12: lance.table.UpdateConfigOperation
+	(*UpdateMemWalStateOperation)(nil), // 13: lance.table.UpdateMemWalStateOperation
+	nil,                                // 14: lance.table.Transaction.TransactionPropertiesEntry
+	nil,                                // 15: lance.table.OverwriteOperation.SchemaMetadataEntry
+	nil,                                // 16: lance.table.MergeOperation.SchemaMetadataEntry
+	(*DataFragment)(nil),               // 17: lance.table.DataFragment
+	(*Field)(nil),                      // 18: lance.file.Field
+	(*IndexMetadata)(nil),              // 19: lance.table.IndexMetadata
+	(*CompactedSsTable)(nil),           // 20: lance.table.CompactedSsTable
 }
 var file_internal_lancepb_transaction_proto_depIdxs = []int32{
-	12, // 0: lance.table.Transaction.transaction_properties:type_name -> lance.table.Transaction.TransactionPropertiesEntry
+	14, // 0: lance.table.Transaction.transaction_properties:type_name -> lance.table.Transaction.TransactionPropertiesEntry
 	2,  // 1: lance.table.Transaction.append:type_name -> lance.table.AppendOperation
 	3,  // 2: lance.table.Transaction.delete:type_name -> lance.table.DeleteOperation
 	4,  // 3: lance.table.Transaction.overwrite:type_name -> lance.table.OverwriteOperation
 	5,  // 4: lance.table.Transaction.create_index:type_name -> lance.table.CreateIndexOperation
 	6,  // 5: lance.table.Transaction.rewrite:type_name -> lance.table.RewriteOperation
-	8,  // 6: lance.table.Transaction.reserve_fragments:type_name -> lance.table.ReserveFragmentsOperation
-	9,  // 7: lance.table.Transaction.update:type_name -> lance.table.UpdateOperation
-	10, // 8: lance.table.Transaction.update_config:type_name -> lance.table.UpdateConfigOperation
-	11, // 9: lance.table.Transaction.update_mem_wal_state:type_name -> lance.table.UpdateMemWalStateOperation
-	14, // 10: lance.table.AppendOperation.fragments:type_name -> lance.table.DataFragment
-	14, // 11: lance.table.DeleteOperation.updated_fragments:type_name -> lance.table.DataFragment
-	14, // 12: lance.table.OverwriteOperation.fragments:type_name -> lance.table.DataFragment
-	15, // 13: lance.table.OverwriteOperation.schema:type_name -> lance.file.Field
-	13, // 14: lance.table.OverwriteOperation.schema_metadata:type_name -> lance.table.OverwriteOperation.SchemaMetadataEntry
-	16, // 15: lance.table.CreateIndexOperation.new_indices:type_name -> lance.table.IndexMetadata
-	16, // 16: lance.table.CreateIndexOperation.removed_indices:type_name -> lance.table.IndexMetadata
-	7,  // 17: lance.table.RewriteOperation.groups:type_name -> lance.table.RewriteGroup
-	14, // 18: lance.table.RewriteGroup.old_fragments:type_name -> lance.table.DataFragment
-	14, // 19: lance.table.RewriteGroup.new_fragments:type_name -> lance.table.DataFragment
-	14, // 20: lance.table.UpdateOperation.updated_fragments:type_name -> lance.table.DataFragment
-	14, // 21: lance.table.UpdateOperation.new_fragments:type_name -> lance.table.DataFragment
-	17, // 22: lance.table.UpdateOperation.compacted_sstables:type_name -> lance.table.CompactedSsTable
-	0,  // 23: lance.table.UpdateOperation.update_mode:type_name -> lance.table.UpdateMode
-	17, // 24: lance.table.UpdateMemWalStateOperation.compacted_sstables:type_name -> lance.table.CompactedSsTable
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	8,  // 6: lance.table.Transaction.merge:type_name -> lance.table.MergeOperation
+	10, // 7: lance.table.Transaction.reserve_fragments:type_name -> lance.table.ReserveFragmentsOperation
+	11, // 8: lance.table.Transaction.update:type_name -> lance.table.UpdateOperation
+	9,  // 9: lance.table.Transaction.project:type_name -> lance.table.ProjectOperation
+	12, // 10: lance.table.Transaction.update_config:type_name -> lance.table.UpdateConfigOperation
+	13, // 11: lance.table.Transaction.update_mem_wal_state:type_name -> lance.table.UpdateMemWalStateOperation
+	17, // 12: lance.table.AppendOperation.fragments:type_name -> lance.table.DataFragment
+	17, // 13: lance.table.DeleteOperation.updated_fragments:type_name -> lance.table.DataFragment
+	17, // 14: lance.table.OverwriteOperation.fragments:type_name -> lance.table.DataFragment
+	18, // 15: lance.table.OverwriteOperation.schema:type_name -> lance.file.Field
+	15, // 16: lance.table.OverwriteOperation.schema_metadata:type_name -> lance.table.OverwriteOperation.SchemaMetadataEntry
+	19, // 17: lance.table.CreateIndexOperation.new_indices:type_name -> lance.table.IndexMetadata
+	19, // 18: lance.table.CreateIndexOperation.removed_indices:type_name -> lance.table.IndexMetadata
+	7,  // 19: lance.table.RewriteOperation.groups:type_name -> lance.table.RewriteGroup
+	17, // 20: lance.table.RewriteGroup.old_fragments:type_name -> lance.table.DataFragment
+	17, // 21: lance.table.RewriteGroup.new_fragments:type_name -> lance.table.DataFragment
+	17, // 22: lance.table.MergeOperation.fragments:type_name -> lance.table.DataFragment
+	18, // 23: lance.table.MergeOperation.schema:type_name -> lance.file.Field
+	16, // 24: lance.table.MergeOperation.schema_metadata:type_name -> lance.table.MergeOperation.SchemaMetadataEntry
+	18, // 25: lance.table.ProjectOperation.schema:type_name -> lance.file.Field
+	17, // 26: lance.table.UpdateOperation.updated_fragments:type_name -> lance.table.DataFragment
+	17, // 27: lance.table.UpdateOperation.new_fragments:type_name -> lance.table.DataFragment
+	20, // 28: lance.table.UpdateOperation.compacted_sstables:type_name -> lance.table.CompactedSsTable
+	0,  // 29: lance.table.UpdateOperation.update_mode:type_name -> lance.table.UpdateMode
+	20, // 30: lance.table.UpdateMemWalStateOperation.compacted_sstables:type_name -> lance.table.CompactedSsTable
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_internal_lancepb_transaction_proto_init() }
@@ -972,8 +1130,10 @@ func file_internal_lancepb_transaction_proto_init() {
 		(*Transaction_Overwrite)(nil),
 		(*Transaction_CreateIndex)(nil),
 		(*Transaction_Rewrite)(nil),
+		(*Transaction_Merge)(nil),
 		(*Transaction_ReserveFragments)(nil),
 		(*Transaction_Update)(nil),
+		(*Transaction_Project)(nil),
 		(*Transaction_UpdateConfig)(nil),
 		(*Transaction_UpdateMemWalState)(nil),
 	}
@@ -983,7 +1143,7 @@ func file_internal_lancepb_transaction_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_lancepb_transaction_proto_rawDesc), len(file_internal_lancepb_transaction_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,297 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/flightd/flightd/lance"
+)
+
+// Alteration is what ALTER TABLE makes of a table's columns and of its DDL.
+type Alteration struct {
+	// Incarnation and SchemaID tell what the alteration was made of. When the table is another by now, or has another
+	// schema, AlterTable returns ErrTableChanged.
+	Incarnation uint64
+	SchemaID    uint32
+	// Columns are the columns from now on, in order. Those that are left out are dropped.
+	Columns []AlteredColumn
+	// SQL is the CREATE TABLE statement that makes the same table in DuckDB, as in TableDef.
+	SQL string
+}
+
+// AlteredColumn is one column of an Alteration.
+type AlteredColumn struct {
+	// Was is the name that the column has until now, empty for a new one.
+	Was string
+	// Field is the column from now on. Of a column that stays only the name and the nullability count.
+	Field arrow.Field
+	// Fill is one value that rows which are there already have in a new column; nil means null.
+	Fill arrow.Array
+}
+
+// ddlAlter is the part of a DDL record that alters a table.
+type ddlAlter struct {
+	// Incarnation names the table.
+	Incarnation uint64 `json:"incarnation"`
+	// Schema is its next schema; SQL and Key take the place of those that it has.
+	Schema schemaEntry `json:"schema"`
+	SQL    string      `json:"sql"`
+	Key    []string    `json:"key,omitempty"`
+}
+
+// apply changes a catalog entry.
+func (a *ddlAlter) apply(e *tableEntry) {
+	e.SQL, e.Key = a.SQL, a.Key
+	e.Schemas = append(slices.Clone(e.Schemas), a.Schema)
+}
+
+// AlterTable gives a table other columns. It is durable and visible when AlterTable returns. It does not touch any
+// row, however many there are; the files of the base follow in the background. Only a column that is no longer to
+// have nulls is read, as the rows have to be looked at.
+func (db *DB) AlterTable(ctx context.Context, n TableName, a Alteration) error {
+	t, err := db.Table(n)
+	if err != nil {
+		return err
+	}
+	defer db.poke()
+	unlock, err := t.seize(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	db.ddl.Lock()
+	defer db.ddl.Unlock()
+	now := t.now()
+	switch {
+	case t.dropped:
+		return fmt.Errorf("table %q: %w", n, ErrTableNotFound)
+	case t.entry.Incarnation != a.Incarnation || now.id != a.SchemaID:
+		return fmt.Errorf("table %q: %w", n, ErrTableChanged)
+	}
+	d, next, err := t.alter(now, a)
+	if err != nil {
+		return fmt.Errorf("alter table %q: %w", n, err)
+	}
+	if err := t.refuseNulls(ctx, now, next); err != nil {
+		return fmt.Errorf("alter table %q: %w", n, err)
+	}
+	if err := db.logDDL(ctx, ddl{Alter: d}); err != nil {
+		return fmt.Errorf("alter table %q: %w", n, err)
+	}
+	list := append(slices.Clone(*t.schemas.Load()), next)
+	db.moment.Lock()
+	t.schemas.Store(&list)
+	db.version.Add(1)
+	db.moment.Unlock()
+	t.shard.wantAlign()
+	return nil
+}
+
+// alter works out the next schema and the record that brings it.
+func (t *Table) alter(now *tableSchema, a Alteration) (*ddlAlter, *tableSchema, error) {
+	last := max(now.lastField, t.shard.set.Load().base().version.NextFieldID()-1)
+	// One id is left out: the next may be that of _tombstone in generations.
+	b := schemaBuilder{now: now, next: last + 2, fill: make(map[int32]arrow.Array)}
+	for _, c := range a.Columns {
+		if err := b.add(c); err != nil {
+			return nil, nil, err
+		}
+	}
+	key, err := b.key()
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, _, err := keyedSchema(TableDef{Schema: arrow.NewSchema(b.fields, nil), Key: key}); err != nil {
+		return nil, nil, err
+	}
+	e := schemaEntry{ID: now.id + 1, Fields: b.ids, LastField: max(last, b.next-1)}
+	if e.Arrow, err = marshalSchema(arrow.NewSchema(b.fields, nil)); err != nil {
+		return nil, nil, err
+	}
+	if e.Fill, err = marshalFill(b.fill); err != nil {
+		return nil, nil, err
+	}
+	next, err := newTableSchema(&e, key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	next.sql, next.strict = a.SQL, now.strict
+	return &ddlAlter{Incarnation: t.entry.Incarnation, Schema: e, SQL: a.SQL, Key: key}, next, nil
+}
+
+// schemaBuilder puts the columns of the next schema together.
+type schemaBuilder struct {
+	now    *tableSchema
+	next   int32 // the next free field id
+	fields []arrow.Field
+	ids    []int32 // of fields and what is nested in them
+	fill   map[int32]arrow.Array
+	kept   []int32 // ids of the columns that stay
+}
+
+// add appends a column.
+func (b *schemaBuilder) add(c AlteredColumn) error {
+	if c.Was == "" {
+		s, err := lance.SchemaFromArrow(arrow.NewSchema([]arrow.Field{c.Field}, nil), b.next)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		if c.Fill != nil && c.Fill.IsValid(0) {
+			if c.Fill.Len() != 1 || !sameLayout(c.Fill.DataType(), c.Field.Type) {
+				return fmt.Errorf("%w: the value for column %q has type %s, want one %s", ErrInvalid, c.Field.Name, c.Fill.DataType(), c.Field.Type)
+			}
+			one := relabel(c.Fill, c.Field.Type)
+			b.fill[b.next] = one
+		}
+		b.fields = append(b.fields, c.Field)
+		b.ids = append(b.ids, s.FieldIDs()...)
+		b.next = s.LastID() + 1
+		return nil
+	}
+	i := columnIndex(b.now.arrow, c.Was)
+	if i < 0 {
+		return fmt.Errorf("%w: it has no column %q", ErrInvalid, c.Was)
+	}
+	old := b.now.lance.Fields[i]
+	if slices.Contains(b.kept, old.ID) {
+		return fmt.Errorf("%w: column %q is there twice", ErrInvalid, c.Was)
+	}
+	f := b.now.arrow.Field(i)
+	f.Name, f.Nullable = c.Field.Name, c.Field.Nullable && old.Key == 0
+	b.fields = append(b.fields, f)
+	b.ids = append(b.ids, (&lance.Schema{Fields: b.now.lance.Fields[i : i+1]}).FieldIDs()...)
+	b.kept = append(b.kept, old.ID)
+	if one := b.now.fill[old.ID]; one != nil {
+		b.fill[old.ID] = one
+	}
+	return nil
+}
+
+// key returns the names of the key's columns, all of which must stay.
+func (b *schemaBuilder) key() ([]string, error) {
+	if b.now.codec == nil {
+		return nil, nil
+	}
+	var names []string
+	for i, id := range b.now.keyIDs() {
+		if !slices.Contains(b.kept, id) {
+			return nil, fmt.Errorf("%w: column %q is part of the primary key (%s); make a table without it by CREATE TABLE AS", ErrKeyColumn, b.now.codec.names[i], strings.Join(b.now.codec.names, ", "))
+		}
+		at := 0 // the place of the field among ids with nested ones
+		for _, f := range b.fields {
+			if b.ids[at] == id {
+				names = append(names, f.Name)
+			}
+			n, err := lance.SchemaFromArrow(arrow.NewSchema([]arrow.Field{f}, nil), 0)
+			if err != nil {
+				return nil, err
+			}
+			at += len(n.FieldIDs())
+		}
+	}
+	return names, nil
+}
+
+// refuseNulls looks for rows that have a null where the next schema allows none. REQUIRES: t.writes is held for
+// writing.
+func (t *Table) refuseNulls(ctx context.Context, now, next *tableSchema) error {
+	var added string  // a column in which all rows would be null
+	var columns []int // of now
+	for i, f := range next.arrow.Fields() {
+		if f.Nullable {
+			continue
+		}
+		id := next.lance.Fields[i].ID
+		switch c := now.column(id); {
+		case c < 0 && next.fill[id] == nil:
+			added = f.Name
+		case c >= 0 && now.arrow.Field(c).Nullable:
+			columns = append(columns, c)
+			next.strict = next.id
+		}
+	}
+	if added == "" && len(columns) == 0 {
+		return nil
+	}
+	if added != "" {
+		next.strict = next.id
+	}
+	if err := t.db.Wait(ctx, LSN(t.last.Load())); err != nil {
+		return err
+	}
+	snap, err := t.db.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer snap.Release()
+	v, err := snap.Table(t.name)
+	if err != nil {
+		return err
+	}
+	sc, err := v.Scan(ctx, ScanOptions{Columns: columns})
+	if err != nil {
+		return err
+	}
+	defer sc.Close()
+	for {
+		m, err := sc.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = refuseNullsIn(m, added)
+		m.Release()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// refuseNullsIn looks at one morsel.
+func refuseNullsIn(m *Morsel, added string) error {
+	if added != "" && m.Rows() > 0 {
+		return fmt.Errorf("%w: column %q may not be null, has no default, and there are rows; add it with a DEFAULT", ErrNotNull, added)
+	}
+	for i, col := range m.Record.Columns() {
+		if hasNull(col, 0, col.Len(), func(row int) bool { return !m.lives(row) }) {
+			return fmt.Errorf("%w: column %q has nulls; update them before SET NOT NULL", ErrNotNull, m.Record.ColumnName(i))
+		}
+	}
+	return nil
+}
+
+// lives reports whether the view has a row of the morsel.
+func (m *Morsel) lives(row int) bool {
+	if m.Live == nil {
+		return true
+	}
+	_, ok := slices.BinarySearch(m.Live, uint32(row))
+	return ok
+}
+
+// constants returns the rows of a batch of columns that are the same in all rows, from one row of each.
+func constants(s *arrow.Schema, ones []arrow.Array, rows int) (arrow.RecordBatch, error) {
+	cols := make([]arrow.Array, 0, len(ones))
+	defer func() {
+		for _, c := range cols {
+			c.Release()
+		}
+	}()
+	for _, one := range ones {
+		col, err := repeat(one, rows)
+		if err != nil {
+			return nil, err
+		}
+		cols = append(cols, col)
+	}
+	return array.NewRecordBatch(s, cols, int64(rows)), nil
+}

@@ -1,0 +1,353 @@
+package lsm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/rows"
+)
+
+// modelColumn is a column of an alterModel.
+type modelColumn struct {
+	id   int
+	name string
+	typ  string
+	fill string // the value of rows that are older, "null" without one
+}
+
+// alterModel is a table as a list of columns and a map of rows, which hold the values of the columns that were there
+// when they were written.
+type alterModel struct {
+	columns []modelColumn
+	rows    map[int64]map[int]string
+	next    int
+}
+
+// lines returns the rows as scanRows does.
+func (m *alterModel) lines() []string {
+	var out []string
+	for key, row := range m.rows {
+		words := []string{fmt.Sprint(key)}
+		for _, c := range m.columns {
+			v, ok := row[c.id]
+			if !ok {
+				v = c.fill
+			}
+			words = append(words, v)
+		}
+		out = append(out, strings.Join(words, " "))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// value returns a random value of a type.
+func (m *alterModel) value(r *rand.Rand, typ string) string {
+	switch {
+	case r.IntN(6) == 0:
+		return "null"
+	case typ == "utf8":
+		return fmt.Sprintf("s%d", r.IntN(1000))
+	}
+	return fmt.Sprint(r.IntN(1000))
+}
+
+// alter picks a change of the columns, applies it and returns it as a line of the scenario command.
+func (m *alterModel) alter(r *rand.Rand) string {
+	if k := r.IntN(3); k == 0 && len(m.columns) > 1 {
+		i := r.IntN(len(m.columns))
+		line := "drop " + m.columns[i].name
+		m.columns = slices.Delete(slices.Clone(m.columns), i, i+1)
+		return line
+	} else if k == 1 && len(m.columns) > 0 {
+		i := r.IntN(len(m.columns))
+		name := fmt.Sprintf("r%d", m.next)
+		m.next++
+		line := "rename " + m.columns[i].name + " " + name
+		m.columns = slices.Clone(m.columns)
+		m.columns[i].name = name
+		return line
+	}
+	c := modelColumn{id: m.next, name: fmt.Sprintf("c%d", m.next), typ: []string{"int64", "utf8", "float"}[r.IntN(3)], fill: "null"}
+	m.next++
+	line := fmt.Sprintf("add %s %s", c.name, c.typ)
+	if c.fill = m.value(r, c.typ); c.fill != "null" {
+		line += " = " + c.fill
+	}
+	m.columns = append(slices.Clone(m.columns), c)
+	return line
+}
+
+// put makes rows and returns them as text.
+func (m *alterModel) put(r *rand.Rand, keyed bool) string {
+	var text []string
+	for range 1 + r.IntN(6) {
+		key := int64(r.IntN(30))
+		if !keyed {
+			key = int64(len(m.rows))
+		}
+		row := map[int]string{}
+		words := []string{fmt.Sprint(key)}
+		for _, c := range m.columns {
+			row[c.id] = m.value(r, c.typ)
+			words = append(words, row[c.id])
+		}
+		m.rows[key] = row
+		text = append(text, strings.Join(words, " "))
+	}
+	return strings.Join(text, "\n")
+}
+
+// TestRandomAlterations changes columns and rows at random, with flushes, merges, restarts and crashes between, and
+// compares the table with a model after each step, and at the end what Lance reads.
+func TestRandomAlterations(t *testing.T) {
+	for _, keyed := range []bool{true, false} {
+		for seed := range uint64(6) {
+			t.Run(fmt.Sprintf("keyed=%v seed=%d", keyed, seed), func(t *testing.T) { randomAlterations(t, keyed, seed) })
+		}
+	}
+}
+
+func randomAlterations(t *testing.T, keyed bool, seed uint64) {
+	ctx := context.Background()
+	r := rand.New(rand.NewPCG(seed, 1))
+	s := &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
+	s.open()
+	defer s.close()
+	schema := "key int64, a int64, b utf8"
+	if keyed {
+		schema = "key int64 key, a int64, b utf8"
+	}
+	require.NoError(t, s.create(ctx, "t", schema))
+	m := &alterModel{columns: []modelColumn{{0, "a", "int64", "null"}, {1, "b", "utf8", "null"}}, rows: map[int64]map[int]string{}, next: 2}
+	var log []string
+	for range 50 {
+		var err error
+		var op string
+		switch k := r.IntN(12); {
+		case k < 4:
+			text := m.put(r, keyed)
+			op = "put " + strings.ReplaceAll(text, "\n", "; ")
+			err = s.put(ctx, "t", false, text)
+		case k < 7:
+			line := m.alter(r)
+			op = "alter " + line
+			err = s.alter(ctx, "t", line)
+		case k < 9:
+			op, err = "flush", s.db.Flush(ctx, TableName{Name: "t"})
+		case k == 9:
+			op, err = "optimize", s.db.Optimize(ctx, TableName{Name: "t"})
+		case k == 10:
+			op = "reopen"
+			s.close()
+			s.open()
+		default:
+			op = "crash"
+			s.crash()
+		}
+		log = append(log, op)
+		require.NoError(t, err, strings.Join(log, "\n"))
+		require.Equal(t, m.lines(), tableLines(t, s.db, "t"), strings.Join(log, "\n"))
+	}
+	require.NoError(t, s.db.Optimize(ctx, TableName{Name: "t"}))
+	require.Equal(t, m.lines(), tableLines(t, s.db, "t"), strings.Join(log, "\n"))
+	if lines := lanceLines(t, filepath.Join(s.dir, "t.lance")); lines != nil {
+		require.Equal(t, m.lines(), lines, strings.Join(log, "\n"))
+	}
+}
+
+// tableLines returns the rows of a table as text, sorted, nil when there are none.
+func tableLines(t *testing.T, db *DB, name string) []string {
+	t.Helper()
+	snap, err := db.Snapshot(context.Background())
+	require.NoError(t, err)
+	defer snap.Release()
+	v, err := snap.Table(TableName{Name: name})
+	require.NoError(t, err)
+	lines, err := scanRows(context.Background(), v, allColumns(v.Schema()))
+	require.NoError(t, err)
+	return lines
+}
+
+// lanceLines returns the rows that pylance reads, as tableLines does, nil when it is not there.
+func lanceLines(t *testing.T, dir string) []string {
+	t.Helper()
+	python := os.Getenv("FLIGHTD_PYTHON")
+	if python == "" {
+		return nil
+	}
+	const script = `import json, lance, sys
+rows = lance.dataset(sys.argv[1]).to_table().to_pylist()
+show = lambda v: "null" if v is None else str(int(v)) if isinstance(v, float) else str(v)
+print(json.dumps(sorted(" ".join(show(v) for v in r.values()) for r in rows)))`
+	cmd := exec.Command(python, "-c", script, dir)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, stderr.String())
+	var lines []string
+	require.NoError(t, json.Unmarshal(out, &lines))
+	return lines
+}
+
+// TestAlterIsWholeAfterACrash copies the folder before and after every call of the store, while a table is altered and
+// merged, and opens each copy: the table has its columns of before or of after, and all its rows in them.
+func TestAlterIsWholeAfterACrash(t *testing.T) {
+	ctx := context.Background()
+	s := &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
+	s.open()
+	require.NoError(t, s.create(ctx, "t", "id int64 key, a int64, b utf8"))
+	require.NoError(t, s.put(ctx, "t", false, "1 10 one\n2 20 two"))
+	require.NoError(t, s.db.Optimize(ctx, TableName{Name: "t"}))
+	require.NoError(t, s.put(ctx, "t", false, "2 21 two!\n3 30 three"))
+	require.NoError(t, s.db.Flush(ctx, TableName{Name: "t"}))
+	require.NoError(t, s.put(ctx, "t", false, "4 40 four"))
+
+	var copies []string
+	take := func(op, name string) error {
+		next := filepath.Join(t.TempDir(), fmt.Sprint(len(copies)))
+		err := fs.ErrNotExist
+		for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ {
+			_ = os.RemoveAll(next)
+			err = os.CopyFS(next, os.DirFS(s.dir))
+		}
+		copies = append(copies, next)
+		return err
+	}
+	withFaults(s.db).inject(take, take)
+	require.NoError(t, s.alter(ctx, "t", "add c int64 = 7\ndrop a\nrename b bee"))
+	require.NoError(t, s.db.Optimize(ctx, TableName{Name: "t"}))
+	s.db.st.(*faultStore).inject(nil, nil)
+	s.close()
+
+	before := []string{"1 10 one", "2 21 two!", "3 30 three", "4 40 four"}
+	after := []string{"1 one 7", "2 two! 7", "3 three 7", "4 four 7"}
+	altered := 0
+	for _, dir := range copies {
+		db := openTest(t, dir)
+		lines := tableLines(t, db, "t")
+		if len(lines[0]) == len(after[0]) {
+			altered++
+			require.Equal(t, after, lines)
+		} else {
+			require.Equal(t, before, lines)
+		}
+		require.NoError(t, db.Optimize(ctx, TableName{Name: "t"}))
+		require.Equal(t, lines, tableLines(t, db, "t"))
+		require.NoError(t, db.Close())
+		_, err := Check(ctx, dir, func(f Fault) { t.Errorf("%s: %s", dir, f) })
+		require.NoError(t, err)
+	}
+	require.Greater(t, altered, 2)
+}
+
+// TestAlignThatFails has the base keep its old columns while the disk takes no version: readers see the new ones all
+// the same, and a later merge brings them into the base.
+func TestAlignThatFails(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s := &scenario{t: t, dir: dir, snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
+	s.open()
+	defer func() { s.close() }()
+	require.NoError(t, s.create(ctx, "t", "id int64 key, a int64"))
+	require.NoError(t, s.put(ctx, "t", false, "1 10\n2 20"))
+	require.NoError(t, s.db.Optimize(ctx, TableName{Name: "t"}))
+	f := withFaults(s.db)
+	f.inject(func(op, name string) error {
+		if strings.Contains(name, "_versions/") {
+			return errFault
+		}
+		return nil
+	}, nil)
+	require.NoError(t, s.alter(ctx, "t", "add c utf8 = new\ndrop a"))
+	require.ErrorIs(t, s.db.Optimize(ctx, TableName{Name: "t"}), errFault)
+	require.Equal(t, []string{"1 new", "2 new"}, tableLines(t, s.db, "t"))
+	s.close()
+	s.open()
+	require.Equal(t, []string{"1 new", "2 new"}, tableLines(t, s.db, "t"))
+	require.NoError(t, s.db.Optimize(ctx, TableName{Name: "t"}))
+	require.Equal(t, []string{"1 new", "2 new"}, tableLines(t, s.db, "t"))
+	if lines := lanceLines(t, filepath.Join(dir, "t.lance")); lines != nil {
+		require.Equal(t, []string{"1 new", "2 new"}, lines)
+	}
+}
+
+// TestAlterBesideWritersAndReaders alters a table while others write and read it: who comes with old columns is told
+// so, nothing that was acknowledged is lost, and each snapshot has one schema.
+func TestAlterBesideWritersAndReaders(t *testing.T) {
+	ctx := context.Background()
+	db := openTest(t, t.TempDir())
+	defer func() { require.NoError(t, db.Close()) }()
+	table := createTest(t, db, "t", "key int64 key, a int64")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var stored [2]int
+	for w := range stored {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				schema := table.Schema()
+				text := fmt.Sprint(i*len(stored)+w) + strings.Repeat(" 5", schema.NumFields()-1)
+				rec, err := rows.Parse(schema, text)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				lsn, err := table.Put(ctx, Batch{Record: rec})
+				rec.Release()
+				if err == nil {
+					err = db.Wait(ctx, lsn)
+				}
+				switch {
+				case errors.Is(err, ErrTableChanged):
+					i-- // with the columns that there are now
+				case err != nil:
+					t.Error(err)
+					return
+				default:
+					stored[w]++
+				}
+			}
+		}()
+	}
+	for i := range 8 {
+		a := unchanged(table)
+		require.NoError(t, alterLine(&a, fmt.Sprintf("add c%d int64 = 5", i)))
+		if i%3 == 2 {
+			require.NoError(t, alterLine(&a, fmt.Sprintf("drop c%d", i-1)))
+		}
+		require.NoError(t, db.AlterTable(ctx, table.Name(), a))
+		require.ErrorIs(t, db.AlterTable(ctx, table.Name(), a), ErrTableChanged)
+		if i%2 == 0 {
+			require.NoError(t, db.Flush(ctx, table.Name()))
+		} else {
+			require.NoError(t, db.Optimize(ctx, table.Name()))
+		}
+		for _, line := range tableLines(t, db, "t") {
+			_, values, _ := strings.Cut(line, " ")
+			require.Equal(t, strings.Repeat(" 5", table.Schema().NumFields()-1), " "+values)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	require.Len(t, tableLines(t, db, "t"), stored[0]+stored[1])
+}
