@@ -76,7 +76,7 @@ func (s *shard) writeKeys(ctx context.Context, w *btree.Writer, m *merged, old [
 	var sources []*keySource
 	defer func() {
 		for _, s := range sources {
-			s.stop()
+			s.close()
 		}
 	}()
 	// addresses translate the ids of each source, and say whether the row still lives.

@@ -8,6 +8,7 @@ import (
 	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/flightd/flightd/btree"
 )
@@ -19,12 +20,20 @@ type keySource struct {
 	codec *keyCodec
 	rank  int // among the sources of a merge, to make the order total
 
-	// keys and ids are the entries at hand; at is the first that is still to come.
+	// batch is what the BTREE gave, of which taken entries have been at hand.
+	batch  keyBatch
+	taken  int
+	window arrow.Array // the part at hand
+	// keys and ids are the entries at hand, at most windowKeys; at is the first that is still to come.
 	keys keyColumn
 	ids  []uint64
 	at   int
 	err  error
 }
+
+// windowKeys is how many keys of a source are decoded at a time: a merge holds that many of each, while a BTREE hands
+// out a million of them in one batch.
+const windowKeys = 4096
 
 // keyBatch is some consecutive entries of a BTREE.
 type keyBatch struct {
@@ -32,7 +41,7 @@ type keyBatch struct {
 	ids    []uint64
 }
 
-// newKeySource returns a source over a BTREE. The caller calls stop when it is done with it.
+// newKeySource returns a source over a BTREE. The caller closes it.
 func newKeySource(ctx context.Context, codec *keyCodec, x *btree.Index) *keySource {
 	stopped := errors.New("stopped")
 	seq := func(yield func(keyBatch, error) bool) {
@@ -53,16 +62,37 @@ func newKeySource(ctx context.Context, codec *keyCodec, x *btree.Index) *keySour
 
 // fill makes sure that an entry is at hand, and reports whether there is one.
 func (s *keySource) fill() bool {
-	for s.at == len(s.ids) {
+	if s.at < len(s.ids) {
+		return true
+	}
+	for s.taken == len(s.batch.ids) {
 		b, err, ok := s.next()
 		if !ok || err != nil {
 			s.err = err
 			return false
 		}
-		s.ids, s.at = b.ids, 0
-		s.keys = s.codec.normaliseArray(b.values, nil)
+		s.batch, s.taken = b, 0
 	}
+	end := min(s.taken+windowKeys, len(s.batch.ids))
+	s.release()
+	s.window = array.NewSlice(s.batch.values, int64(s.taken), int64(end))
+	s.keys = s.codec.normaliseArray(s.window, s.keys.ints[:0])
+	s.ids, s.at, s.taken = s.batch.ids[s.taken:end], 0, end
 	return true
+}
+
+// release lets go of the part at hand.
+func (s *keySource) release() {
+	if s.window != nil {
+		s.window.Release()
+		s.window = nil
+	}
+}
+
+// close ends the use of the source.
+func (s *keySource) close() {
+	s.release()
+	s.stop()
 }
 
 // before reports whether entry i of a source comes before the next entry of another.
@@ -96,7 +126,7 @@ func (h *keyHeap) Pop() any {
 
 // mergeKeys calls fn for the entries of all sources in key order; among equal keys, the earlier source comes first.
 // What fn gets is entries from to to-1 of the source, which no other source's come between, so that sources with
-// ranges of their own cost next to nothing. It holds one page of each in memory.
+// ranges of their own cost next to nothing. It holds windowKeys of each in memory.
 func mergeKeys(sources []*keySource, fn func(s *keySource, from, to int) error) error {
 	var h keyHeap
 	for i, s := range sources {

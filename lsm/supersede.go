@@ -24,7 +24,7 @@ func supersede(ctx context.Context, codec *keyCodec, older []layer, gens []*gene
 	var sources []*keySource
 	defer func() {
 		for _, s := range sources {
-			s.stop()
+			s.close()
 		}
 	}()
 	for _, g := range gens {
