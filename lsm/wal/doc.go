@@ -108,7 +108,13 @@
 // the file and opens its epoch in the next segment, so that remains of the torn tail are not reachable any more and a
 // restart takes no more space than the log has content. A segment that was prepared before a crash is used after it.
 //
-// A group that is larger than a segment starts a segment and extends it.
+// A segment that is entered begins with the record that Options.Checkpoint gives, if it gives one: what must be known
+// after a replay however much was trimmed. It speaks of everything that was appended before it. In the first segment of
+// an Open it stands behind the epoch mark.
+//
+// INVARIANT: a segment is trimmed only when one behind it has a synced group, which is that record or follows it.
+//
+// A group that is larger than a segment starts a segment, behind its checkpoint, and extends it.
 //
 // Trim gives whole segments back, oldest first, never one at or above the durable position. A few are kept as spares and
 // become next segments; their old bytes stay until they are overwritten.
@@ -116,9 +122,9 @@
 // # Goroutines and locks
 //
 // The log goroutine owns the end of the log: it gathers what callers of Append have queued into a group, gives LSNs,
-// writes, calls Options.Appended and releases the callers. The sync goroutine runs fdatasync, again as long as something
-// was written since the last one, and owns the durable position. The keeper goroutine prepares the next segment and gives
-// trimmed ones back. All three are started by Open and awaited by Close.
+// writes, calls Options.Appended, for a new segment Options.Checkpoint, and releases the callers. The sync goroutine runs
+// fdatasync, again as long as something was written since the last one, and owns the durable position. The keeper goroutine
+// prepares the next segment and gives trimmed ones back. All three are started by Open and awaited by Close.
 //
 // Groups form while the log goroutine writes, syncs gather what was written while the previous one ran; nobody waits for
 // a clock. One goroutine for both was the first idea. But writing during fdatasync costs no more than else (1.7 µs for 4

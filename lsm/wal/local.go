@@ -156,6 +156,11 @@ func open(o Options, e env) (*Local, error) {
 	}
 	l.appended.Store(uint64(newLSN(epoch, 0)))
 	l.durable.Store(uint64(newLSN(epoch, 0)))
+	// The segments before this one may hold keys that only its checkpoint repeats: it is synced before any of them goes.
+	if err := errors.Join(l.writeCheckpoint(), l.syncAll()); err != nil {
+		close(l.logDone)
+		return nil, errors.Join(err, l.Close())
+	}
 	// Segments without records go first: the next one is made of them.
 	if err := l.Trim(0); err != nil {
 		o.Logger.Warn("log segments without records stay", "log", o.Dir, "err", err)

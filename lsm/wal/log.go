@@ -75,6 +75,10 @@ type Options struct {
 	Appended func(recs []*Record)
 	// Durable is called by the sync goroutine when the durable position has risen. It must not wait for the log.
 	Durable func(LSN)
+	// Checkpoint returns what every segment begins with, so that Trim forgets nothing of it; nil is nothing. It is called
+	// whenever a segment is entered, after Appended has returned for all records before, by the log goroutine and by
+	// Open, and under no lock. It must not call the log, and should be small beside a segment. Appended does not get it.
+	Checkpoint func() *Record
 	// Poisoned is called once, when the log is poisoned. It must not call the log.
 	Poisoned func(error)
 	// Logger takes what an operator may want to know. Default: nothing is logged.
@@ -104,6 +108,9 @@ func (o *Options) validate() error {
 	}
 	if o.Durable == nil {
 		o.Durable = func(LSN) {}
+	}
+	if o.Checkpoint == nil {
+		o.Checkpoint = func() *Record { return nil }
 	}
 	if o.Poisoned == nil {
 		o.Poisoned = func(error) {}

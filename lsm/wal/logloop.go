@@ -71,19 +71,28 @@ func (l *Local) makeRoom(queued []*call) (int, error) {
 	for _, c := range queued {
 		records += len(c.recs)
 	}
-	if l.next.N()+uint64(records)-1 > l.env.maxCount {
-		if err := l.startEpoch(l.next.Epoch() + 1); err != nil {
-			return 1, err
-		}
+	if err := l.countUp(records); err != nil {
+		return 1, err
 	}
 	n := l.fitting(queued)
 	if n == 0 && l.end.offset > firstGroup {
 		if err := l.changeSegment(); err != nil {
 			return 1, err
 		}
+		if err := l.countUp(records); err != nil { // the checkpoint took a count
+			return 1, err
+		}
 		n = l.fitting(queued)
 	}
 	return max(n, 1), nil
+}
+
+// countUp opens the next epoch when the present one has no counts left for some records.
+func (l *Local) countUp(records int) error {
+	if l.next.N()+uint64(records)-1 <= l.env.maxCount {
+		return nil
+	}
+	return l.startEpoch(l.next.Epoch() + 1)
 }
 
 // marksBytes is the room for what may follow the last records of a segment: a sync mark, an epoch mark, the seal.
@@ -212,6 +221,32 @@ func (l *Local) changeSegment() error {
 		l.opts.Logger.Warn("closing a synced log segment", "segment", old.id, "err", err)
 	}
 	l.askSegment()
+	return l.writeCheckpoint()
+}
+
+// writeCheckpoint writes what a segment begins with.
+//
+// INVARIANT: it is the first group with records of its segment, so that a segment which has any that are synced holds
+// all that those before it knew (see keeper.oldestIdle).
+func (l *Local) writeCheckpoint() error {
+	r := l.opts.Checkpoint()
+	if r == nil {
+		return nil
+	}
+	if size := r.encodedBytes(); !r.Kind.valid() || size > maxGroupBytes-groupHeaderBytes {
+		err := fmt.Errorf("checkpoint of %d bytes, %s: %w", size, r.Kind, ErrTooLarge)
+		l.poison(err) // going on without it, Trim would forget
+		return l.Err()
+	}
+	if err := l.countUp(1); err != nil {
+		return err
+	}
+	r.LSN = l.next
+	h := groupHeader{typ: recordGroup, lsn: l.next, prev: l.last, count: 1, kinds: 1 << r.Kind}
+	if err := l.writeGroup(&h, []*Record{r}); err != nil {
+		return err
+	}
+	l.publish()
 	return nil
 }
 
