@@ -134,7 +134,7 @@ func (db *DB) place(ctx context.Context, s *Stage, old *Table) (LSN, error) {
 		}
 		d.Drop = old.entry.Incarnation
 	}
-	if err := db.logDDL(ctx, d); err != nil {
+	if err := db.logDDL(ctx, d, s.news()...); err != nil {
 		if errors.Is(err, wal.ErrPoisoned) {
 			s.spilled, s.born = nil, nil // the record may be in the log: the next Open decides
 		}

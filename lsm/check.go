@@ -63,7 +63,7 @@ func Check(ctx context.Context, dir string, report func(Fault)) (Checked, error)
 		return Checked{}, err
 	}
 	defer lock.release()
-	c := &checker{dir: dir, st: object.NewLocal(dir), report: report}
+	c := &checker{dir: dir, st: object.NewLocal(dir), report: report, stages: make(map[uint64][]stagedCommit)}
 	if err := c.format(ctx); err != nil {
 		return c.sum, err
 	}
@@ -92,8 +92,16 @@ type checker struct {
 	sum    Checked
 	// highest is the highest LSN that anything outside the log mentions.
 	highest LSN
+	// stages are those that the log commits, by incarnation, in order.
+	stages map[uint64][]stagedCommit
 	// brokenLog is set when the log cannot be read to its end.
 	brokenLog bool
+}
+
+// stagedCommit is a stage-commit record.
+type stagedCommit struct {
+	lsn         LSN
+	generations []manifest.Generation
 }
 
 // fault reports an error about a file. The object.CorruptErrors in it know better where.
@@ -173,15 +181,9 @@ func (c *checker) log(cat *catalog) LSN {
 	end, err := wal.Replay(dir, 0, func(r *wal.Record) error {
 		c.sum.LogRecords++
 		c.sum.LogRows += int64(r.Rows)
-		if r.Kind != wal.DDL || r.LSN <= cat.LSN {
-			return nil
-		}
-		var d ddl
-		if err := json.Unmarshal(slices.Concat(r.Body...), &d); err != nil {
+		if err := c.record(cat, r); err != nil {
 			c.fault(walFolder, fmt.Errorf("record %s: %w", r.LSN, err))
-			return nil
 		}
-		cat.apply(r.LSN, d)
 		return nil
 	})
 	if err != nil && !c.brokenLog { // else Verify has reported it
@@ -190,6 +192,32 @@ func (c *checker) log(cat *catalog) LSN {
 	}
 	c.highest = cat.LSN
 	return end.LSN
+}
+
+// record looks into a record that is more than rows.
+func (c *checker) record(cat *catalog, r *wal.Record) error {
+	body := slices.Concat(r.Body...)
+	switch r.Kind {
+	case wal.DDL:
+		var d ddl
+		if r.LSN <= cat.LSN {
+			return nil
+		}
+		if err := json.Unmarshal(body, &d); err != nil {
+			return err
+		}
+		cat.apply(r.LSN, d)
+	case wal.StageCommit:
+		x, err := decodeStageCommit(body)
+		if err != nil {
+			return err
+		}
+		c.stages[r.Incarnation] = append(c.stages[r.Incarnation], stagedCommit{r.LSN, x.generations()})
+	case wal.Idempotency:
+		_, err := decodeKeys(body, r.LSN, func(keyEntry) {})
+		return err
+	}
+	return nil
 }
 
 // parts returns the errors that errors.Join put together.
@@ -223,6 +251,16 @@ func (c *checker) table(ctx context.Context, e *tableEntry, newest bool) {
 	}
 	if s.ID != e.Shard {
 		c.fault(path.Join(t.shardDir(), "manifest"), fmt.Errorf("it is of shard %s, the catalog says %s", s.ID, e.Shard))
+	}
+	for _, x := range c.stages[e.Incarnation] {
+		if x.lsn <= LSN(s.ReplayAfter) {
+			continue // the manifest has named them
+		}
+		for _, g := range x.generations { // the next Open publishes them
+			g.Number = s.CurrentGeneration
+			s.CurrentGeneration++
+			s.Generations = append(s.Generations, g)
+		}
 	}
 	c.generations(ctx, t.shardDir(), s, v, t.now().codec != nil)
 }

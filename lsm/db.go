@@ -28,6 +28,7 @@ type DB struct {
 	log    wal.Log
 	budget *budget
 	marks  *watermarks
+	ledger *ledger
 
 	// ddl makes CREATE and DROP one at a time; it comes after Table.writes and before everything else.
 	ddl sync.Mutex
@@ -70,7 +71,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	local := object.NewLocal(o.Dir)
 	db := &DB{opt: o, logger: o.Logger, lock: lock, st: local, marks: newWatermarks(),
-		tables: make(map[string]*Table), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1)}
+		ledger: newLedger(&o), tables: make(map[string]*Table), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1)}
 	db.budget = newBudget(o.Memory, db.relieve)
 	db.stop, db.end = context.WithCancel(context.Background())
 	if err := local.Sweep(ctx); err != nil {
@@ -250,13 +251,15 @@ func (db *DB) DropTable(ctx context.Context, n TableName) error {
 	return db.removeDropped(context.WithoutCancel(ctx))
 }
 
-// logDDL makes a change of the catalog durable in the log and then in the checkpoint. REQUIRES: db.ddl is held.
-func (db *DB) logDDL(ctx context.Context, d ddl) error {
+// logDDL makes a change of the catalog durable in the log and then in the checkpoint, and with it in the log what comes
+// with it. REQUIRES: db.ddl is held.
+func (db *DB) logDDL(ctx context.Context, d ddl, with ...*wal.Record) error {
 	body, err := json.Marshal(d)
 	if err != nil {
 		return err
 	}
-	lsn, err := db.log.Append(ctx, &wal.Record{Kind: wal.DDL, Body: [][]byte{body}})
+	recs := append([]*wal.Record{{Kind: wal.DDL, Body: [][]byte{body}}}, with...)
+	lsn, err := db.log.Append(ctx, recs...)
 	if err != nil {
 		return err
 	}
@@ -267,6 +270,9 @@ func (db *DB) logDDL(ctx context.Context, d ddl) error {
 	}
 	db.cat.apply(lsn, d)
 	db.checkpoint(ctx)
+	if d.Drop > 0 {
+		db.ledger.keep(func(incarnation uint64) bool { return incarnation != d.Drop })
+	}
 	return nil
 }
 

@@ -14,14 +14,28 @@
 // Optimize merges generations into the base in one commit to the table's manifest.
 //
 // A Stage is batches of one table that take effect together. Small ones stay in memory and go to the log as one group,
-// whose records readers get at once; larger ones are written as generations that no manifest names, and one commit of
-// the shard's manifest, behind everything that came before, publishes them all. A stage can make its table, too: the
-// log's DDL record is then what brings it, and its folder moves to its place.
+// whose records readers get at once; larger ones are written as generations that no manifest names, which one record of
+// the log commits and one commit of the shard's manifest, behind everything that came before, publishes
+// (stage_commit.go). A stage can make its table, too: the log's DDL record is then what brings it, and its folder moves
+// to its place.
 //
 // A Rewrite is how a statement changes rows that have no key. It brings everything into the base, where rows have
 // addresses, and deletes and adds in one commit of the base. Streams wait only until what they wrote is merged; what
 // they write then, and what other programs commit, stands beside it, unless it took rows from the same fragments: then
 // the statement runs again.
+//
+// # Idempotency keys
+//
+// A request with a key is applied under a Claim, one stream at a time. What it came to is logged in the group that
+// applies it, be that a batch, the batches of a stage, the commit of a spilled one or the DDL of a new table, so the two
+// cannot part. The ledger (idempotency.go, with the bytes) has what the log says of all keys; every segment of the log
+// begins with a checkpoint of it.
+//
+//	client            server                          log
+//	  | key K  ---->  Claim: one stream at a time
+//	  |               Answer: applied before? ─yes─▶  the answer, flagged; the stream is drained
+//	  |               stage, or batches as they come
+//	  |               Commit, or Put under the claim  [batches or commit, news of K]   one group
 //
 // # On disk
 //
@@ -79,8 +93,8 @@
 // # Lock order
 //
 // Table.turn, Table.writes, DB.ddl, shard.swap, maskCell.mu, DB.moment, memtable.mu, and last, with nothing below them,
-// shard.queueMu, shard.leftMu, watermarks.mu, budget.mu and Table.heldMu. No I/O happens under DB.moment and what follows
-// it. Table.place is held while a few files are removed, and has nothing but shard.leftMu below it.
+// shard.queueMu, shard.leftMu, watermarks.mu, budget.mu, ledger.mu and Table.heldMu. No I/O happens under DB.moment and
+// what follows it. Table.place is held while a few files are removed, and has nothing but shard.leftMu below it.
 //
 // # Errors
 //

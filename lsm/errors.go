@@ -28,6 +28,9 @@ var (
 	// ErrKeyExists is returned by Insert when a row with one of the keys is already stored, or a key comes twice.
 	ErrKeyExists = errors.New("duplicate key")
 
+	// ErrKeyBusy is returned when another stream is at work under the idempotency key.
+	ErrKeyBusy = errors.New("another stream is at work under it")
+
 	// ErrInvalid is returned for a definition or a request that no state of the database could satisfy.
 	ErrInvalid = errors.New("invalid")
 

@@ -65,9 +65,13 @@ func (s *shard) newestFrozen() LSN {
 }
 
 // flushFrozen flushes the frozen memtables that have records at or below an LSN, and merges generations when there are
-// too many. (Without a bound it would not end while somebody writes faster than it flushes.)
+// too many. A stage that is pending goes first. (Without a bound it would not end while somebody writes faster than it
+// flushes.)
 func (s *shard) flushFrozen(ctx context.Context, upTo LSN) error {
 	for {
+		if err := s.settle(ctx); err != nil {
+			return err
+		}
 		frozen := s.set.Load().frozen()
 		if len(frozen) == 0 || frozen[0].rows.Load().firstLSN() > upTo {
 			return nil

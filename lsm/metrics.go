@@ -27,6 +27,8 @@ type Metrics struct {
 	FrozenMemtables int64
 	// Generations lie in front of the base tables.
 	Generations int64
+	// IdempotencyKeys are remembered.
+	IdempotencyKeys int64
 	// Flushes, FlushErrors and Compactions happened since Open.
 	Flushes, FlushErrors, Compactions int64
 	// CollectedVersions of tables, CollectedFiles and CollectedBytes were removed since Open because nothing needed them.
@@ -39,7 +41,7 @@ type Metrics struct {
 func (db *DB) Metrics() Metrics {
 	c := &db.counters
 	m := Metrics{Batches: c.batches.Load(), Rows: c.rows.Load(), Bytes: c.bytes.Load(), MemoryLimit: db.opt.Memory,
-		Flushes: c.flushes.Load(), FlushErrors: c.flushErrors.Load(), Compactions: c.compactions.Load(),
+		IdempotencyKeys: db.ledger.count(), Flushes: c.flushes.Load(), FlushErrors: c.flushErrors.Load(), Compactions: c.compactions.Load(),
 		CollectedVersions: c.collectedVersions.Load(), CollectedFiles: c.collectedFiles.Load(), CollectedBytes: c.collectedBytes.Load(),
 		Visible: db.marks.visible(), Durable: db.log.DurableLSN(), Appended: db.log.AppendedLSN()}
 	m.MemtableBytes, m.Stalls = db.budget.state()
@@ -58,8 +60,8 @@ func (db *DB) Metrics() Metrics {
 // String returns the metrics as lines for people.
 func (m Metrics) String() string {
 	return fmt.Sprintf("tables %d\naccepted: %d batches, %d rows, %d bytes\nmemory: %d of %d bytes, %d stalls\n"+
-		"memtables frozen: %d, generations: %d\nflushes: %d (%d failed), compactions: %d\n"+
+		"memtables frozen: %d, generations: %d\nidempotency keys: %d\nflushes: %d (%d failed), compactions: %d\n"+
 		"collected: %d versions, %d files, %d bytes\nlog: visible %s, durable %s, appended %s\n",
 		m.Tables, m.Batches, m.Rows, m.Bytes, m.MemtableBytes, m.MemoryLimit, m.Stalls,
-		m.FrozenMemtables, m.Generations, m.Flushes, m.FlushErrors, m.Compactions, m.CollectedVersions, m.CollectedFiles, m.CollectedBytes, m.Visible, m.Durable, m.Appended)
+		m.FrozenMemtables, m.Generations, m.IdempotencyKeys, m.Flushes, m.FlushErrors, m.Compactions, m.CollectedVersions, m.CollectedFiles, m.CollectedBytes, m.Visible, m.Durable, m.Appended)
 }

@@ -35,6 +35,11 @@ type Options struct {
 	// stay that no version ever named. Tags, branches and snapshots keep theirs longer. Default 24 h; less than zero
 	// keeps nothing.
 	Retain time.Duration
+	// IdempotencyWindow is how long an idempotency key is remembered after its last news. Default 7 days.
+	IdempotencyWindow time.Duration
+	// IdempotencyKeys is how many are remembered at most, and no more than fit into a quarter of a log segment: each takes
+	// 56 bytes and its text there, because every segment begins with all of them. The oldest go first. Default 100,000.
+	IdempotencyKeys int
 	// Temp is a local folder for scratch files; what is in it is removed at Open. Default Dir/_flightd/tmp.
 	Temp string
 	// Logger receives what an operator should know. Default: nothing is logged.
@@ -102,6 +107,15 @@ func (o *Options) validate() error {
 		o.Retain = defaultRetain
 	case o.Retain < 0:
 		o.Retain = 0
+	}
+	if o.IdempotencyWindow == 0 {
+		o.IdempotencyWindow = defaultIdempotencyWindow
+	}
+	if o.IdempotencyKeys == 0 {
+		o.IdempotencyKeys = defaultIdempotencyKeys
+	}
+	if o.IdempotencyWindow < 0 || o.IdempotencyKeys < 0 {
+		return fmt.Errorf("%w options: IdempotencyWindow is %s and IdempotencyKeys %d, neither can be below 0", ErrInvalid, o.IdempotencyWindow, o.IdempotencyKeys)
 	}
 	if o.Temp == "" {
 		o.Temp = filepath.Join(o.Dir, systemFolder, "tmp")

@@ -45,15 +45,23 @@ func (db *DB) recover(ctx context.Context) error {
 		r.tables[t.entry.Incarnation] = t
 	}
 	dir := filepath.Join(db.opt.Dir, walFolder)
-	end, err := wal.Replay(dir, db.cat.Trimmed, r.record)
+	// From its beginning: the checkpoints of keys lie below what the tables need, and those skip what they have.
+	end, err := wal.Replay(dir, 0, r.record)
 	if err != nil {
 		return fmt.Errorf("replay log: %w", err)
+	}
+	db.ledger.keep(func(incarnation uint64) bool { return r.tables[incarnation] != nil })
+	for _, t := range db.list() {
+		// Not before: the log may commit stages whose generations no manifest names yet.
+		if err := t.shard.removeOrphans(ctx); err != nil {
+			return err
+		}
 	}
 	if err := db.removeUnborn(ctx); err != nil {
 		return err
 	}
 	db.log, err = wal.Open(wal.Options{Dir: dir, End: end, After: db.highestLSN(), SegmentBytes: db.opt.SegmentBytes,
-		Appended: db.appended, Durable: db.marks.sync, Poisoned: db.poisoned, Logger: db.logger})
+		Appended: db.appended, Checkpoint: db.ledger.checkpoint, Durable: db.marks.sync, Poisoned: db.poisoned, Logger: db.logger})
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -76,17 +84,26 @@ func (db *DB) highestLSN() LSN {
 // appended is called by the log goroutine with each group it wrote.
 func (db *DB) appended(recs []*wal.Record) {
 	for _, r := range recs {
-		p, ok := r.Value.(*put)
-		if !ok {
-			continue
+		switch x := r.Value.(type) {
+		case *keyEntry:
+			x.Seq = r.LSN
+			db.ledger.put(*x)
+		case *stageCommit: // before it is durable, so that the trimmer cannot miss it
+			x.shard.staged.Store(uint64(r.LSN))
+		case *put:
+			db.appendedPut(r.LSN, x)
 		}
-		if p.atomic > 1 && r.LSN > db.atomicEnd { // the first of them; the others follow in the same group
-			db.atomicEnd = r.LSN + LSN(p.atomic) - 1
-			db.marks.together(r.LSN, db.atomicEnd)
-		}
-		db.marks.dispatch(p.shard, r.LSN)
-		p.shard.enqueue(r.LSN, p)
 	}
+}
+
+// appendedPut passes a batch to its shard.
+func (db *DB) appendedPut(lsn LSN, p *put) {
+	if p.atomic > 1 && lsn > db.atomicEnd { // the first of them; the others follow in the same group
+		db.atomicEnd = lsn + LSN(p.atomic) - 1
+		db.marks.together(lsn, db.atomicEnd)
+	}
+	db.marks.dispatch(p.shard, lsn)
+	p.shard.enqueue(lsn, p)
 }
 
 // poisoned is called when the log failed: nothing more will become visible.
@@ -123,6 +140,13 @@ func (r *replay) record(rec *wal.Record) error {
 		return nil // replayDDL has applied it
 	case wal.Batch:
 		return r.batch(rec)
+	case wal.StageCommit:
+		return r.stageCommit(rec)
+	case wal.Idempotency:
+		if err := r.db.ledger.replay(slices.Concat(rec.Body...), rec.LSN); err != nil {
+			return fmt.Errorf("record %s: %w", rec.LSN, err)
+		}
+		return nil
 	}
 	return fmt.Errorf("record %s is a %s, which this flightd does not know; use the flightd that wrote it", rec.LSN, rec.Kind)
 }
@@ -167,6 +191,24 @@ func (r *replay) batch(rec *wal.Record) error {
 		t.shard.freezeActive()
 	}
 	return t.shard.flushFrozen(r.ctx, rec.LSN)
+}
+
+// stageCommit publishes the generations of a stage, unless its table is gone or the shard's manifest names them.
+func (r *replay) stageCommit(rec *wal.Record) error {
+	t := r.tables[rec.Incarnation]
+	if t == nil || rec.LSN <= LSN(t.shard.man.ReplayAfter) {
+		return nil
+	}
+	c, err := decodeStageCommit(slices.Concat(rec.Body...))
+	if err != nil {
+		return fmt.Errorf("record %s of table %q: %w", rec.LSN, t.name, err)
+	}
+	if first := t.shard.set.Load().active().rows.Load().firstLSN(); first > 0 {
+		return fmt.Errorf("record %s of table %q commits a stage, and record %s before it is not flushed", rec.LSN, t.name, first)
+	}
+	t.last.Store(uint64(rec.LSN))
+	t.shard.pending = newAdoption(rec.LSN, c.generations())
+	return t.shard.settle(r.ctx)
 }
 
 // decode returns the batch of a record, in memory of its own.
@@ -231,9 +273,6 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 		if s.man, err = s.man.Commit(ctx, db.st, s.dir, func(n *manifest.Shard) { n.Generations = unmerged(n.Generations, done) }); err != nil {
 			return err
 		}
-	}
-	if err := s.removeOrphans(ctx); err != nil {
-		return err
 	}
 	if err := s.open(ctx, v); err != nil {
 		return err

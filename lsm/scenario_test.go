@@ -1,14 +1,10 @@
 package lsm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -37,7 +33,6 @@ type scenario struct {
 	db        *DB
 	snapshots map[string]*Snapshot
 	stages    map[string]*Stage
-	crashes   int
 }
 
 func (s *scenario) open() {
@@ -339,23 +334,10 @@ func (s *scenario) layers(ctx context.Context, name string) (string, error) {
 
 // crash copies the folder while the DB runs, and opens the copy.
 func (s *scenario) crash() {
-	s.crashes++
-	var next string
-	// A copy takes time in which the log must not be trimmed: the catalog says how far it is, and is copied first.
+	// A copy takes time in which the log must not be trimmed: the catalog says how far it is.
 	s.db.ddl.Lock()
-	err := fs.ErrNotExist
-	// The copy is made again when it is no moment's: a segment that is being prepared gets its name meanwhile, or the
-	// trimmer has the log begin later than the catalog said that was copied before.
-	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ {
-		next = filepath.Join(s.t.TempDir(), fmt.Sprint("crash", s.crashes, "-", try))
-		before, _ := os.ReadFile(filepath.Join(s.dir, catalogFile))
-		err = os.CopyFS(next, os.DirFS(s.dir))
-		if after, _ := os.ReadFile(filepath.Join(s.dir, catalogFile)); err == nil && !bytes.Equal(before, after) {
-			err = fs.ErrNotExist
-		}
-	}
+	next := crashCopy(s.t, s.dir)
 	s.db.ddl.Unlock()
-	require.NoError(s.t, err)
 	s.close()
 	s.dir = next
 	s.open()

@@ -38,6 +38,10 @@ type shard struct {
 
 	// man is the shard's manifest; it belongs to the flusher, and to Open before that runs.
 	man *manifest.Shard
+	// pending is a stage that the log has committed and man does not name yet; it belongs to who owns man. staged is the
+	// LSN of its commit, 0 when there is none: the log is needed from there on.
+	pending *adoption
+	staged  atomic.Uint64
 	// mergeAfter is when a merge may be tried again after one failed; it belongs to the flusher.
 	mergeAfter time.Time
 	// unaligned is set when the base may lack the columns of an ALTER TABLE.
@@ -209,7 +213,7 @@ func (s *shard) publish(layers []layerRef) {
 	}
 }
 
-// unflushed returns the lowest LSN that only the log and a memtable hold, and whether there is one.
+// unflushed returns the lowest LSN whose content only the log makes part of the shard, and whether there is one.
 func (s *shard) unflushed() (LSN, bool) {
 	s.db.moment.Lock()
 	set := s.set.Load()
@@ -220,6 +224,9 @@ func (s *shard) unflushed() (LSN, bool) {
 	set.retain()
 	s.db.moment.Unlock()
 	defer set.unref()
+	if staged := LSN(s.staged.Load()); staged > 0 { // all that came before it is flushed
+		return staged, true
+	}
 	for _, m := range set.memtablesAfter(0) {
 		if lsn := m.rows.Load().firstLSN(); lsn > 0 {
 			return lsn, true

@@ -29,6 +29,9 @@ type Stage struct {
 	keys stagedKeys
 	// born is set when the stage makes its table.
 	born *birth
+	// claim is the request that the stage is, nil when it has no idempotency key; batches are those of the request.
+	claim   *Claim
+	batches int64
 	// locked is true when the caller of Commit holds table.writes for writing.
 	locked bool
 	closed bool
@@ -42,6 +45,17 @@ func (s *Stage) Table() *Table { return s.table }
 
 // Rows returns the number of rows put so far, tombstones included.
 func (s *Stage) Rows() int64 { return s.rows }
+
+// Under makes the stage all of a request of so many batches: its commit is remembered under the request's key.
+func (s *Stage) Under(c *Claim, batches int64) { s.claim, s.batches = c, batches }
+
+// news returns what the stage's commit logs about its key, nothing if it has none.
+func (s *Stage) news() []*wal.Record {
+	if s.claim == nil {
+		return nil
+	}
+	return []*wal.Record{s.claim.news(s.table, Answer{Batches: s.batches, Rows: s.rows, Complete: true})}
+}
 
 // Put adds a batch. After ErrTableChanged the batch can be made anew for the table as it is now, and put; after any
 // other error the stage can only be aborted.
@@ -147,15 +161,16 @@ func (s *Stage) log(ctx context.Context) (LSN, error) {
 	if err := s.admissible(); err != nil {
 		return 0, err
 	}
-	if len(s.puts) == 0 {
-		return LSN(t.last.Load()), nil
-	}
 	recs := make([]*wal.Record, len(s.puts))
 	for i, p := range s.puts {
 		recs[i] = t.record(p)
 		p.atomic = len(s.puts)
 	}
-	lsn, err := t.db.log.Append(ctx, recs...)
+	all := append(recs, s.news()...)
+	if len(all) == 0 {
+		return LSN(t.last.Load()), nil
+	}
+	lsn, err := t.db.log.Append(ctx, all...)
 	if err != nil {
 		return 0, logError(err)
 	}
@@ -176,8 +191,8 @@ func (s *Stage) admissible() error {
 	return nil
 }
 
-// publish commits a stage that has spilled: what came before it is flushed, and then its generations follow in one
-// commit of the shard's manifest. REQUIRES: table.writes is held for writing.
+// publish commits a stage that has spilled: what came before it is flushed, the log gets the commit, and the shard's
+// manifest the generations. REQUIRES: table.writes is held for writing.
 func (s *Stage) publish(ctx context.Context) (LSN, error) {
 	t := s.table
 	if err := s.admissible(); err != nil {
@@ -188,19 +203,25 @@ func (s *Stage) publish(ctx context.Context) (LSN, error) {
 			return 0, err
 		}
 	}
-	err := t.db.order(ctx, t.name, "commit stage to", func(sh *shard, ctx context.Context) error {
-		if err := sh.flushAll(ctx); err != nil {
-			return err
-		}
-		return sh.adopt(ctx, s.spilled)
+	var lsn LSN
+	var published <-chan struct{}
+	err := t.db.order(ctx, t.name, "commit stage to", func(sh *shard, ctx context.Context) (err error) {
+		lsn, published, err = sh.commitStage(ctx, s)
+		return err
 	})
-	if err == nil || errors.Is(err, errUnsettled) {
-		s.spilled = nil // the shard's manifest may name them; else the next Open removes them
-	}
 	if err != nil {
 		return 0, err
 	}
-	return LSN(t.last.Load()), nil
+	// It is committed, whatever happens: a shard whose manifest cannot be written now tries until it can.
+	select {
+	case <-published:
+		return lsn, nil
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-t.shard.stop.Done():
+		err = ErrClosed
+	}
+	return 0, fmt.Errorf("%w: %w", errUnpublished, err)
 }
 
 // Abort drops the stage. After Commit it does nothing.
@@ -220,38 +241,6 @@ func (s *Stage) Abort() {
 	if s.born != nil {
 		t.db.unborn(s)
 	}
-}
-
-// adopt publishes generations that are newer than everything the shard has. REQUIRES: it is called by the flusher,
-// nobody writes the table, and all memtables are flushed.
-func (s *shard) adopt(ctx context.Context, list []manifest.Generation) error {
-	first := s.man.CurrentGeneration
-	for i := range list {
-		list[i].Number = first + uint64(i)
-	}
-	old := s.set.Load()
-	layers, done, err := s.stack(ctx, append([]layerRef{old.layers[0]}, old.generations()...), list)
-	if err != nil {
-		return err
-	}
-	defer done()
-	man, err := s.man.Commit(ctx, s.db.st, s.dir, func(n *manifest.Shard) {
-		n.Generations = append(below(n.Generations, first), list...)
-		n.CurrentGeneration = first + uint64(len(list))
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", errUnsettled, err)
-	}
-	s.man = man
-	s.swap.Lock()
-	defer s.swap.Unlock()
-	for _, l := range s.set.Load().layers {
-		if _, ok := l.layer.(*memtable); ok {
-			layers = append(layers, l)
-		}
-	}
-	s.publish(layers)
-	return nil
 }
 
 // Modify runs fn while nobody else writes the table: fn gets a snapshot with everything that was written so far, and
@@ -282,8 +271,8 @@ func (t *Table) Modify(ctx context.Context, fn func(ctx context.Context, snap *S
 	return err
 }
 
-// errUnsettled is for a commit that failed and may stand all the same.
-var errUnsettled = errors.New("the commit may stand or not")
+// errUnpublished is for a stage that readers will have when its shard's manifest can be written.
+var errUnpublished = errors.New("the stage is committed and not published yet")
 
 // errStageName is for two stages that make the same table.
 var errStageName = errors.New("another statement made it meanwhile")

@@ -397,8 +397,8 @@ func (t *Table) check(s *tableSchema, rec arrow.RecordBatch) error {
 // maxBatchRows bounds a batch, so that the row numbers of a memtable, which is frozen at this many rows, fit 32 bits.
 const maxBatchRows = 1 << 30
 
-// appendLocked logs a batch. REQUIRES: t.writes is held. It consumes p.
-func (t *Table) appendLocked(ctx context.Context, p *put) (LSN, error) {
+// appendLocked logs a batch, in one group with what comes with it. REQUIRES: t.writes is held. It consumes p.
+func (t *Table) appendLocked(ctx context.Context, p *put, with ...*wal.Record) (LSN, error) {
 	if t.dropped {
 		p.drop(t)
 		return 0, fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
@@ -408,7 +408,7 @@ func (t *Table) appendLocked(ctx context.Context, p *put) (LSN, error) {
 		return 0, fmt.Errorf("table %q: %w", t.name, ErrTableChanged)
 	}
 	rec := t.record(p)
-	lsn, err := t.db.log.Append(ctx, rec)
+	lsn, err := t.db.log.Append(ctx, append([]*wal.Record{rec}, with...)...)
 	if err != nil {
 		p.drop(t)
 		return 0, fmt.Errorf("table %q: log batch: %w", t.name, logError(err))
@@ -436,15 +436,20 @@ func (t *Table) record(p *put) *wal.Record {
 	}
 }
 
-// accepted notes that records of the table are in the log, the last of them at an LSN.
+// accepted notes that batches of the table are in the log, with all that came with them up to an LSN.
 func (t *Table) accepted(lsn LSN, recs []*wal.Record) {
-	for old := t.last.Load(); old < uint64(lsn) && !t.last.CompareAndSwap(old, uint64(lsn)); old = t.last.Load() {
-	}
+	t.noteLast(lsn)
 	c := &t.db.counters
 	c.batches.Add(int64(len(recs)))
 	for _, r := range recs {
 		c.rows.Add(int64(r.Rows))
 		c.bytes.Add(r.Value.(*put).bytes)
+	}
+}
+
+// noteLast raises the highest LSN of the table's records.
+func (t *Table) noteLast(lsn LSN) {
+	for old := t.last.Load(); old < uint64(lsn) && !t.last.CompareAndSwap(old, uint64(lsn)); old = t.last.Load() {
 	}
 }
 

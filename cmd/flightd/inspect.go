@@ -18,6 +18,7 @@ import (
 
 	"github.com/flightd/flightd/btree"
 	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/lsm"
 	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
@@ -244,15 +245,19 @@ func (v *inspector) wal() error {
 		dir = below
 	}
 	if !v.json {
-		return wal.Describe(v.out, dir)
+		return wal.Describe(v.out, dir, lsm.Describe)
 	}
 	_, err := wal.Replay(dir, 0, func(r *wal.Record) error {
 		bytes := 0
 		for _, b := range r.Body {
 			bytes += len(b)
 		}
-		return v.object(map[string]any{"lsn": r.LSN, "kind": r.Kind.String(), "shard": r.Shard, "incarnation": r.Incarnation,
-			"schema": r.Schema, "rows": r.Rows, "bytes": bytes})
+		line := fields{"lsn": r.LSN, "kind": r.Kind.String(), "shard": r.Shard, "incarnation": r.Incarnation,
+			"schema": r.Schema, "rows": r.Rows, "bytes": bytes}
+		if text := strings.TrimSpace(lsm.Describe(r)); text != "" {
+			line["body"] = strings.Split(text, "\n")
+		}
+		return v.object(line)
 	})
 	return err
 }

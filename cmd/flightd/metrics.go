@@ -43,6 +43,7 @@ func collectEngine(out chan<- prometheus.Metric, m lsm.Metrics) {
 	counter(out, "flightd_stalls_total", "Times a writer had to wait for memory.", m.Stalls)
 	gauge(out, "flightd_frozen_memtables", "Memtables that wait for their flush.", m.FrozenMemtables)
 	gauge(out, "flightd_generations", "Flushed memtables in front of the base tables.", m.Generations)
+	gauge(out, "flightd_idempotency_keys", "Idempotency keys that are remembered.", m.IdempotencyKeys)
 	counter(out, "flightd_flushes_total", "Memtables flushed since the start.", m.Flushes)
 	counter(out, "flightd_flush_errors_total", "Flushes that failed and are tried again.", m.FlushErrors)
 	counter(out, "flightd_compactions_total", "Merges into a base table since the start.", m.Compactions)

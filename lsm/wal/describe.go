@@ -9,11 +9,14 @@ import (
 	"strings"
 )
 
-// Describe writes what is in the log of a folder, for people: segments, groups, records and where it ends. It changes
-// nothing. Damage is the last thing that it writes, and it is returned.
-func Describe(w io.Writer, dir string) error { return describe(w, folder(dir)) }
+// Describe writes what is in the log of a folder, for people: segments, groups, records and where it ends. body says
+// what a record's body means, in lines; nil for nothing. It changes nothing. Damage is the last thing that it writes, and
+// it is returned.
+func Describe(w io.Writer, dir string, body func(*Record) string) error {
+	return describe(w, folder(dir), body)
+}
 
-func describe(w io.Writer, d disk) error {
+func describe(w io.Writer, d disk, body func(*Record) string) error {
 	out := bufio.NewWriter(w)
 	var recs []Record
 	segment := uint64(0)
@@ -31,7 +34,7 @@ func describe(w io.Writer, d disk) error {
 			return r.corruptAt(g.at, err)
 		}
 		for i := range recs {
-			describeRecord(out, &recs[i])
+			describeRecord(out, &recs[i], body)
 		}
 		return nil
 	})
@@ -56,9 +59,15 @@ func describeGroup(w io.Writer, h *groupHeader) {
 	fmt.Fprintf(w, "; synced to %s\n", h.synced)
 }
 
-func describeRecord(w io.Writer, r *Record) {
+func describeRecord(w io.Writer, r *Record, body func(*Record) string) {
 	fmt.Fprintf(w, "            %s %s, shard %s, incarnation %d, schema %d, %d rows, %d bytes\n",
 		r.LSN, r.Kind, r.Shard, r.Incarnation, r.Schema, r.Rows, r.bodyBytes())
+	if body == nil {
+		return
+	}
+	for line := range strings.Lines(body(r)) {
+		fmt.Fprintf(w, "              %s", line)
+	}
 }
 
 func describeEnd(w io.Writer, end State) {

@@ -50,7 +50,7 @@ func TestALogInAFolder(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	require.NoError(t, Describe(&out, dir))
+	require.NoError(t, Describe(&out, dir, nil))
 	require.Contains(t, out.String(), "end: last record 4-50")
 
 	name := filepath.Join(dir, segmentName(end.tail.segment))
@@ -60,7 +60,7 @@ func TestALogInAFolder(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	var damage *object.CorruptError
-	for _, err := range []error{Verify(dir), Describe(&out, dir)} {
+	for _, err := range []error{Verify(dir), Describe(&out, dir, nil)} {
 		require.ErrorAs(t, err, &damage)
 		require.Equal(t, name, damage.Name)
 	}
