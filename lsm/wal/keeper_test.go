@@ -180,6 +180,8 @@ func TestOpenSweepsWhatAPreparationLeft(t *testing.T) {
 		require.NoError(t, err)
 	}
 	l := openTest(t, d, Options{Spares: 1})
+	p := <-l.keeper.ready // Close would cut its preparation off
+	l.keeper.ready <- p
 	require.NoError(t, l.Close())
 	names, err := d.List()
 	require.NoError(t, err)
