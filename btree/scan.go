@@ -86,16 +86,17 @@ func (x *Index) scanRange(ctx context.Context, from, to Bound, fn func(values ar
 	return nil
 }
 
-// MostRows returns an upper bound of the values between two bounds that costs no reading: all rows of the pages into
-// which the range reaches. All but those of the first and the last page are surely in it.
-func (x *Index) MostRows(from, to Bound) (int64, error) {
+// CountRange says between which numbers lies that of the values between two bounds, without reading any: at most all
+// rows of the pages into which the range reaches, at least those of all but the first and the last page. (Where many
+// rows have the value of a bound that is exclusive, there may be fewer.)
+func (x *Index) CountRange(from, to Bound) (least, most int64, err error) {
 	low, err := x.bound(from)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	high, err := x.bound(to)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	first, last := x.empty, x.max.Len()
 	if low != nil {
@@ -104,7 +105,8 @@ func (x *Index) MostRows(from, to Bound) (int64, error) {
 	if high != nil {
 		last = gallop(first, last, func(page int) bool { return !x.startsAbove(page, high, to.Row) })
 	}
-	return int64(max(last-first, 0)) * x.pageRows, nil
+	pages := int64(max(last-first, 0))
+	return max(pages-2, 0) * x.pageRows, pages * x.pageRows, nil
 }
 
 // bound returns the ordered view of a bound, nil for an open end.

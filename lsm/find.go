@@ -148,7 +148,9 @@ func (v *View) scanBase(ctx context.Context, sc *Scan, p projection, k *KeySet, 
 		sc.note("base", byKeyColumn, f.live)
 		sc.addFile(f, p, fileRows{hidden: []*roaring.Bitmap{f.hidden, mask.fragment(f.id)}, keys: k})
 	}
-	sc.addPicked(v, b, p, picked, mask)
+	if len(whole) == 0 || len(picked) > 0 {
+		sc.addPicked(v, b, p, picked, mask)
+	}
 	return nil
 }
 
@@ -180,15 +182,15 @@ var errDense = errors.New("most rows are wanted")
 func (k *KeySet) eachInRange(ctx context.Context, x *btree.Index, r *keyRange, left *int64, fn func(id uint64)) (dense bool, err error) {
 	from, to, values := r.bounds(k.codec())
 	defer values.Release()
-	most, err := x.MostRows(from, to)
+	least, _, err := x.CountRange(from, to)
 	if err != nil {
 		return false, err
 	}
-	if most/2 > *left { // half of it are surely in the range, two pages at its ends aside
+	if least > *left {
 		return true, nil
 	}
 	err = x.Range(ctx, from, to, func(_ arrow.Array, ids []uint64) error {
-		if *left -= int64(len(ids)); *left < 0 && most > morselRows {
+		if *left -= int64(len(ids)); *left < 0 {
 			return errDense
 		}
 		for _, id := range ids {

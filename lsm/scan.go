@@ -227,7 +227,7 @@ func (sc *Scan) addMem(rows *memRows, p projection, pick memPick) {
 		}
 		// Single rows may lie in few of many batches: the others are not even looked at.
 		batches = batches[rows.batchOf(pick.only.Minimum()) : rows.batchOf(pick.only.Maximum())+1]
-	} else {
+	} else if len(batches) > 0 {
 		sc.note("memtable", byFullScan, rows.rowCount())
 	}
 	if len(batches) > 0 {
