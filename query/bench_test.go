@@ -1,15 +1,19 @@
 package query
 
 import (
+	"fmt"
 	"io"
+	"log/slog"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
 	"github.com/stretchr/testify/require"
 
 	"github.com/flightd/flightd/internal/offheap"
+	"github.com/flightd/flightd/lsm"
 )
 
 // benchTables makes narrow, with 34 bytes a row, and wide, with vectors of 128 floats; row two of three lives in holed.
@@ -92,4 +96,55 @@ func BenchmarkQuery(b *testing.B) {
 			b.ReportMetric(float64(out)/b.Elapsed().Seconds()/1e6, "outMB/s")
 		})
 	}
+}
+
+// BenchmarkPoint asks for one row by its key, of 1,000,000 that are merged: as a prepared statement that runs again and
+// again, as a text that comes again, and as one that is new each time.
+func BenchmarkPoint(b *testing.B) {
+	db, err := lsm.Open(b.Context(), lsm.Options{Dir: b.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(b, err)
+	e, err := Open(b.Context(), Options{DB: db, Threads: 2})
+	require.NoError(b, err)
+	defer func() {
+		require.NoError(b, e.Close())
+		require.NoError(b, db.Close())
+	}()
+	for _, sql := range []string{"CREATE TABLE t (id BIGINT PRIMARY KEY, s VARCHAR)", "INSERT INTO t SELECT i, 'name' || i FROM range(1000000) r(i)", "OPTIMIZE t"} {
+		_, err := runUpdate(e, sql, nil)
+		require.NoError(b, err)
+	}
+	ids := array.NewInt64Builder(memory.DefaultAllocator)
+	ids.Append(77)
+	one := ids.NewArray()
+	params := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.PrimitiveTypes.Int64}}, nil), []arrow.Array{one}, 1)
+	query := func(b *testing.B, st *Statement, params arrow.RecordBatch) {
+		r, err := st.Query(b.Context(), params)
+		require.NoError(b, err)
+		rec, err := r.Next(b.Context())
+		require.NoError(b, err)
+		require.EqualValues(b, 1, rec.NumRows())
+		rec.Release()
+		require.NoError(b, r.Close())
+	}
+	prepare := func(b *testing.B, sql string) *Statement {
+		st, err := e.Prepare(b.Context(), nil, sql)
+		require.NoError(b, err)
+		return st
+	}
+	b.Run("prepared", func(b *testing.B) {
+		st := prepare(b, "SELECT * FROM t WHERE id = ?")
+		for b.Loop() {
+			query(b, st, params)
+		}
+	})
+	b.Run("same", func(b *testing.B) {
+		for b.Loop() {
+			query(b, prepare(b, "SELECT * FROM t WHERE id = 77"), nil)
+		}
+	})
+	b.Run("new", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			query(b, prepare(b, fmt.Sprintf("SELECT * FROM t WHERE id = %d", i%1000000)), nil)
+		}
+	})
 }

@@ -241,6 +241,15 @@ func (p *parsed) classifyChange() (err error) {
 // classifyExplain looks at what is explained: EXPLAIN ANALYZE runs it.
 func (p *parsed) classifyExplain() error {
 	p.kind = kindSelect
+	i := p.explainedAt()
+	if !slices.Contains(selectWords, p.word(i)) {
+		return p.unimplemented("EXPLAIN " + p.word(i))
+	}
+	return nil
+}
+
+// explainedAt returns the place of the first word of what an EXPLAIN is about.
+func (p *parsed) explainedAt() int {
 	i := 1
 	if p.word(i) == "ANALYZE" {
 		i++
@@ -250,10 +259,7 @@ func (p *parsed) classifyExplain() error {
 		}
 		i++
 	}
-	if !slices.Contains(selectWords, p.word(i)) {
-		return p.unimplemented("EXPLAIN " + p.word(i))
-	}
-	return nil
+	return i
 }
 
 // classifyCreate accepts tables.

@@ -30,6 +30,7 @@ type instance struct {
 	db     bind.Database
 	admin  bind.Connection
 	bridge *bridge
+	hints  hintCache
 
 	mu     sync.Mutex
 	refs   int

@@ -183,7 +183,9 @@ func (s *memSource) rows() (n int64) {
 	return n
 }
 
-func (s *memSource) scan(_ context.Context, columns []int) (morselReader, error) {
+func (s *memSource) explain(context.Context, *keyFilter) (string, error) { return "from memory", nil }
+
+func (s *memSource) scan(_ context.Context, columns []int, _ *keyFilter) (morselReader, error) {
 	s.s.open.Add(1)
 	s.s.mu.Lock()
 	defer s.s.mu.Unlock()

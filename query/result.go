@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type Result struct {
 	mu      sync.Mutex
 	closed  bool
 	sql     string
+	parsed  *parsed
 	lease   *lease
 	in      *instance
 	exec    *execution
@@ -47,6 +49,8 @@ type Result struct {
 	schema  *arrow.Schema
 	ready   []arrow.RecordBatch
 	end     error // what the stream ended with
+	// last, which may be nil, comes behind DuckDB's own rows.
+	last arrow.RecordBatch
 }
 
 // A run is what one execution of a query takes.
@@ -69,9 +73,24 @@ func (r run) bind(ps bind.PreparedStatement) error {
 	return bindNamed(ps, r.params, r.row, r.names)
 }
 
+// values returns the parameters' values by their names in the statement.
+func (r run) values(ps bind.PreparedStatement) map[string]paramValue {
+	out := map[string]paramValue{}
+	for i := range int(bind.NParams(ps)) {
+		name, column := bind.ParameterName(ps, bind.IdxT(i+1)), i
+		if r.names != nil {
+			column = slices.Index(r.names, name)
+		}
+		if r.params != nil && column >= 0 && column < int(r.params.NumCols()) {
+			out[name] = paramValue{r.params.Column(column), r.row}
+		}
+	}
+	return out
+}
+
 // start begins to run the query.
 func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
-	r := &Result{sql: st.parsed.sql}
+	r := &Result{sql: st.parsed.sql, parsed: st.parsed}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {
@@ -158,6 +177,8 @@ func (r *Result) execute(in run) error {
 		return err
 	}
 	defer bind.DestroyExtracted(&stmts.list)
+	h := r.hintsOf(stmts.count)
+	r.exec.beginBinding()
 	for i := range stmts.count {
 		if r.ps, err = r.in.prepare(r.conn, stmts, i, r.sql); err != nil {
 			return r.causeOr(err)
@@ -172,6 +193,10 @@ func (r *Result) execute(in run) error {
 	if err := in.bind(r.ps); err != nil {
 		return err
 	}
+	if err := r.useHints(h, in.values(r.ps)); err != nil {
+		return err
+	}
+	r.exec.beginBinding()
 	if r.ctx.Err() != nil {
 		return mapError(r.ctx, "", nil, r.sql)
 	}
@@ -286,6 +311,8 @@ func (r *Result) gather() {
 				r.end = r.failure()
 			} else if r.ctx.Err() != nil {
 				r.end = mapError(r.ctx, "", nil, r.sql)
+			} else if r.last != nil {
+				parts, r.last = append(parts, r.last), nil
 			}
 			break
 		}
@@ -389,6 +416,9 @@ func (r *Result) Close() error {
 	defer r.mu.Unlock()
 	releaseAll(r.ready)
 	r.ready = nil
+	if r.last != nil {
+		r.last.Release()
+	}
 	bind.DestroyArrowOptions(&r.options)
 	if r.started {
 		bind.DestroyResult(&r.res)

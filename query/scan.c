@@ -33,10 +33,11 @@ static _Atomic int64_t morsels_alive;
 
 int64_t fd_morsels_alive(void) { return atomic_load(&morsels_alive); }
 
-fd_bind *fd_bind_new(int64_t table, uint64_t conn) {
+fd_bind *fd_bind_new(int64_t table, uint64_t conn, int64_t number) {
   fd_bind *b = malloc(sizeof *b);
   b->table = table;
   b->conn = conn;
+  b->number = number;
   return b;
 }
 

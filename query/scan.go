@@ -34,8 +34,11 @@ const scanFunction = "flightd_scan"
 type source interface {
 	// rows is an upper bound of the rows that a scan returns.
 	rows() int64
-	// scan starts reading the columns with these places in the table's schema; none means that only rows count.
-	scan(ctx context.Context, columns []int) (morselReader, error)
+	// scan starts reading the columns with these places in the table's schema; none means that only rows count. Rows
+	// that keys, which may be nil, does not have are not needed.
+	scan(ctx context.Context, columns []int, keys *keyFilter) (morselReader, error)
+	// explain tells how a scan that is asked for keys finds its rows.
+	explain(ctx context.Context, keys *keyFilter) (string, error)
 }
 
 // A morselReader hands out the morsels of a scan. next is called by several threads at once, each morsel goes to
@@ -64,6 +67,55 @@ type execution struct {
 	mu   sync.Mutex
 	err  error
 	used map[int64]struct{} // the tables that source was asked for
+	// binds are the tables of the statement's binds since it was last bound from its beginning. newBinding says that
+	// the next bind is the first of another.
+	binds      []int64
+	newBinding bool
+	hints      *hints
+	filters    map[int]*keyFilter // by the number of the bind
+}
+
+// beginBinding says that the next bind, if any comes, is the first of the statement.
+func (x *execution) beginBinding() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.newBinding = true
+}
+
+// addBind notes a bind and returns its number.
+func (x *execution) addBind(table int64) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.newBinding {
+		x.binds, x.newBinding = nil, false
+	}
+	x.binds = append(x.binds, table)
+	return len(x.binds) - 1
+}
+
+// bound returns the binds so far.
+func (x *execution) bound() []int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.binds)
+}
+
+// setFilters says what the scans are asked for. REQUIRES: none has started.
+func (x *execution) setFilters(h *hints, filters map[int]*keyFilter) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.hints, x.filters = h, filters
+}
+
+// filter returns the keys that a bind's scan is asked for, nil for all. Hints are those of another way to bind the
+// statement if that had other binds.
+func (x *execution) filter(number int) *keyFilter {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.hints == nil || !slices.Equal(x.hints.binds, x.binds) {
+		return nil
+	}
+	return x.filters[number]
 }
 
 // use remembers that the statement reads a table.
@@ -213,7 +265,12 @@ func (b *bridge) bind(info bind.BindInfo) error {
 	if err != nil {
 		return err
 	}
-	addColumn(info, emptyColumn, sqlType{id: bind.TypeBoolean})
+	number, first := -1, emptyColumn
+	if x != nil {
+		number = x.addBind(table)
+		first = fmt.Sprint(emptyColumn, " ", number)
+	}
+	addColumn(info, first, sqlType{id: bind.TypeBoolean})
 	for _, f := range schema.Fields() {
 		t, err := sqlTypeOf(f)
 		if err != nil {
@@ -230,13 +287,14 @@ func (b *bridge) bind(info bind.BindInfo) error {
 		// The count bounds the rows from above; the optimiser may take it for exact only if it is.
 		bind.BindSetCardinality(info, bind.IdxT(max(src.rows(), 0)), false)
 	}
-	data := C.fd_bind_new(C.int64_t(table), C.uint64_t(conn))
+	data := C.fd_bind_new(C.int64_t(table), C.uint64_t(conn), C.int64_t(number))
 	bind.BindSetBindData(info, unsafe.Pointer(data), C.free)
 	return nil
 }
 
 // emptyColumn is the function's first column, before those of the table. Views leave it out. DuckDB reads the first
-// column of a function when it needs none, as for count(*); this one costs nothing.
+// column of a function when it needs none, as for count(*); this one costs nothing. In a statement that runs its name
+// has the number of the bind behind it, by which a scan is found in the statement's plan.
 const emptyColumn = "flightd_empty"
 
 // addColumn adds a column to the function's result.
@@ -256,7 +314,7 @@ func (b *bridge) init(info bind.InitInfo) error {
 	if x == nil {
 		return errors.New("a scan was started outside of a statement")
 	}
-	if err := b.startScan(info, int64(data.table), schema, x); err != nil {
+	if err := b.startScan(info, int64(data.table), schema, x, x.filter(int(data.number))); err != nil {
 		x.fail(err)
 		return err
 	}
@@ -264,7 +322,7 @@ func (b *bridge) init(info bind.InitInfo) error {
 }
 
 // startScan opens the source's scan and hands its state to DuckDB, which frees it.
-func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema, x *execution) error {
+func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema, x *execution, keys *keyFilter) error {
 	var columns, places []int
 	empty := -1
 	for i := range int(bind.InitGetColumnCount(info)) {
@@ -289,7 +347,7 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 		}
 		sc.fields = append(sc.fields, schema.Field(c))
 	}
-	morsels, err := src.scan(x.ctx, columns)
+	morsels, err := src.scan(x.ctx, columns, keys)
 	if err != nil {
 		return err
 	}

@@ -63,11 +63,13 @@ const char *duckdb_error_data_message(void *error);
 bool duckdb_error_data_has_error(void *error);
 void duckdb_destroy_error_data(void **error);
 
-// fd_bind is what a bound scan remembers: which table, for which connection.
-// It lives as long as the prepared plan and holds no data.
+// fd_bind is what a bound scan remembers: which table, for which connection,
+// and the how many-th bind of its statement it was. It lives as long as the
+// prepared plan and holds no data.
 typedef struct {
   int64_t table;
   uint64_t conn;
+  int64_t number;
 } fd_bind;
 
 // fd_morsel is one Arrow batch shared by the threads that scan it and by the
@@ -91,7 +93,7 @@ typedef struct {
   int64_t empty;  // place of the column that nobody reads, -1 = not asked for
 } fd_scan;
 
-fd_bind *fd_bind_new(int64_t table, uint64_t conn);
+fd_bind *fd_bind_new(int64_t table, uint64_t conn, int64_t number);
 fd_morsel *fd_morsel_new(int64_t rows, int ncols, int64_t nlive);
 void fd_morsel_unref(fd_morsel *m);
 fd_scan *fd_scan_new(uintptr_t handle, void *conn, int ncols);

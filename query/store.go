@@ -170,15 +170,24 @@ type lsmSource struct{ v *lsm.View }
 
 func (s lsmSource) rows() int64 { return s.v.Rows() }
 
-func (s lsmSource) scan(ctx context.Context, columns []int) (morselReader, error) {
+func (s lsmSource) scan(ctx context.Context, columns []int, keys *keyFilter) (morselReader, error) {
+	return s.open(ctx, columns, keys)
+}
+
+// open begins a scan.
+func (s lsmSource) open(ctx context.Context, columns []int, keys *keyFilter) (lsmMorsels, error) {
 	if columns == nil {
 		columns = []int{} // count only; nil could be read as all columns
 	}
-	sc, err := s.v.Scan(ctx, lsm.ScanOptions{Columns: columns})
-	if err != nil {
-		return nil, err
+	o := lsm.ScanOptions{Columns: columns}
+	var err error
+	if keys != nil {
+		if o.Keys, err = keys.keySet(s.v); err != nil {
+			return lsmMorsels{}, err
+		}
 	}
-	return lsmMorsels{sc}, nil
+	sc, err := s.v.Scan(ctx, o)
+	return lsmMorsels{sc}, err
 }
 
 // lsmMorsels is a running scan.

@@ -1,0 +1,101 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// explainKey is what the row of an EXPLAIN that tells about scans has as its key.
+const explainKey = "flightd_scan"
+
+// explained returns the query that an EXPLAIN is about.
+func (p *parsed) explained() (sql string, ok bool) {
+	if p.word(0) != "EXPLAIN" {
+		return "", false
+	}
+	if i := p.explainedAt(); i < len(p.tokens) {
+		return p.sql[p.tokens[i].start:], true
+	}
+	return "", false
+}
+
+// explainScans tells, for each scan of a statement, what it is asked for and what finds its rows.
+func (r *Result) explainScans(h *hints, filters map[int]*keyFilter) (string, error) {
+	var lines []string
+	for _, seq := range slices.Sorted(maps.Keys(h.conditions)) {
+		if seq >= len(h.binds) {
+			continue
+		}
+		t := r.lease.query.byID[h.binds[seq]]
+		src, err := r.exec.source(h.binds[seq])
+		if err != nil {
+			return "", err
+		}
+		text, err := src.explain(r.ctx, filters[seq])
+		if err != nil {
+			return "", err
+		}
+		lines = append(lines, fmt.Sprintf("%s.%s: %s", t.schema, t.name, text))
+	}
+	return strings.Join(lines, "\n"), nil
+}
+
+// explanation is the row with a text that goes behind those of DuckDB.
+func explanation(text string) arrow.RecordBatch {
+	s := arrow.NewSchema([]arrow.Field{{Name: "explain_key", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "explain_value", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, s)
+	defer b.Release()
+	b.Field(0).(*array.StringBuilder).Append(explainKey)
+	b.Field(1).(*array.StringBuilder).Append(text)
+	return b.NewRecordBatch()
+}
+
+// explain implements source.
+func (s lsmSource) explain(ctx context.Context, keys *keyFilter) (string, error) {
+	m, err := s.open(ctx, []int{}, keys)
+	if err != nil {
+		return "", err
+	}
+	defer m.sc.Close()
+	plan := m.sc.Plan()
+	parts := []string{"full scan"}
+	if plan.Keyed {
+		var names []string
+		for _, c := range keys.columns {
+			names = append(names, s.v.Schema().Field(c.place).Name)
+		}
+		parts[0] = fmt.Sprintf("%s and %s of the key (%s)", count(plan.Points, "point"), count(plan.Ranges, "range"), strings.Join(names, ", "))
+	}
+	for i := 0; i < len(plan.Layers); {
+		l, n, rows := plan.Layers[i], 0, int64(0)
+		for ; i < len(plan.Layers) && plan.Layers[i].Layer == l.Layer && plan.Layers[i].Access == l.Access; i++ {
+			n++
+			rows += plan.Layers[i].Rows
+		}
+		where := l.Layer
+		switch {
+		case l.Layer == "base" && l.Access != "key index":
+			where = fmt.Sprintf("base, %s", count(n, "fragment"))
+		case l.Layer != "base":
+			where = count(n, l.Layer)
+		}
+		parts = append(parts, fmt.Sprintf("%s: %s, %s", where, l.Access, count(int(rows), "row")))
+	}
+	return strings.Join(parts, "; "), nil
+}
+
+// count writes a number of things.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

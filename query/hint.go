@@ -1,0 +1,263 @@
+package query
+
+import (
+	"container/list"
+	"encoding/json"
+	"strings"
+	"sync"
+
+	bind "github.com/duckdb/duckdb-go-bindings"
+)
+
+// maxCachedHints bounds the statements whose conditions an instance remembers.
+const maxCachedHints = 512
+
+// hints are what DuckDB's optimiser says of the scans of one statement.
+type hints struct {
+	// binds are the tables of the binds of the table function, in their order. A statement has the same binds each
+	// time that it is bound; if it ever has others, its hints are not used.
+	binds []int64
+	// conditions are by the number of the bind.
+	conditions map[int]predicate
+}
+
+// A hintCache remembers the hints of statements by their text, the least recently used ones go first.
+type hintCache struct {
+	mu      sync.Mutex
+	version uint64 // of the catalog
+	entries map[string]*list.Element
+	order   list.List // of *hintEntry, the last used one in front
+	// unstable are the names of functions whose values are not in their arguments, in lower case, once they are known.
+	unstable map[string]bool
+}
+
+// hintEntry is a statement in the cache.
+type hintEntry struct {
+	sql string
+	// hints are nil when they hold only for the moment in which they are made.
+	hints *hints
+	seen  int
+}
+
+// get returns the entry of a statement as it was when it was found, and counts how often it was asked for.
+func (c *hintCache) get(version uint64, sql string) hintEntry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.version != version || c.entries == nil {
+		c.version, c.entries = version, map[string]*list.Element{}
+		c.order.Init()
+	}
+	x := c.entries[sql]
+	if x == nil {
+		x = c.order.PushFront(&hintEntry{sql: sql})
+		c.entries[sql] = x
+		if c.order.Len() > maxCachedHints {
+			delete(c.entries, c.order.Remove(c.order.Back()).(*hintEntry).sql)
+		}
+	}
+	c.order.MoveToFront(x)
+	e := x.Value.(*hintEntry)
+	e.seen++
+	return *e
+}
+
+// put keeps the hints of a statement.
+func (c *hintCache) put(version uint64, sql string, h *hints) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if x := c.entries[sql]; x != nil && c.version == version {
+		x.Value.(*hintEntry).hints = h
+	}
+}
+
+// filtering are the words without one of which nothing in a statement filters rows.
+var filtering = []string{"WHERE", "ON", "HAVING", "QUALIFY", "JOIN"}
+
+// mayFilter says whether a statement is worth a look at its plan.
+func (p *parsed) mayFilter(tables map[string]tableInfo) bool {
+	words := false
+	for _, t := range p.tokens {
+		for _, w := range filtering {
+			words = words || t.is(w)
+		}
+	}
+	if !words {
+		return false
+	}
+	for _, t := range tables {
+		if len(t.key) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// hintsOf returns the hints of a statement that DuckDB takes for n, nil if it needs none. Those of an EXPLAIN are those
+// of its query.
+func (r *Result) hintsOf(n int) *hints {
+	p := r.parsed
+	if p.kind != kindSelect || n != 1 {
+		return nil
+	}
+	if sql, ok := p.explained(); ok {
+		return r.findHints(sql)
+	}
+	if !p.mayFilter(r.lease.query.tables) {
+		return nil
+	}
+	return r.findHints(r.sql)
+}
+
+// useHints tells the scans of the statement, which is about to run, what they are asked for. An EXPLAIN says it, too.
+func (r *Result) useHints(h *hints, params map[string]paramValue) error {
+	if h == nil {
+		return nil
+	}
+	filters := h.filters(r.lease.query.byID, params)
+	r.exec.setFilters(h, filters)
+	if _, ok := r.parsed.explained(); !ok {
+		return nil
+	}
+	text, err := r.explainScans(h, filters)
+	if err == nil && text != "" {
+		r.last = explanation(text)
+	}
+	return err
+}
+
+// findHints returns what the optimiser says of the scans of a statement, which is about to be prepared on the same
+// connection; nil if it says nothing that helps, or cannot say it. The connection is in a transaction then, so that
+// what both make of now() is the same.
+func (r *Result) findHints(sql string) *hints {
+	cache := &r.in.hints
+	known := cache.get(r.lease.version, sql)
+	if known.hints != nil {
+		return known.hints
+	}
+	if r.in.execOn(r.conn, "BEGIN TRANSACTION READ ONLY") != nil {
+		return nil
+	}
+	r.exec.beginBinding()
+	plan := &filterNode{}
+	if !r.in.planJSON(r.conn, sql, true, plan) {
+		_ = r.in.execOn(r.conn, "ROLLBACK") // the statement runs without it, or says what is wrong
+		return nil
+	}
+	h := &hints{binds: r.exec.bound(), conditions: scanConditions(plan)}
+	// A statement that comes again may keep its hints, unless the optimiser put in a value that is another the next
+	// time.
+	if known.seen > 1 && r.in.stable(r.conn, cache, sql) {
+		cache.put(r.lease.version, sql, h)
+	}
+	return h
+}
+
+// planJSON asks DuckDB for the plan of a query. It returns false if there is none that can be read.
+func (in *instance) planJSON(conn bind.Connection, sql string, optimize bool, plan any) bool {
+	call := "SELECT json_serialize_plan(" + quoteString(sql) + ")"
+	if optimize {
+		call = "SELECT json_serialize_plan(" + quoteString(sql) + ", optimize := true)"
+	}
+	rows, err := in.stringsOn(conn, call)
+	if err != nil || len(rows) != 1 || len(rows[0]) != 1 {
+		return false
+	}
+	var doc struct {
+		Error bool              `json:"error"`
+		Plans []json.RawMessage `json:"plans"`
+	}
+	if json.Unmarshal([]byte(rows[0][0]), &doc) != nil || doc.Error || len(doc.Plans) != 1 {
+		return false
+	}
+	return json.Unmarshal(doc.Plans[0], plan) == nil
+}
+
+// stable reports whether the plan of a statement, bound but not optimised, has only functions whose values their
+// arguments tell.
+func (in *instance) stable(conn bind.Connection, cache *hintCache, sql string) bool {
+	names := in.unstableFunctions(conn, cache)
+	var plan any
+	if names == nil || !in.planJSON(conn, sql, false, &plan) {
+		return false
+	}
+	return !mentions(plan, names)
+}
+
+// unstableFunctions asks DuckDB once for the functions whose values are not in their arguments.
+func (in *instance) unstableFunctions(conn bind.Connection, cache *hintCache) map[string]bool {
+	cache.mu.Lock()
+	names := cache.unstable
+	cache.mu.Unlock()
+	if names != nil {
+		return names
+	}
+	rows, err := in.stringsOn(conn, "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE stability IS DISTINCT FROM 'CONSISTENT'")
+	if err != nil || len(rows) == 0 {
+		return nil
+	}
+	names = map[string]bool{}
+	for _, r := range rows {
+		names[r[0]] = true
+	}
+	for _, consistent := range []string{scanFunction, "json_serialize_plan"} {
+		delete(names, consistent)
+	}
+	cache.mu.Lock()
+	cache.unstable = names
+	cache.mu.Unlock()
+	return names
+}
+
+// mentions reports whether anything in a plan has one of the names, or is a text that a cast may take for a moment.
+func mentions(plan any, names map[string]bool) bool {
+	switch x := plan.(type) {
+	case map[string]any:
+		if class, _ := x["expression_class"].(string); class == "BOUND_FUNCTION" {
+			if name, _ := x["name"].(string); names[strings.ToLower(name)] {
+				return true
+			}
+		}
+		if text, ok := x["value"].(string); ok && momentary(text) {
+			return true
+		}
+		for _, v := range x {
+			if mentions(v, names) {
+				return true
+			}
+		}
+	case []any:
+		for _, v := range x {
+			if mentions(v, names) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// momentary says whether a text may mean another moment each time that it is cast.
+func momentary(text string) bool {
+	switch strings.ToLower(strings.TrimSpace(text)) {
+	case "now", "today", "tomorrow", "yesterday":
+		return true
+	}
+	return false
+}
+
+// filters returns the keys that each bind of the statement is asked for, with the parameters' values.
+func (h *hints) filters(tables map[int64]tableInfo, params map[string]paramValue) map[int]*keyFilter {
+	out := map[int]*keyFilter{}
+	for seq, p := range h.conditions {
+		if seq < 0 || seq >= len(h.binds) {
+			continue
+		}
+		key := tables[h.binds[seq]].filterColumns()
+		if len(key) == 0 {
+			continue
+		}
+		if list, any := p.boxes(key, params); !any {
+			out[seq] = &keyFilter{columns: key, boxes: list}
+		}
+	}
+	return out
+}
