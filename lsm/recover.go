@@ -24,6 +24,10 @@ const walFolder = systemFolder + "/wal"
 // that no generation has. Then the log is open and every shard runs.
 func (db *DB) recover(ctx context.Context) error {
 	start := time.Now()
+	// Replay writes the catalog's checkpoint and flushes memtables: nothing of that may be durable before the log is.
+	if err := wal.Sync(filepath.Join(db.opt.Dir, walFolder)); err != nil {
+		return err
+	}
 	// The catalog first, as of the end of the log: folders are those of the last tables of their names.
 	if err := db.replayDDL(ctx); err != nil {
 		return fmt.Errorf("replay log: %w", err)

@@ -207,3 +207,35 @@ func sortedRecords(byLSN map[LSN]*Record) []*Record {
 	}
 	return recs
 }
+
+// TestSyncMakesDurableWhatReplayReturns kills a process with groups that no sync has reached, syncs, and cuts the power.
+func TestSyncMakesDurableWhatReplayReturns(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for n := range uint64(10) {
+		d := newCrashDisk()
+		l := openTest(t, d, Options{})
+		var open atomic.Bool
+		release := make(chan struct{})
+		d.inject(func(op, _ string) error {
+			if op == "sync" && !open.Load() {
+				<-release
+			}
+			return nil
+		})
+		var last LSN
+		for i := range 1 + n {
+			var err error
+			last, err = l.Append(context.Background(), testRecord(i, 20))
+			require.NoError(t, err)
+		}
+		require.Less(t, l.DurableLSN(), last)
+		open.Store(true)
+		require.NoError(t, syncTail(d))
+		got, end, err := replayAll(d.crash(random), 0)
+		require.NoError(t, err)
+		require.Equal(t, last, end.LSN)
+		require.Len(t, got, int(1+n))
+		close(release)
+		require.NoError(t, l.Close())
+	}
+}

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -26,11 +27,37 @@ type State struct {
 	prepared bool
 }
 
+// Sync makes durable what Replay will return. A process that was killed leaves groups that it has written and not
+// synced: who writes anything down that follows from them before Open has returned calls Sync first. A folder that does
+// not exist has nothing to sync.
+func Sync(dir string) error { return syncTail(folder(dir)) }
+
+// syncTail syncs the segments that may have groups that are not synced: the last that has any, behind which there may
+// be one that was prepared.
+func syncTail(d disk) error {
+	ids, err := listSegments(d)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids[max(0, len(ids)-2):] {
+		name := segmentName(id)
+		f, err := d.Open(name, true)
+		if err != nil {
+			return fmt.Errorf("sync the end of the log: %w", err)
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("sync the end of the log in %s: %w", d.Path(name), err)
+		}
+	}
+	return nil
+}
+
 // Replay verifies the log in a folder and calls fn with each record above an LSN, in order. The record and its body are
 // valid only during fn; an error of fn ends the replay. A folder that does not exist has no records.
 //
 // A torn tail is dropped. Damage is an object.CorruptError, and so is a log that begins later than behind after, unless
-// after is 0 and whatever the log holds will do; by then fn has seen only records before the damage. What fn has seen may still be lost in a power cut until Open has returned.
+// after is 0 and whatever the log holds will do; by then fn has seen only records before the damage. What fn has seen may still be lost in a power
+// cut until Open has returned, unless Sync went before.
 func Replay(dir string, after LSN, fn func(*Record) error) (State, error) {
 	return replay(folder(dir), after, fn)
 }
