@@ -98,6 +98,9 @@ var sentinelCodes = []struct {
 	{lsm.ErrTableExists, codes.AlreadyExists},
 	{lsm.ErrKeyExists, codes.AlreadyExists},
 	{lsm.ErrInvalid, codes.InvalidArgument},
+	{lsm.ErrTableChanged, codes.Aborted},
+	{lsm.ErrKeyColumn, codes.FailedPrecondition},
+	{lsm.ErrNotNull, codes.FailedPrecondition},
 	{lsm.ErrPoisoned, codes.Unavailable},
 	{lsm.ErrClosed, codes.Unavailable},
 }

@@ -203,6 +203,9 @@ func (s *service) preparedInfo(ctx context.Context, handle []byte, d *flight.Fli
 		}
 		return countInfo(rows, d)
 	}
+	if err := p.statement.Renew(ctx); err != nil { // an ALTER TABLE may have come since
+		return nil, err
+	}
 	schema, err := s.preparedSchema(ctx, p)
 	if err != nil {
 		return nil, err

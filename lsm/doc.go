@@ -55,6 +55,16 @@
 // incarnation and schema id say what it was written against, so that replay brings nothing back after a DROP. Log
 // bodies of batches are described in codec.go.
 //
+// # Schemas
+//
+// A table has a list of schemas, the last of which counts. ALTER TABLE appends one, by a DDL record of the log; no row
+// is rewritten. A schema has a number, which log records of batches carry, and gives each column the field id that
+// files know it by. Rows are read under the schema of the snapshot, whatever they were written with: columns are
+// matched by field id, one that was dropped is skipped, and one that is younger than the rows has its fill in them,
+// which is the value that the column was added with, or null. What the rows of a file are too old for, the schema of
+// their dataset says, not the file: in a column that the dataset has and a fragment lacks, rows are null, as in Lance.
+// The base gets the columns of the current schema by a commit of its own (align.go), before anything is merged into it.
+//
 // # Layers, and who hides whom
 //
 // The rows of a shard lie in layers: base, generations, frozen memtables, active memtable, each newer than those

@@ -234,6 +234,16 @@ func (t *Table) SQL() string { return t.now().sql }
 // Incarnation tells the table from others that had or will have its name.
 func (t *Table) Incarnation() uint64 { return t.entry.Incarnation }
 
+// Definition returns what makes the same table again, with the number of its schema, all as of one moment.
+func (t *Table) Definition() (TableDef, uint32) {
+	now := t.now()
+	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.sql}
+	if now.codec != nil {
+		d.Key = now.codec.names
+	}
+	return d, now.id
+}
+
 // SchemaID is the number of the table's schema; each ALTER TABLE makes the next one.
 func (t *Table) SchemaID() uint32 { return t.now().id }
 

@@ -17,6 +17,7 @@ const (
 	kindUpdate                        // UPDATE
 	kindDelete                        // DELETE
 	kindTruncate                      // TRUNCATE
+	kindAlter                         // ALTER TABLE
 	kindOptimize                      // OPTIMIZE name, CALL flightd_flush('name')
 	kindVacuum                        // VACUUM [name]
 )
@@ -46,7 +47,7 @@ var refused = map[string]string{
 }
 
 // later are statements that the engine does not run yet.
-var later = []string{"MERGE", "ALTER", "COMMENT", "ANALYZE", "REINDEX",
+var later = []string{"MERGE", "COMMENT", "ANALYZE", "REINDEX",
 	"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "REFRESH", "GRANT", "REVOKE"}
 
 // refusedFunctions reach beyond the tables of the catalog: files, the settings and log of the instance, pointers, or
@@ -145,6 +146,10 @@ func (p *parsed) classify() error {
 		return nil
 	case first == "INSERT", first == "UPDATE", first == "DELETE":
 		return p.classifyChange()
+	case first == "ALTER":
+		p.kind = kindAlter
+		_, err := p.altering()
+		return err
 	case first == "TRUNCATE":
 		p.kind = kindTruncate
 		_, err := p.truncateTarget()

@@ -172,6 +172,9 @@ func engineError(err error) error {
 	if err == nil || errors.As(err, &own) {
 		return err
 	}
+	if errors.Is(err, lsm.ErrTableChanged) {
+		return &Error{Code: FailedPrecondition, Message: err.Error() + "; run it again", Err: errors.Join(errTableChanged, err)}
+	}
 	e := &Error{Code: Internal, Message: err.Error(), Err: err}
 	var column *lsm.ColumnError
 	var key *lsm.KeyError
@@ -182,6 +185,8 @@ func engineError(err error) error {
 		e.Code = NotFound
 	case errors.Is(err, lsm.ErrInvalid), errors.As(err, &column), errors.As(err, &key):
 		e.Code = InvalidArgument
+	case errors.Is(err, lsm.ErrKeyColumn), errors.Is(err, lsm.ErrNotNull):
+		e.Code = FailedPrecondition
 	case errors.Is(err, lsm.ErrClosed), errors.Is(err, lsm.ErrPoisoned):
 		e.Code = FailedPrecondition
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

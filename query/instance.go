@@ -211,7 +211,8 @@ type tableInfo struct {
 	key          []string
 	sql          string // canonical DDL
 	incarnation  uint64
-	id           int64 // of the scan
+	version      uint32 // of its schema
+	id           int64  // of the scan
 }
 
 // fold is the key under which names that differ in case only are one.
@@ -231,7 +232,7 @@ func (t tableInfo) ddl() string {
 func (t tableInfo) qualified() string { return quoteIdent(t.schema) + "." + quoteIdent(t.name) }
 
 // refresh makes the catalog equal to the engine's tables: add is called for new ones, drop for old ones. A table that
-// was replaced has another incarnation and is both. A table that DuckDB refuses is missing until it changes, the
+// was replaced has another incarnation, and one that was altered another version: it is both. A table that DuckDB refuses is missing until it changes, the
 // others are there; warn hears of it.
 func (c *catalog) refresh(version uint64, now []tableInfo, add func(*tableInfo) error, drop func(tableInfo) error, warn func(string, tableInfo, error)) {
 	next := make(map[string]tableInfo, len(now))
@@ -240,7 +241,7 @@ func (c *catalog) refresh(version uint64, now []tableInfo, add func(*tableInfo) 
 	}
 	for _, k := range slices.Sorted(maps.Keys(c.tables)) {
 		old := c.tables[k]
-		if t, ok := next[k]; ok && t.incarnation == old.incarnation && t.arrow.Equal(old.arrow) {
+		if t, ok := next[k]; ok && t.incarnation == old.incarnation && t.version == old.version && t.arrow.Equal(old.arrow) {
 			continue
 		}
 		delete(c.tables, k)

@@ -139,11 +139,15 @@ func (s *memStore) optimize(_ context.Context, schema, name string) error {
 	return nil
 }
 
-// modify and stageTable are for the storage engine alone.
+// alter, modify and stageTable are for the storage engine alone.
 func (s *memStore) vacuum(context.Context, string, string) (int64, error) { return 0, nil }
 
 func (s *memStore) modify(context.Context, string, string, func(context.Context, snapshot, writer) error) error {
 	return errors.New("tables in memory cannot be modified")
+}
+
+func (s *memStore) alter(context.Context, tableInfo, []alteredColumn, tableInfo) error {
+	return errors.New("tables in memory cannot be altered")
 }
 
 func (s *memStore) stageTable(context.Context, tableInfo, bool, func(func(arrow.RecordBatch) error) error) error {

@@ -69,7 +69,7 @@ func (st *Statement) changeRows(ctx context.Context, l *lease, params arrow.Reco
 // names returns the parameters' names in the order in which their values come.
 func (st *Statement) names() []string {
 	var out []string
-	for _, f := range st.params.Fields() {
+	for _, f := range st.ParameterSchema().Fields() {
 		out = append(out, f.Name)
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	bind "github.com/duckdb/duckdb-go-bindings"
@@ -20,6 +21,9 @@ type Statement struct {
 	session *Session
 	parsed  *parsed
 
+	// mu guards what the statement was found to be as of a version of the catalog.
+	mu      sync.Mutex
+	version uint64
 	dataset *arrow.Schema // nil if only the parameters' values tell
 	params  *arrow.Schema
 }
@@ -35,7 +39,7 @@ func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statemen
 		return nil, err
 	}
 	defer l.release()
-	st := &Statement{e: e, session: s, parsed: p, dataset: noColumns, params: noColumns}
+	st := &Statement{e: e, session: s, parsed: p, version: l.version, dataset: noColumns, params: noColumns}
 	switch p.kind {
 	case kindOptimize:
 		_, err = p.optimizeTarget()
@@ -47,6 +51,7 @@ func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statemen
 		_, _, err = p.dropTarget()
 	case kindTruncate:
 		_, err = p.truncateTarget()
+	case kindAlter: // classify has read it; what it names is looked up when it runs
 	case kindInsert, kindUpdate, kindDelete:
 		err = st.describe(l, &l.shadow)
 	default:
@@ -65,11 +70,38 @@ func (st *Statement) IsUpdate() bool {
 
 // DatasetSchema returns the schema of the rows: an empty one for updates, nil when it depends on the parameters'
 // values and Result.Schema tells.
-func (st *Statement) DatasetSchema() *arrow.Schema { return st.dataset }
+func (st *Statement) DatasetSchema() *arrow.Schema {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.dataset
+}
+
+// Renew brings the schemas of the statement up to date, if tables were made, dropped or altered since it was prepared. A
+// statement that these tables do not allow any more fails, as it would if it ran.
+func (st *Statement) Renew(ctx context.Context) error {
+	st.mu.Lock()
+	same := st.version == st.e.store.catalogVersion()
+	st.mu.Unlock()
+	if same {
+		return nil
+	}
+	fresh, err := st.e.Prepare(ctx, st.session, st.parsed.sql)
+	if err != nil {
+		return err
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.version, st.dataset, st.params = fresh.version, fresh.dataset, fresh.params
+	return nil
+}
 
 // ParameterSchema returns the types that the parameters are taken as, in order. A parameter whose type the
 // statement leaves open is a string here; any type can be bound to it.
-func (st *Statement) ParameterSchema() *arrow.Schema { return st.params }
+func (st *Statement) ParameterSchema() *arrow.Schema {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.params
+}
 
 // Close ends the use of the statement. Results that it gave stay open.
 func (st *Statement) Close() error { return nil }
@@ -240,6 +272,8 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 			return st.insert(ctx, l, params)
 		}
 		return st.changeRows(ctx, l, params)
+	case kindAlter:
+		return 0, st.alter(ctx, l)
 	case kindTruncate:
 		return 0, st.truncate(ctx, l)
 	case kindOptimize:

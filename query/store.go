@@ -16,6 +16,8 @@ type store interface {
 	snapshot(ctx context.Context) (snapshot, error)
 	create(ctx context.Context, t tableInfo) error
 	drop(ctx context.Context, schema, name string) error
+	// alter gives the table, as it was when t was read, other columns: next has their types and the DDL.
+	alter(ctx context.Context, t tableInfo, columns []alteredColumn, next tableInfo) error
 	insert(ctx context.Context, schema, name string, rec arrow.RecordBatch) (int64, error)
 	optimize(ctx context.Context, schema, name string) error
 	// vacuum removes what a table keeps no longer and returns the number of files.
@@ -44,13 +46,13 @@ func (s lsmStore) catalogVersion() uint64 { return s.db.CatalogVersion() }
 func (s lsmStore) tables() []tableInfo {
 	var out []tableInfo
 	for _, t := range s.db.Tables() {
-		name := t.Name()
-		if name.Schema == "" {
-			name.Schema = lsm.MainSchema
+		d, version := t.Definition()
+		if d.Name.Schema == "" {
+			d.Name.Schema = lsm.MainSchema
 		}
 		out = append(out, tableInfo{
-			schema: name.Schema, name: name.Name,
-			arrow: t.Schema(), key: t.Key(), sql: t.SQL(), incarnation: t.Incarnation(),
+			schema: d.Name.Schema, name: d.Name.Name,
+			arrow: d.Schema, key: d.Key, sql: d.SQL, incarnation: t.Incarnation(), version: version,
 		})
 	}
 	return out
