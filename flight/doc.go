@@ -55,7 +55,7 @@
 // and returns the status (see ingest). Every goroutine recovers: a panic is logged with its stack, and the client
 // gets INTERNAL. Server.Shutdown awaits them all.
 //
-// Locks: Server.mu, listener.mu, preparedStatements.mu, prepared.mu, session.mu, runningQueries.mu and acks.mu each
+// Locks: Server.mu, listener.mu, preparedStatements.mu, prepared.mu, session.mu, runningQueries.mu, returnedRows.mu and acks.mu each
 // guard the fields below them and are never held together.
 //
 // # Errors

@@ -189,7 +189,7 @@ func (s *service) prepare(ctx context.Context, request *pb.ActionCreatePreparedS
 	return result, nil
 }
 
-// preparedInfo describes the result of a prepared statement, and runs it when it is an update.
+// preparedInfo describes the result of a prepared statement, and runs it when it changes something.
 func (s *service) preparedInfo(ctx context.Context, handle []byte, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
 	p, release, err := s.prepared.acquire(handle)
 	if err != nil {
@@ -205,6 +205,13 @@ func (s *service) preparedInfo(ctx context.Context, handle []byte, d *flight.Fli
 	}
 	if err := p.statement.Renew(ctx); err != nil { // an ALTER TABLE may have come since
 		return nil, err
+	}
+	if p.statement.Returns() {
+		params := p.bound()
+		if params != nil {
+			defer params.Release()
+		}
+		return s.runReturning(ctx, p.statement, params, d)
 	}
 	schema, err := s.preparedSchema(ctx, p)
 	if err != nil {
@@ -233,7 +240,7 @@ func (s *service) preparedSchema(ctx context.Context, p *prepared) (*arrow.Schem
 	if params != nil {
 		defer params.Release()
 	}
-	if params == nil || params.NumRows() == 0 || p.statement.IsUpdate() || p.statement.DatasetSchema() != nil {
+	if params == nil || params.NumRows() == 0 || p.statement.IsUpdate() || p.statement.Returns() || p.statement.DatasetSchema() != nil {
 		return resultSchema(p.statement)
 	}
 	first := params.NewSlice(0, 1)
@@ -256,8 +263,8 @@ func (s *service) getPrepared(stream pb.FlightService_DoGetServer, ticket, handl
 		return err
 	}
 	defer release()
-	if p.statement.IsUpdate() {
-		return invalid("the prepared statement changes rows; run it by DoPut")
+	if p.statement.IsUpdate() || p.statement.Returns() {
+		return invalid("the prepared statement changes rows; ask for its FlightInfo, or run it by DoPut")
 	}
 	ctx, done := s.running.begin(stream.Context(), ticket)
 	defer done()

@@ -43,7 +43,7 @@ func (s *service) putUpdate(stream pb.FlightService_DoPutServer, sql string) err
 		return err
 	}
 	defer s.close(statement)
-	if !statement.IsUpdate() {
+	if !statement.IsUpdate() && !statement.Returns() {
 		return invalid("the statement returns rows; run it as a query")
 	}
 	rows, err := statement.Update(ctx, nil)
@@ -61,7 +61,7 @@ func (s *service) putPrepared(stream pb.FlightService_DoPutServer, first *messag
 		return err
 	}
 	defer release()
-	if !p.statement.IsUpdate() {
+	if !p.statement.IsUpdate() && !p.statement.Returns() {
 		return invalid("the prepared statement returns rows; run it as a query")
 	}
 	params, err := s.parameters(stream, first)

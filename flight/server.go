@@ -96,6 +96,7 @@ type Server struct {
 	health   *health.Server
 	prepared *preparedStatements
 	running  *runningQueries
+	returned *returnedRows
 
 	mu sync.Mutex
 	// listeners are those that Serve was given.
@@ -115,7 +116,7 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s := &Server{
 		db: o.DB, query: o.Query, log: o.Logger, maxMessage: o.MaxMessageBytes,
-		info: sqlInfoOf(o.Version), health: health.NewServer(), prepared: newPreparedStatements(), running: newRunningQueries(),
+		info: sqlInfoOf(o.Version), health: health.NewServer(), prepared: newPreparedStatements(), running: newRunningQueries(), returned: newReturnedRows(),
 	}
 	s.drain, s.beginDrain = context.WithCancel(context.Background())
 	s.stop, s.endCalls = context.WithCancel(context.Background())
@@ -177,6 +178,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.failOpen(finished)
 	}
 	s.prepared.closeAll()
+	s.returned.closeAll()
 	return cut
 }
 

@@ -24,19 +24,24 @@ import (
 //	+-------+---------+-------------------+-----------+-----+
 //	| kind  | nonce   | rows: i64, little-endian            |   kind 'u', an update that has run
 //	+-------+---------+-------------------------------------+
+//	| kind  | nonce   | handle                              |   kind 'r', rows that a statement returned that has run
+//	+-------+---------+-------------------------------------+
 //
-// An update runs when its FlightInfo is asked for, once; its ticket only repeats the count, so that reading it twice
-// changes nothing. The nonce keeps two runs of one text apart for CancelFlightInfo.
+// An update runs when its FlightInfo is asked for, once; its ticket only repeats the count, or names the rows that it
+// returned (see returnedRows), so that reading it twice changes nothing. The nonce keeps two runs of one text apart for CancelFlightInfo.
 type queryTicket struct {
 	schema string
 	sql    string
 	update bool
 	rows   int64
+	// returned is the handle of rows that the server keeps for a while.
+	returned string
 }
 
 const (
 	ticketQuery  = 'q'
 	ticketUpdate = 'u'
+	ticketRows   = 'r'
 	nonceBytes   = 8
 )
 
@@ -50,10 +55,14 @@ func packTicket(t queryTicket) ([]byte, error) {
 	if _, err := rand.Read(handle[1:]); err != nil {
 		return nil, internal("make a ticket: %w", err)
 	}
-	if t.update {
+	switch {
+	case t.update:
 		handle[0] = ticketUpdate
 		handle = binary.LittleEndian.AppendUint64(handle, uint64(t.rows))
-	} else {
+	case t.returned != "":
+		handle[0] = ticketRows
+		handle = append(handle, t.returned...)
+	default:
 		handle = append(handle, byte(len(t.schema)))
 		handle = append(append(handle, t.schema...), t.sql...)
 	}
@@ -73,6 +82,8 @@ func parseTicket(handle []byte) (queryTicket, error) {
 			return queryTicket{}, bad
 		}
 		return queryTicket{update: true, rows: int64(binary.LittleEndian.Uint64(rest))}, nil
+	case ticketRows:
+		return queryTicket{returned: string(rest)}, nil
 	case ticketQuery:
 		n := int(rest[0])
 		if rest = rest[1:]; len(rest) < n {
@@ -101,6 +112,9 @@ func (s *service) statementInfo(ctx context.Context, sql string, d *flight.Fligh
 			return nil, err
 		}
 		return countInfo(rows, d)
+	}
+	if statement.Returns() {
+		return s.runReturning(ctx, statement, nil, d)
 	}
 	ticket, err := packTicket(queryTicket{schema: sessionOf(ctx).currentSchema(), sql: sql})
 	if err != nil {
@@ -159,6 +173,9 @@ func (s *service) getStatement(stream pb.FlightService_DoGetServer, ticket, hand
 	if t.update {
 		return s.getCount(stream, t.rows)
 	}
+	if t.returned != "" {
+		return s.getReturned(stream, t.returned)
+	}
 	ctx, done := s.running.begin(stream.Context(), ticket)
 	defer done()
 	session := s.query.NewSession()
@@ -168,7 +185,7 @@ func (s *service) getStatement(stream pb.FlightService_DoGetServer, ticket, hand
 		return err
 	}
 	defer s.close(statement)
-	if statement.IsUpdate() {
+	if statement.IsUpdate() || statement.Returns() {
 		return invalid("the ticket is not one of this server's: reading never changes anything")
 	}
 	return s.sendResults(ctx, stream, statement, nil)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -45,7 +46,7 @@ func (s *Stage) Insert(ctx context.Context, snap *Snapshot, rec arrow.RecordBatc
 
 // Move deletes the rows with the keys of old, and inserts rows, whose keys may be among those of old, but not stored
 // otherwise. The batches of old have the columns of the key, in the key's order.
-func (s *Stage) Move(ctx context.Context, snap *Snapshot, old, rows []arrow.RecordBatch) error {
+func (s *Stage) Move(ctx context.Context, snap *Snapshot, old []arrow.RecordBatch, rows iter.Seq2[arrow.RecordBatch, error]) error {
 	var ints []int64
 	var wide [][]byte
 	for _, rec := range old {
@@ -62,7 +63,10 @@ func (s *Stage) Move(ctx context.Context, snap *Snapshot, old, rows []arrow.Reco
 		}
 	}
 	gone := newKeyRun(s.table.now().codec, ints, wide)
-	for _, rec := range rows {
+	for rec, err := range rows {
+		if err != nil {
+			return err
+		}
 		if err := s.insert(ctx, snap, rec, gone); err != nil {
 			return err
 		}

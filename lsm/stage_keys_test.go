@@ -57,7 +57,9 @@ func TestStageKnowsItsKeys(t *testing.T) {
 			require.ErrorIs(t, inserts("h", "f"), ErrKeyExists)
 			move := func(old, new string) error {
 				return modify(func(snap *Snapshot, s *Stage) error {
-					return s.Move(ctx, snap, []arrow.RecordBatch{only(old)}, []arrow.RecordBatch{insert(new), insert(new + "2")})
+					return s.Move(ctx, snap, []arrow.RecordBatch{only(old)}, func(yield func(arrow.RecordBatch, error) bool) {
+						_ = yield(insert(new), nil) && yield(insert(new+"2"), nil)
+					})
 				})
 			}
 			require.NoError(t, move("a b", "b"))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -346,20 +345,7 @@ func (st *Statement) createAs(ctx context.Context, t tableInfo, c creation) erro
 		return err
 	}
 	return st.e.store.stageTable(ctx, t, c.replace, func(put func(arrow.RecordBatch) error) error {
-		for {
-			rec, err := res.Next(ctx)
-			if err == io.EOF {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			err = putAs(t.arrow, rec, put)
-			rec.Release()
-			if err != nil {
-				return err
-			}
-		}
+		return res.each(ctx, func(rec arrow.RecordBatch) error { return putAs(t.arrow, rec, put) })
 	})
 }
 

@@ -100,6 +100,8 @@ type changing struct {
 	set    span   // of UPDATE: what follows SET
 	others span   // what follows FROM or USING
 	where  span   // what follows WHERE
+
+	returning span
 }
 
 // changing reads UPDATE name [[AS] alias] SET ... [FROM ...] [WHERE ...] and DELETE FROM name [[AS] alias] [USING ...]
@@ -136,10 +138,20 @@ func (p *parsed) changing() (c changing, err error) {
 		end := p.top(i, "RETURNING")
 		c.where, i = span{i + 1, end}, end
 	}
-	if p.word(i) == "RETURNING" {
-		return c, p.unimplementedAt(i, p.word(p.verb)+" ... RETURNING")
+	c.returning, err = p.returningList(i)
+	return c, err
+}
+
+// returningList reads [RETURNING list] at i, which is the end of a statement.
+func (p *parsed) returningList(i int) (span, error) {
+	if p.word(i) != "RETURNING" {
+		return span{}, p.end(i)
 	}
-	return c, p.end(i)
+	list := span{i + 1, len(p.tokens)}
+	if list.empty() {
+		return list, p.syntaxError(i+1, "syntax error")
+	}
+	return list, nil
 }
 
 // An assignment is column = value.
@@ -189,6 +201,7 @@ func (p *parsed) unimplementedAt(i int, what string) error {
 // An insertion is an INSERT, cut at its own keywords.
 type insertion struct {
 	table   tableRef
+	name    string   // under which ON CONFLICT knows the table
 	or      string   // REPLACE or IGNORE
 	columns []string // those that are listed
 	byName  bool
@@ -200,9 +213,12 @@ type insertion struct {
 	update   bool // DO UPDATE
 	set      span
 	where    span
+
+	returning span
 }
 
-// insertion reads INSERT [OR REPLACE | OR IGNORE] INTO name [(columns)] [BY NAME | BY POSITION] source [ON CONFLICT ...].
+// insertion reads INSERT [OR REPLACE | OR IGNORE] INTO name [AS alias] [(columns)] [BY NAME | BY POSITION] source
+// [ON CONFLICT ...] [RETURNING list].
 func (p *parsed) insertion() (c insertion, err error) {
 	i := p.verb + 1
 	if p.word(i) == "OR" {
@@ -217,8 +233,8 @@ func (p *parsed) insertion() (c insertion, err error) {
 	if c.table, i, err = p.tableName(i + 1); err != nil {
 		return c, err
 	}
-	if p.word(i) == "AS" {
-		return c, p.unimplementedAt(i, "an alias of INSERT's table")
+	if c.name = c.table.name; p.word(i) == "AS" {
+		c.name, i = p.alias(i)
 	}
 	if p.word(i) == "(" && !slices.Contains(selectWords, p.word(i+1)) {
 		end := p.closing(i)
@@ -284,8 +300,7 @@ func (p *parsed) conflict(c *insertion, i int) error {
 			return p.syntaxError(i+1, "syntax error")
 		}
 	}
-	if p.word(i) == "RETURNING" {
-		return p.unimplementedAt(i, "INSERT ... RETURNING")
-	}
-	return p.end(i)
+	var err error
+	c.returning, err = p.returningList(i)
+	return err
 }

@@ -62,7 +62,7 @@
 // and the types of their parameters, and then become a query over a snapshot, written from pieces of their text: the
 // lexer cuts the statement at its own keywords outside of parentheses, and what lies between stays DuckDB's.
 //
-//	DELETE FROM t USING o WHERE c    SELECT DISTINCT key FROM t, o WHERE (c)
+//	DELETE FROM t USING o WHERE c    SELECT DISTINCT ON (key) key FROM t, o WHERE (c)
 //	UPDATE t SET a = x WHERE c       SELECT t.id, CAST((x) AS ...), t.b FROM t WHERE (c)
 //	INSERT INTO t (a) query          SELECT CAST(1st AS ...), defaults FROM (query)
 //	... ON CONFLICT DO NOTHING       SELECT DISTINCT ON (key) ... FROM (these rows) WHERE NOT EXISTS (the key in t)
@@ -71,6 +71,14 @@
 // The query runs inside lsm.Table.Modify: its snapshot has everything written before, and nobody else writes the table
 // until its rows are committed as one stage. ? becomes $1, $2, ... by its place in the statement, because the pieces
 // change theirs. CREATE TABLE AS fills a stage that makes its table.
+//
+// A table without a key stands in such a query as (SELECT _rowid, ... FROM flightd_scan(id)) AS t: the function's last
+// column, which views leave out, is where in the base a row lies. The query runs inside lsm.Table.Rewrite, which
+// deletes by it.
+//
+// The list of RETURNING is computed for each batch of changed rows, before they are committed, by a query over
+// flightd_scan(0), the batch that the running statement brings itself. Its result waits in a spool (Rows): a few
+// KiB of memory, and a file without a name for what is more.
 //
 // # What is off
 //

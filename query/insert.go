@@ -14,7 +14,7 @@ import (
 
 // insert runs INSERT ... VALUES. The shadow makes the rows, with casts, defaults and checks, and forgets them; the
 // store puts them into the table, all in one batch, and refuses keys that it has.
-func (st *Statement) insert(ctx context.Context, l *lease, params arrow.RecordBatch) (int64, error) {
+func (st *Statement) insert(ctx context.Context, l *lease, params arrow.RecordBatch, out *returning) (int64, error) {
 	ins, err := st.parsed.insertion()
 	if err != nil {
 		return 0, err
@@ -28,6 +28,9 @@ func (st *Statement) insert(ctx context.Context, l *lease, params arrow.RecordBa
 		return 0, err
 	}
 	defer rec.Release()
+	if err := out.add(ctx, rec); err != nil {
+		return 0, err
+	}
 	return st.e.store.insert(ctx, t.schema, t.name, rec)
 }
 
@@ -57,7 +60,7 @@ func (st *Statement) shadowInsert(ctx context.Context, in *instance, t tableInfo
 	}
 	defer func() { _ = in.execOn(conn, "ROLLBACK") }()
 
-	sql := st.parsed.sql + " RETURNING *"
+	sql := st.insertedText()
 	ps, free, err := in.prepareOne(conn, sql)
 	if err != nil {
 		return nil, err
@@ -86,6 +89,16 @@ func (st *Statement) shadowInsert(ctx context.Context, in *instance, t tableInfo
 		}
 	}
 	return joinRows(parts, t.arrow)
+}
+
+// insertedText returns the statement as it tells all its rows.
+func (st *Statement) insertedText() string {
+	p := st.parsed
+	list := p.returning().list
+	if list.empty() {
+		return p.sql + " RETURNING *"
+	}
+	return p.sql[:p.tokens[list.from-1].start] + "RETURNING *"
 }
 
 // inRow says in which row of the parameters an error was found.

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	bind "github.com/duckdb/duckdb-go-bindings"
 )
 
@@ -32,11 +31,11 @@ func (p *parsed) insertChange(l *lease) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &change{table: t, schema: t.arrow, put: func(w writer) func(context.Context, arrow.RecordBatch) error { return w.insert }}
+	c := &change{table: t, schema: t.arrow, rows: true, put: func(ctx context.Context, w writer, b changed) error { return w.insert(ctx, b.rows) }}
 	if c.sql, err = p.newRows(l, t, ins); err != nil {
 		return nil, err
 	}
-	upsert := func(w writer) func(context.Context, arrow.RecordBatch) error { return w.upsert }
+	upsert := func(ctx context.Context, w writer, b changed) error { return w.upsert(ctx, b.rows) }
 	switch {
 	case !ins.conflict:
 	case ins.update:
@@ -156,7 +155,7 @@ func (p *parsed) mergedRows(l *lease, t tableInfo, ins insertion, rows string) (
 	if !ins.where.empty() {
 		where = p.text(ins.where)
 	}
-	return mergeSQL(t, rows, set, where), nil
+	return mergeSQL(t, ins.name, rows, set, where), nil
 }
 
 // replacedRows is mergedRows for INSERT OR REPLACE: all columns that the statement names are set.
@@ -171,12 +170,20 @@ func (p *parsed) replacedRows(l *lease, t tableInfo, ins insertion, rows string)
 			set[i] = "excluded." + quoteIdent(t.arrow.Field(i).Name)
 		}
 	}
-	return mergeSQL(t, rows, set, ""), nil
+	return mergeSQL(t, ins.name, rows, set, ""), nil
+}
+
+// as writes the table under a name. Its own it has with its schema's in front, too.
+func (t tableInfo) as(name string) string {
+	if strings.EqualFold(name, t.name) {
+		return t.qualified()
+	}
+	return t.qualified() + " AS " + quoteIdent(name)
 }
 
 // mergeSQL writes the query of mergedRows.
-func mergeSQL(t tableInfo, rows string, set map[int]string, where string) string {
-	stored := quoteIdent(t.name)
+func mergeSQL(t tableInfo, name, rows string, set map[int]string, where string) string {
+	stored := quoteIdent(name)
 	key := stored + "." + quoteIdent(t.arrow.Field(t.field(t.key[0])).Name)
 	var columns, pack []string
 	for i, f := range t.arrow.Fields() {
@@ -189,7 +196,7 @@ func mergeSQL(t tableInfo, rows string, set map[int]string, where string) string
 		pack = append(pack, name+" := flightd_new."+name)
 	}
 	sql := fmt.Sprintf("SELECT %s FROM (SELECT struct_pack(%s) AS excluded FROM (%s) AS flightd_new) AS flightd_came LEFT JOIN %s ON %s",
-		strings.Join(columns, ", "), strings.Join(pack, ", "), rows, t.qualified(), t.sameKey(stored, "flightd_came.excluded"))
+		strings.Join(columns, ", "), strings.Join(pack, ", "), rows, t.as(name), t.sameKey(stored, "flightd_came.excluded"))
 	if where != "" {
 		sql += fmt.Sprintf(" WHERE %s IS NULL OR (%s)", key, where)
 	}

@@ -63,6 +63,10 @@ type run struct {
 	snap snapshot
 	// rows is the number of rows of params, from row on, for which a change runs as one.
 	rows int
+	// own is what a query of ours reads as the table ownRows, in memory outside the Go heap. It then reads no other.
+	own arrow.RecordBatch
+	// plan is what tells the types of the result, if the shadow cannot plan the query itself.
+	plan string
 }
 
 // bind binds the parameters.
@@ -98,7 +102,7 @@ func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
 			_ = r.Close()
 		}
 	}()
-	if err := r.open(ctx, st, in.snap); err != nil {
+	if err := r.open(ctx, st, in); err != nil {
 		return nil, err
 	}
 	if err := r.execute(in); err != nil {
@@ -108,20 +112,20 @@ func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
 }
 
 // open takes the snapshot, unless there is one, and a connection that reads from it.
-func (r *Result) open(ctx context.Context, st *Statement, snap snapshot) (err error) {
+func (r *Result) open(ctx context.Context, st *Statement, in run) (err error) {
 	if r.lease, err = st.e.acquire(ctx); err != nil {
 		return err
 	}
 	r.in = r.lease.query.in
-	if r.shape, err = st.shape(r.lease); err != nil {
+	if r.shape, err = st.shape(r.lease, in.plan); err != nil {
 		return err
 	}
-	r.exec = &execution{ctx: r.ctx, carries: r.shape.carries}
+	r.exec = &execution{ctx: r.ctx, carries: r.shape.carries, own: in.own}
 	if st.parsed.kind == kindCatalog {
 		r.in = r.lease.shadow.in
-	} else {
-		if snap != nil {
-			r.snap = borrowed{snap}
+	} else if in.own == nil {
+		if in.snap != nil {
+			r.snap = borrowed{in.snap}
 		} else if r.snap, err = st.e.store.snapshot(ctx); err != nil {
 			return err
 		}
@@ -130,6 +134,9 @@ func (r *Result) open(ctx context.Context, st *Statement, snap snapshot) (err er
 		}
 	}
 	r.exec.source = func(id int64) (source, error) {
+		if id == ownRows && in.own != nil {
+			return ownSource{in.own}, nil
+		}
 		t, ok := r.lease.query.byID[id]
 		if !ok || r.snap == nil {
 			return nil, errTableChanged

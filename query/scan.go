@@ -25,6 +25,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/cdata"
 	bind "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // scanFunction is the name of our table function. Views call it with the id of their table.
@@ -34,8 +36,8 @@ const scanFunction = "flightd_scan"
 type source interface {
 	// rows is an upper bound of the rows that a scan returns.
 	rows() int64
-	// scan starts reading the columns with these places in the table's schema; none means that only rows count. Rows
-	// that keys, which may be nil, does not have are not needed.
+	// scan starts reading the columns with these places in the table's schema, lsm.RowAddress among them; none means
+	// that only rows count. Rows that keys, which may be nil, does not have are not needed.
 	scan(ctx context.Context, columns []int, keys *keyFilter) (morselReader, error)
 	// explain tells how a scan that is asked for keys finds its rows.
 	explain(ctx context.Context, keys *keyFilter) (string, error)
@@ -63,6 +65,7 @@ type execution struct {
 	source func(table int64) (source, error)
 	// carries says that no expression of the statement looks into opaque columns, which are bytes to DuckDB.
 	carries bool
+	own     arrow.RecordBatch // what the table ownRows has
 
 	mu   sync.Mutex
 	err  error
@@ -232,11 +235,15 @@ func (b *bridge) start(conn uint64, x *execution) {
 func (b *bridge) lookup(table int64, conn uint64) (*arrow.Schema, *execution, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	x := b.running[conn]
+	if table == ownRows && x != nil && x.own != nil {
+		return x.own.Schema(), x, nil
+	}
 	schema := b.schemas[table]
 	if schema == nil {
 		return nil, nil, errTableChanged
 	}
-	return schema, b.running[conn], nil
+	return schema, x, nil
 }
 
 // connectionID returns the number by which table functions know the connection.
@@ -278,6 +285,7 @@ func (b *bridge) bind(info bind.BindInfo) error {
 		}
 		addColumn(info, f.Name, t)
 	}
+	addColumn(info, addressColumn, sqlType{id: bind.TypeUBigInt})
 	if x != nil {
 		src, err := x.source(table)
 		if err != nil {
@@ -296,6 +304,13 @@ func (b *bridge) bind(info bind.BindInfo) error {
 // column of a function when it needs none, as for count(*); this one costs nothing. In a statement that runs its name
 // has the number of the bind behind it, by which a scan is found in the statement's plan.
 const emptyColumn = "flightd_empty"
+
+// addressColumn is the function's last column, behind those of the table, which views leave out, too: where in the base
+// a row lies. Only statements that change tables without a key read it.
+const addressColumn = "_rowid"
+
+// addressField is the column as a source gives it.
+var addressField = arrow.Field{Name: addressColumn, Type: arrow.PrimitiveTypes.Uint64}
 
 // addColumn adds a column to the function's result.
 func addColumn(info bind.BindInfo, name string, t sqlType) {
@@ -330,6 +345,8 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 		switch {
 		case c == 0 || c == math.MaxUint64: // or the row id, which DuckDB makes up and does not look at
 			empty = i
+		case c == uint64(schema.NumFields())+1:
+			columns, places = append(columns, lsm.RowAddress), append(places, i)
 		case c > uint64(schema.NumFields()):
 			return fmt.Errorf("scan of table %d: column %d of %d", table, c, schema.NumFields())
 		default:
@@ -342,6 +359,10 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 	}
 	sc := &scan{x: x}
 	for _, c := range columns {
+		if c == lsm.RowAddress {
+			sc.fields = append(sc.fields, addressField)
+			continue
+		}
 		if err := x.checkColumn(schema.Field(c)); err != nil {
 			return err
 		}

@@ -63,8 +63,12 @@ func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statemen
 	return st, nil
 }
 
-// IsUpdate tells whether the statement changes something: Update runs it, otherwise Query does.
-func (st *Statement) IsUpdate() bool {
+// IsUpdate tells whether the statement changes something and returns no rows: Update runs it. One that Returns rows of
+// its change is for Run, and the others are for Query.
+func (st *Statement) IsUpdate() bool { return st.changes() && !st.Returns() }
+
+// changes tells whether the statement changes something.
+func (st *Statement) changes() bool {
 	return st.parsed.kind != kindSelect && st.parsed.kind != kindCatalog
 }
 
@@ -131,7 +135,7 @@ func (st *Statement) describe(l *lease, c *view) error {
 	}
 	defer bind.Disconnect(&conn)
 	sql := st.parsed.sql
-	if st.IsUpdate() {
+	if st.changes() {
 		sql = st.parsed.text(st.parsed.all()) // its parameters are counted in the order of the text
 	}
 	stmts, err := c.in.extract(conn, sql)
@@ -149,7 +153,7 @@ func (st *Statement) describe(l *lease, c *view) error {
 	}
 	defer bind.DestroyPrepare(&ps)
 	known, err := st.describeParams(conn, ps)
-	if err != nil || st.IsUpdate() {
+	if err != nil || st.changes() && !st.Returns() {
 		return err
 	}
 	if !known {
@@ -160,7 +164,7 @@ func (st *Statement) describe(l *lease, c *view) error {
 	if err != nil {
 		return err
 	}
-	shape, err := st.shape(l)
+	shape, err := st.shape(l, "")
 	if err != nil {
 		return err
 	}
@@ -168,12 +172,27 @@ func (st *Statement) describe(l *lease, c *view) error {
 	return err
 }
 
-// shape tells which columns of the result come unchanged from tables.
-func (st *Statement) shape(l *lease) (shape, error) {
+// shape tells which columns of the result come unchanged from tables. plan is what the shadow can plan in place of the
+// statement, if that is none that clients write.
+func (st *Statement) shape(l *lease, plan string) (shape, error) {
+	p := st.parsed
+	if st.Returns() {
+		var err error
+		if plan, err = st.returningPlan(l); err != nil {
+			return shape{}, err
+		}
+	}
+	if plan != "" {
+		tokens, err := lex(plan)
+		if err != nil {
+			return shape{}, err
+		}
+		return shapeOf(&l.shadow, &parsed{sql: plan, tokens: tokens, kind: kindSelect})
+	}
 	if st.parsed.kind != kindSelect {
 		return shape{}, nil
 	}
-	return shapeOf(&l.shadow, st.parsed)
+	return shapeOf(&l.shadow, p)
 }
 
 // preparedSchema returns the natural schema of a statement that was not run yet.
@@ -218,8 +237,8 @@ func (st *Statement) Query(ctx context.Context, params arrow.RecordBatch) (*Resu
 	if err := checkOneRow(params); err != nil {
 		return nil, err
 	}
-	if st.IsUpdate() {
-		return nil, errorf(InvalidArgument, "the statement returns no rows; run it as an update")
+	if st.changes() {
+		return nil, errorf(InvalidArgument, "the statement changes something; run it as an update")
 	}
 	// A table that is replaced between our look at the catalog and DuckDB's is seen by the scan; the next attempt
 	// looks again. Nothing was handed out yet.
@@ -236,8 +255,19 @@ func (st *Statement) Query(ctx context.Context, params arrow.RecordBatch) (*Resu
 // has a row for each run. Those of an INSERT without ON CONFLICT apply together or not at all; those of another
 // statement one after the other, and after an error the number is that of the runs before.
 func (st *Statement) Update(ctx context.Context, params arrow.RecordBatch) (int64, error) {
+	return st.again(func() (int64, error) {
+		n, rows, err := st.updateOnce(ctx, params)
+		if rows != nil {
+			rows.Close()
+		}
+		return n, err
+	})
+}
+
+// again runs a change until the catalogs stay while it runs.
+func (st *Statement) again(do func() (int64, error)) (int64, error) {
 	for attempt := 0; ; attempt++ {
-		n, err := st.updateOnce(ctx, params)
+		n, err := do()
 		again := errors.Is(err, errTableChanged) || errors.Is(err, errRestarted)
 		if err == nil || !again || n > 0 || attempt == 2 {
 			return n, err
@@ -245,19 +275,32 @@ func (st *Statement) Update(ctx context.Context, params arrow.RecordBatch) (int6
 	}
 }
 
-// updateOnce is Update with the catalogs as they are now.
-func (st *Statement) updateOnce(ctx context.Context, params arrow.RecordBatch) (int64, error) {
+// updateOnce is Update and Run with the catalogs as they are now. The rows are nil if the statement returns none.
+func (st *Statement) updateOnce(ctx context.Context, params arrow.RecordBatch) (n int64, rows *Rows, err error) {
 	l, err := st.e.acquire(ctx)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer l.release()
-	n, err := st.update(ctx, l, params)
-	return n, engineError(err)
+	out, err := st.newReturning(l)
+	if err != nil {
+		return 0, nil, engineError(err)
+	}
+	n, err = st.update(ctx, l, params, out)
+	if out == nil {
+		return n, nil, engineError(err)
+	}
+	if err == nil {
+		rows, err = out.finish(ctx, n)
+	}
+	if err != nil {
+		out.out.close()
+	}
+	return n, rows, engineError(err)
 }
 
 // update runs the statement by its kind.
-func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBatch) (int64, error) {
+func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBatch, out *returning) (int64, error) {
 	dml := st.parsed.kind == kindInsert || st.parsed.kind == kindUpdate || st.parsed.kind == kindDelete
 	if !dml && params != nil && params.NumCols() > 0 {
 		return 0, errorf(InvalidArgument, "the statement has no parameters, %d were given", params.NumCols())
@@ -269,9 +312,9 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 		return 0, st.drop(ctx)
 	case kindInsert, kindUpdate, kindDelete:
 		if st.parsed.kind == kindInsert && st.parsed.plainValues() {
-			return st.insert(ctx, l, params)
+			return st.insert(ctx, l, params, out)
 		}
-		return st.changeRows(ctx, l, params)
+		return st.changeRows(ctx, l, params, out)
 	case kindAlter:
 		return 0, st.alter(ctx, l)
 	case kindTruncate:

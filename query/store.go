@@ -2,8 +2,12 @@ package query
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/flightd/flightd/lsm"
 )
@@ -22,8 +26,10 @@ type store interface {
 	optimize(ctx context.Context, schema, name string) error
 	// vacuum removes what a table keeps no longer and returns the number of files.
 	vacuum(ctx context.Context, schema, name string) (int64, error)
-	// modify calls fn while nobody else writes the table, and applies what fn wrote if it returns nil.
-	modify(ctx context.Context, schema, name string, fn func(ctx context.Context, snap snapshot, w writer) error) error
+	// modify calls fn while nobody else changes the rows that it may change, and applies what fn wrote if it returns nil.
+	// With rewrite, which is for tables without a key, rows have addresses and the writer removes by them; fn may then
+	// be called again.
+	modify(ctx context.Context, t tableInfo, rewrite bool, fn func(ctx context.Context, snap snapshot, w writer) error) error
 	// stageTable makes a table with the rows that fill puts, at one moment. With replace it takes the place of one
 	// that is there.
 	stageTable(ctx context.Context, t tableInfo, replace bool, fill func(put func(arrow.RecordBatch) error) error) error
@@ -93,10 +99,15 @@ func (s lsmStore) vacuum(ctx context.Context, schema, name string) (int64, error
 	return c.Files, err
 }
 
-func (s lsmStore) modify(ctx context.Context, schema, name string, fn func(context.Context, snapshot, writer) error) error {
-	t, err := s.db.Table(lsm.TableName{Schema: schema, Name: name})
+func (s lsmStore) modify(ctx context.Context, of tableInfo, rewrite bool, fn func(context.Context, snapshot, writer) error) error {
+	t, err := s.db.Table(lsm.TableName{Schema: of.schema, Name: of.name})
 	if err != nil {
 		return err
+	}
+	if rewrite {
+		return t.Rewrite(ctx, func(ctx context.Context, snap *lsm.Snapshot, rw *lsm.Rewrite) error {
+			return fn(ctx, lsmSnapshot{snap}, lsmRewriter{rw})
+		})
 	}
 	return t.Modify(ctx, func(ctx context.Context, snap *lsm.Snapshot, stage *lsm.Stage) error {
 		return fn(ctx, lsmSnapshot{snap}, lsmWriter{stage, snap})
@@ -140,8 +151,49 @@ func (w lsmWriter) remove(ctx context.Context, keys arrow.RecordBatch) error {
 	return w.stage.Delete(ctx, keys)
 }
 
-func (w lsmWriter) move(ctx context.Context, old, rows []arrow.RecordBatch) error {
+func (w lsmWriter) move(ctx context.Context, old []arrow.RecordBatch, rows iter.Seq2[arrow.RecordBatch, error]) error {
 	return w.stage.Move(ctx, w.snap, old, rows)
+}
+
+// lsmRewriter writes into a rewrite. Its tables have no keys, so that a new row is a new row.
+type lsmRewriter struct{ rw *lsm.Rewrite }
+
+func (w lsmRewriter) insert(ctx context.Context, rec arrow.RecordBatch) error {
+	return w.rw.Put(ctx, rec)
+}
+
+func (w lsmRewriter) upsert(ctx context.Context, rec arrow.RecordBatch) error {
+	return w.rw.Put(ctx, rec)
+}
+
+func (w lsmRewriter) replace(context.Context, arrow.RecordBatch) error {
+	return errors.New("rows without a key cannot be replaced by it")
+}
+
+func (w lsmRewriter) remove(_ context.Context, ident arrow.RecordBatch) error {
+	addresses, ok := ident.Column(0).(*array.Uint64)
+	if !ok {
+		return fmt.Errorf("addresses of rows are %s", ident.Column(0).DataType())
+	}
+	w.rw.Delete(addresses.Uint64Values())
+	return nil
+}
+
+func (w lsmRewriter) move(ctx context.Context, old []arrow.RecordBatch, rows iter.Seq2[arrow.RecordBatch, error]) error {
+	for _, ident := range old {
+		if err := w.remove(ctx, ident); err != nil {
+			return err
+		}
+	}
+	for rec, err := range rows {
+		if err != nil {
+			return err
+		}
+		if err := w.insert(ctx, rec); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lsmSnapshot is a snapshot of the engine.

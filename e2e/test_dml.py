@@ -1,0 +1,74 @@
+"""What an ADBC user does to rows: RETURNING, changes of tables without a key, what Lance makes of them."""
+
+import lance
+import pytest
+
+from clients import adbc, refused
+
+
+@pytest.fixture
+def cursor(shared_server):
+    with adbc(shared_server) as connection, connection.cursor() as cursor:
+        yield cursor
+
+
+def test_returning_is_a_result(cursor):
+    cursor.execute("CREATE TABLE ret (id BIGINT PRIMARY KEY, s VARCHAR DEFAULT 'none', n INTEGER)")
+    cursor.execute("INSERT INTO ret (id, n) VALUES (1, 10), (2, 20) RETURNING *, n * 2 AS twice")
+    assert [d[0] for d in cursor.description] == ["id", "s", "n", "twice"]
+    assert sorted(cursor.fetchall()) == [(1, "none", 10, 20), (2, "none", 20, 40)]
+    cursor.execute("UPDATE ret SET n = n + ? WHERE id = ? RETURNING id, n", (5, 2))
+    assert cursor.fetchall() == [(2, 25)]
+    cursor.execute("INSERT INTO ret (id, n) VALUES (2, 1), (3, 3) ON CONFLICT DO UPDATE SET n = ret.n + excluded.n RETURNING id, n")
+    assert sorted(cursor.fetchall()) == [(2, 26), (3, 3)]
+    cursor.execute("DELETE FROM ret WHERE id > 1 RETURNING s || id AS gone")
+    assert sorted(cursor.fetchall()) == [("none2",), ("none3",)]
+    cursor.execute("SELECT * FROM ret")
+    assert cursor.fetchall() == [(1, "none", 10)]
+
+
+def test_executemany_update(cursor):
+    cursor.execute("CREATE TABLE many (id BIGINT PRIMARY KEY, n INTEGER)")
+    cursor.executemany("INSERT INTO many VALUES (?, ?)", [(i, 0) for i in range(20)])
+    cursor.executemany("UPDATE many SET n = n + ? WHERE id = ?", [(i, i) for i in range(20)])
+    cursor.executemany("UPDATE many SET n = n + 1 WHERE id = ? RETURNING n", [(i,) for i in range(10)])
+    cursor.execute("SELECT sum(n) FROM many")
+    assert cursor.fetchone() == (200,)
+
+
+def test_a_large_returning_result_streams(cursor):
+    cursor.execute("CREATE TABLE big (id BIGINT, s VARCHAR)")
+    cursor.execute("INSERT INTO big SELECT i, repeat('x', 100) FROM range(200000) r(i) RETURNING id, s")
+    table = cursor.fetch_arrow_table()
+    assert table.num_rows == 200000
+    assert table.column("s").unique().to_pylist() == ["x" * 100]
+
+
+def test_tables_without_a_key_change_and_lance_reads_them(server):
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE loose (a INTEGER, s VARCHAR)")
+        cursor.execute("INSERT INTO loose SELECT i, 's' || i FROM range(1000) r(i)")
+        cursor.execute("INSERT INTO loose SELECT * FROM loose WHERE a < 10")
+        cursor.execute("UPDATE loose SET s = 'new', a = -a WHERE a % 2 = 1")
+        assert cursor.rowcount == 505
+        cursor.execute("DELETE FROM loose WHERE a >= 500 RETURNING a")
+        assert cursor.fetch_arrow_table().num_rows == 250
+        want = sorted([(-i, "new") for i in range(1000) if i % 2] + [(-i, "new") for i in range(10) if i % 2]
+                      + [(i, f"s{i}") for i in range(500) if i % 2 == 0] + [(i, f"s{i}") for i in range(10) if i % 2 == 0])
+        cursor.execute("SELECT * FROM loose")
+        assert sorted(cursor.fetchall()) == want
+        dataset = lance.dataset(server.dataset("loose"))
+        assert sorted(tuple(r.values()) for r in dataset.to_table().to_pylist()) == want
+        dataset.delete("a = 0")
+        cursor.execute("UPDATE loose SET s = 'mine' WHERE a = 2")
+        assert cursor.rowcount == 2
+        dataset = lance.dataset(server.dataset("loose"))
+        assert dataset.count_rows() == len(want) - 2
+        assert dataset.count_rows("s = 'mine'") == 2
+    server.kill()
+    server.start()
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*), count(*) FILTER (s = 'mine') FROM loose")
+        assert cursor.fetchone() == (len(want) - 2, 2)
+        with refused("INVALID_ARGUMENT", "nosuch"):
+            cursor.execute("DELETE FROM loose RETURNING nosuch")
