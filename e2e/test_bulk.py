@@ -74,7 +74,7 @@ def test_names_and_options(shared_server):
     with refused("INVALID_ARGUMENT", "_tombstone", "no primary key"):
         ingest(shared_server, "unkeyed", pa.table({"x": [1], "_tombstone": [True]}))
     for option, value, code in [("durability", "durable", None), ("durability", "buffered", "INVALID_ARGUMENT"),
-                                ("idempotency-key", "k", "UNIMPLEMENTED"), ("colour", "red", "INVALID_ARGUMENT")]:
+                                ("resume", "true", "INVALID_ARGUMENT"), ("colour", "red", "INVALID_ARGUMENT")]:
         headers = {f"adbc.flight.sql.rpc.call_header.x-flightd-{option}": value}
         with adbc_driver_flightsql.dbapi.connect(shared_server.url, db_kwargs=headers, autocommit=True) as connection, connection.cursor() as cursor:
             with refused(code, option) if code else contextlib.nullcontext():

@@ -11,11 +11,21 @@ import (
 type mark struct {
 	Batches, Rows int64
 	Seq           lsm.LSN
+	// Complete says that nothing more follows under the stream's key, Repeated that all of this was there before the
+	// stream came.
+	Complete, Repeated bool
 }
 
 // encode returns the mark as the app_metadata of a PutResult.
 func (m mark) encode() []byte {
-	return fmt.Appendf(nil, `{"batches":%d,"rows":%d,"seq":%d}`, m.Batches, m.Rows, uint64(m.Seq))
+	b := fmt.Appendf(nil, `{"batches":%d,"rows":%d,"seq":%d`, m.Batches, m.Rows, uint64(m.Seq))
+	if m.Complete {
+		b = append(b, `,"complete":true`...)
+	}
+	if m.Repeated {
+		b = append(b, `,"repeated":true`...)
+	}
+	return append(b, '}')
 }
 
 // acks knows which prefix of a stream may be acknowledged. The goroutine that stores batches adds marks, the one
@@ -32,7 +42,10 @@ type acks struct {
 	last, visible mark
 }
 
-func newAcks() *acks { return &acks{added: make(chan struct{}, 1)} }
+// newAcks returns acks that begin at a mark which the client knows.
+func newAcks(first mark) *acks {
+	return &acks{added: make(chan struct{}, 1), last: first, visible: first}
+}
 
 // add notes that a batch is in the log.
 func (a *acks) add(m mark) {

@@ -9,7 +9,7 @@ import (
 )
 
 func TestAcksTellTheNewestVisibleBatch(t *testing.T) {
-	a := newAcks()
+	a := newAcks(mark{})
 	f := func(visible lsm.LSN, want int64, waiting bool) {
 		t.Helper()
 		m, more := a.advance(visible)

@@ -30,6 +30,7 @@ type bulk struct {
 	name     lsm.TableName
 	create   bool // a table that does not exist
 	ifExists pb.CommandStatementIngest_TableDefinitionOptions_TableExistsOption
+	key      string // the idempotency key, empty for none
 }
 
 // newBulk checks what a command asks for.
@@ -55,61 +56,28 @@ func (s *service) newBulk(ctx context.Context, c *pb.CommandStatementIngest) (*b
 	if err := noTransaction(c.GetTransactionId()); err != nil {
 		return nil, err
 	}
-	if err := checkOptions(ctx, c.GetOptions()); err != nil {
+	o, err := readOptions(ctx, c.GetOptions())
+	if err != nil {
 		return nil, err
 	}
-	return &bulk{s: s, name: lsm.TableName{Schema: schema, Name: c.GetTable()}, create: missing == ifMissingCreate, ifExists: exists}, nil
+	if o.resume {
+		return nil, invalid("an ingest by CommandStatementIngest takes effect as a whole, so there is nothing to resume; leave the option out and send all of it again")
+	}
+	return &bulk{s: s, name: lsm.TableName{Schema: schema, Name: c.GetTable()}, create: missing == ifMissingCreate, ifExists: exists, key: o.key}, nil
 }
 
-// putBulk runs a CommandStatementIngest. The stream is read by a goroutine of its own, so that the call can end with
-// a status when the server stops; gRPC then ends the goroutine's wait for the client.
+// putBulk runs a CommandStatementIngest.
 func (s *service) putBulk(stream pb.FlightService_DoPutServer, first *message, command *pb.CommandStatementIngest) error {
-	ctx := stream.Context()
-	b, err := s.newBulk(ctx, command)
+	b, err := s.newBulk(stream.Context(), command)
 	if err != nil {
 		return err
 	}
-	reader := newBatchReader(stream, first, int64(s.maxMessage)*decodeFactor)
-	var rows int64
-	finished := make(chan error, 1)
-	s.start("bulk ingest", func() (err error) {
-		defer reader.close()
-		rows, err = b.run(ctx, reader)
+	w := &whole{s: s, name: b.name, key: b.key, stage: b.stage, late: b.late}
+	result, err := w.run(stream, first)
+	if err != nil {
 		return err
-	}, func(err error) { finished <- err })
-	select {
-	case err = <-finished:
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
-	if err != nil {
-		return cause(ctx, err)
-	}
-	return putResult(stream, &pb.DoPutUpdateResult{RecordCount: rows})
-}
-
-// run stores the stream and returns the number of its rows.
-func (b *bulk) run(ctx context.Context, reader *batchReader) (int64, error) {
-	schema, err := reader.schema()
-	if err != nil {
-		return 0, noSchema(err)
-	}
-	stage, err := b.stage(ctx, schema.plain)
-	if err != nil {
-		return 0, b.late(err)
-	}
-	defer stage.Abort()
-	rows, err := b.s.newIntake(reader, schema.plain, stage.Table())
-	if err != nil {
-		return 0, err
-	}
-	if err := rows.each(ctx, func(batch lsm.Batch) error { return stage.Put(ctx, batch) }); err != nil {
-		return 0, fmt.Errorf("%w; nothing of the stream was stored", err)
-	}
-	if _, err := stage.Commit(ctx); err != nil {
-		return 0, b.late(err)
-	}
-	return rows.rows, nil
+	return putResult(stream, &pb.DoPutUpdateResult{RecordCount: result.Rows})
 }
 
 // late returns the error for a table that somebody else made meanwhile. An ingest that would take such a table, too,

@@ -223,7 +223,7 @@ func TestCommandsOfBulkIngestionThatAreRefused(t *testing.T) {
 		{"schema", &flightsql.ExecuteIngestOpts{Schema: &other}, nil, codes.NotFound, []string{`schema "other"`}},
 		{"transaction", &flightsql.ExecuteIngestOpts{TransactionId: []byte("t")}, nil, codes.Unimplemented, []string{"transactions"}},
 		{"option", &flightsql.ExecuteIngestOpts{Options: map[string]string{"colour": "red"}}, nil, codes.InvalidArgument, []string{`"colour"`}},
-		{"idempotency key", &flightsql.ExecuteIngestOpts{Options: map[string]string{"idempotency-key": "k"}}, nil, codes.Unimplemented, []string{"idempotency-key"}},
+		{"resume", &flightsql.ExecuteIngestOpts{Options: map[string]string{"idempotency-key": "k", "resume": "true"}}, nil, codes.InvalidArgument, []string{"resume"}},
 		{"tombstones without a key", &flightsql.ExecuteIngestOpts{}, keyless, codes.InvalidArgument, []string{"no primary key", "lance-schema:unenforced-primary-key"}},
 		{"reserved column", &flightsql.ExecuteIngestOpts{}, reserved, codes.InvalidArgument, []string{`"_score"`}},
 		{"column twice", &flightsql.ExecuteIngestOpts{}, twice, codes.InvalidArgument, []string{"name X already exists"}},

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 )
 
 // Client speaks to a server as its users do: statements by Flight SQL, streams of batches by plain DoPut.
@@ -90,6 +91,10 @@ type UploadAck struct {
 	Rows    int64 `json:"rows"`
 	// Seq is the position of the last acknowledged batch in the server's log.
 	Seq uint64 `json:"seq"`
+	// Complete says that nothing more will be stored under the upload's key, Repeated that all of this had been before
+	// the upload began.
+	Complete bool `json:"complete"`
+	Repeated bool `json:"repeated"`
 }
 
 // Put opens a stream of batches of the schema into the table that path names: [table] or [schema, table].
@@ -102,6 +107,27 @@ func (c *Client) Put(ctx context.Context, schema *arrow.Schema, path ...string) 
 	writer := flight.NewRecordWriter(stream, ipc.WithSchema(schema))
 	writer.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: path})
 	return &Upload{stream: stream, writer: writer}, nil
+}
+
+// PutOnce is Put of an upload that is stored once, however often it is sent under the same key. Without resume it is
+// stored as a whole at its end, and there is one ack. With resume it is stored as it comes, and the first ack, which
+// the caller has to wait for, says what earlier uploads have stored of it: those rows must not be sent again. All
+// acks then count from the first of these uploads on.
+func (c *Client) PutOnce(ctx context.Context, key string, resume bool, schema *arrow.Schema, path ...string) (*Upload, error) {
+	ctx = metadata.AppendToOutgoingContext(ctx, optionPrefix+"idempotency-key", key)
+	if !resume {
+		return c.Put(ctx, schema, path...)
+	}
+	stream, err := c.sql.Client.DoPut(metadata.AppendToOutgoingContext(ctx, optionPrefix+"resume", "true"))
+	if err != nil {
+		return nil, fmt.Errorf("put into %v: %w", path, err)
+	}
+	// The writer sends the schema with the first batch, and what that is the server has to say first.
+	first := &flight.FlightData{FlightDescriptor: &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: path}}
+	if err := stream.Send(first); err != nil && !errors.Is(err, io.EOF) { // io.EOF: the first ack tells why
+		return nil, fmt.Errorf("put into %v: %w", path, err)
+	}
+	return &Upload{stream: stream, writer: flight.NewRecordWriter(stream, ipc.WithSchema(schema))}, nil
 }
 
 // Send sends one batch. It does not wait for an ack, only for room in the connection's window. io.EOF means that

@@ -35,6 +35,12 @@
 // INVARIANT: a stream that ends in any other way than by its half close leaves nothing. A client that vanishes during
 // the commit cannot know whether it took effect. Options that are not obeyed are refused at both doors.
 //
+// A stream with an idempotency key is applied under an lsm.Claim. With the option resume it is stored as it comes, and
+// the first PutResult, sent before any batch is read, says what is there already; else plain DoPut is a stage, too, and is
+// answered once (whole.go). What was applied before is drained, and the answer is the first one, flagged. A client that is
+// silent for Options.TransactionIdle loses its stage or its claim: the reader's silence decides in one place whether a
+// message still came in time.
+//
 // # Trust
 //
 // No byte from a client is believed. FlightData is taken apart by our own codec, the flatbuffer in its header by

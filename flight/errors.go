@@ -97,6 +97,7 @@ var sentinelCodes = []struct {
 	{lsm.ErrTableNotFound, codes.NotFound},
 	{lsm.ErrTableExists, codes.AlreadyExists},
 	{lsm.ErrKeyExists, codes.AlreadyExists},
+	{lsm.ErrKeyBusy, codes.Aborted},
 	{lsm.ErrInvalid, codes.InvalidArgument},
 	{lsm.ErrTableChanged, codes.Aborted},
 	{lsm.ErrKeyColumn, codes.FailedPrecondition},

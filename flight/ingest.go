@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/flightd/flightd/lsm"
 )
@@ -30,49 +33,142 @@ type ingest struct {
 	// received counts messages, to tell an idle stream from a busy one.
 	received atomic.Int64
 	// sent is the newest mark that went to the client, any says that one did. The call's goroutine owns them.
-	sent mark
-	any  bool
+	sent   mark
+	any    bool
+	reader *batchReader
+	// claim is the request that the stream goes on with, nil when it has no key, and begun what was stored of it before.
+	claim *lsm.Claim
+	begun mark
 }
 
 // putRows stores the rows of a stream in the table that its descriptor names.
 func (s *service) putRows(stream pb.FlightService_DoPutServer, first *message) error {
-	if err := checkOptions(stream.Context(), nil); err != nil {
+	o, err := readOptions(stream.Context(), nil)
+	if err != nil {
 		return err
 	}
 	table, err := s.tableAt(stream.Context(), first.descriptor.GetPath())
 	if err != nil {
 		return err
 	}
-	in := &ingest{s: s, stream: stream, acks: newAcks()}
+	if o.key != "" && !o.resume {
+		return s.putWhole(stream, first, table, o.key)
+	}
+	in := &ingest{s: s, stream: stream, reader: newBatchReader(stream, first, int64(s.maxMessage)*decodeFactor)}
+	if o.resume {
+		return in.resume(table, o.key)
+	}
+	return in.run(table)
+}
+
+// putWhole stores the rows of a stream under an idempotency key, all at its end.
+func (s *service) putWhole(stream pb.FlightService_DoPutServer, first *message, table *lsm.Table, key string) error {
+	w := &whole{s: s, name: table.Name(), key: key, late: func(err error) error { return err },
+		stage: func(context.Context, *arrow.Schema) (*lsm.Stage, error) { return table.Stage(), nil }}
+	result, err := w.run(stream, first)
+	if err != nil {
+		return err
+	}
+	if err := stream.Send(&pb.PutResult{AppMetadata: result.encode()}); err != nil {
+		return fmt.Errorf("send an ack: %w", err)
+	}
+	return nil
+}
+
+// resume goes on with the request under a key. Before it reads any batch it tells the client what is there already.
+func (in *ingest) resume(table *lsm.Table, key string) error {
+	ctx := in.stream.Context()
+	claim, err := in.s.db.Claim(ctx, table.Name(), lsm.Request{Key: key, Resume: true})
+	if err != nil {
+		return err
+	}
+	a, err := claim.Answer(ctx, nil)
+	if err == nil {
+		in.begun = mark{Batches: a.Batches, Rows: a.Rows, Seq: a.Seq, Complete: a.Complete, Repeated: a.Complete}
+		err = in.transmit(in.begun)
+	}
+	if err != nil {
+		claim.Release()
+		return err
+	}
+	in.claim = claim
+	if !a.Complete {
+		return in.run(table)
+	}
+	in.stream.SetTrailer(metadata.Pairs(repeatedTrailer, "true"))
+	return in.s.await(in.stream, in.reader, func(ctx context.Context) error {
+		defer claim.Release()
+		if schema, err := in.reader.schema(); err == nil { // a client that has nothing left to send may send no schema
+			if _, err := claim.Answer(ctx, schema.plain); err != nil {
+				return err
+			}
+		} else if !errors.Is(err, io.EOF) {
+			return err
+		}
+		return in.reader.drain()
+	})
+}
+
+// run stores the stream and sends acks.
+func (in *ingest) run(table *lsm.Table) error {
+	in.acks = newAcks(in.begun)
 	finished := make(chan error, 1)
-	ctx, cancel := context.WithCancel(stream.Context())
+	ctx, cancel := context.WithCancel(in.stream.Context())
 	defer cancel()
-	reader := newBatchReader(stream, first, int64(s.maxMessage)*decodeFactor)
-	s.start("ingest", func() error {
-		defer reader.close()
-		return in.store(ctx, table, reader)
+	in.s.start("ingest", func() error {
+		defer in.reader.close()
+		if in.claim != nil {
+			defer in.claim.Release() // nothing is stored from here on
+		}
+		return in.store(ctx, table)
 	}, func(err error) { finished <- err })
 	return in.acknowledge(finished)
 }
 
 // store puts the stream's batches into the table, in order, until the stream or ctx ends.
-func (in *ingest) store(ctx context.Context, table *lsm.Table, reader *batchReader) error {
-	schema, err := reader.schema()
+func (in *ingest) store(ctx context.Context, table *lsm.Table) error {
+	schema, err := in.reader.schema()
 	if err != nil {
 		return noSchema(err)
 	}
-	rows, err := in.s.newIntake(reader, schema.plain, table)
+	if in.claim != nil {
+		if _, err := in.claim.Answer(ctx, schema.plain); err != nil {
+			return err
+		}
+	}
+	rows, err := in.s.newIntake(in.reader, schema.plain, table)
 	if err != nil {
 		return err
 	}
-	return rows.each(ctx, func(b lsm.Batch) error {
+	so := func() mark { return mark{Batches: in.begun.Batches + rows.batches, Rows: in.begun.Rows + rows.rows} }
+	err = rows.each(ctx, func(b lsm.Batch) error {
 		in.received.Add(1)
-		seq, err := table.Put(ctx, b)
+		m, err := in.put(ctx, table, b, so())
 		if err == nil {
-			in.acks.add(mark{Batches: rows.batches, Rows: rows.rows, Seq: seq})
+			in.acks.add(m)
 		}
 		return err
 	})
+	if err != nil || in.claim == nil {
+		return err
+	}
+	m := so()
+	if m.Seq, err = in.claim.Finish(ctx, table, lsm.Answer{Batches: m.Batches, Rows: m.Rows}); err != nil {
+		return err
+	}
+	m.Complete = true
+	in.acks.add(m)
+	return nil
+}
+
+// put stores one batch, with which the stream has come to m.
+func (in *ingest) put(ctx context.Context, table *lsm.Table, b lsm.Batch, m mark) (_ mark, err error) {
+	if in.claim != nil {
+		m.Seq, err = in.claim.Put(ctx, table, b, lsm.Answer{Batches: m.Batches, Rows: m.Rows})
+	} else {
+		m.Seq, err = table.Put(ctx, b)
+	}
+	return m, err
 }
 
 // acknowledge sends acks until the stream is stored or must end, and returns how it ended.
@@ -80,6 +176,14 @@ func (in *ingest) acknowledge(finished <-chan error) error {
 	drained := in.s.drain.Done()
 	var idle <-chan time.Time // ticks once the server drains
 	heard := int64(-1)
+	var fenced <-chan struct{}
+	silence := time.NewTimer(in.s.idle)
+	defer silence.Stop()
+	if in.claim != nil {
+		fenced = in.claim.Fenced()
+	} else {
+		silence.Stop() // such a stream holds nothing that others may wait for
+	}
 	for {
 		watch := in.s.db.Watch()
 		reached, waiting := in.acks.advance(in.s.db.Visible())
@@ -107,6 +211,14 @@ func (in *ingest) acknowledge(finished <-chan error) error {
 				return in.finish(errStopping)
 			}
 			heard = now
+		case <-fenced:
+			return in.finish(aborted("another stream goes on under the same idempotency key; only the newest one may"))
+		case <-silence.C:
+			left := in.reader.expire(in.s.idle)
+			if left == 0 {
+				return in.finish(in.s.silent("what was acknowledged is stored"))
+			}
+			silence.Reset(left)
 		case <-watch:
 		case <-in.acks.added:
 		}

@@ -293,7 +293,11 @@ func TestOptionsOfAStreamAreObeyedOrRefused(t *testing.T) {
 		{"durability", "buffered", codes.InvalidArgument, "durable"},
 		{"missing", "keep", codes.Unimplemented, "missing"},
 		{"evolve", "add-columns", codes.Unimplemented, "evolve"},
-		{"idempotency-key", "k1", codes.Unimplemented, "idempotency-key"},
+		{"idempotency-key", "k1", codes.OK, ""},
+		{"idempotency-key", "", codes.InvalidArgument, "empty"},
+		{"idempotency-key", strings.Repeat("k", 257), codes.InvalidArgument, "1 to 256"},
+		{"resume", "true", codes.InvalidArgument, "idempotency-key"},
+		{"resume", "perhaps", codes.InvalidArgument, "perhaps"},
 		{"transaction", "t1", codes.Unimplemented, "transactions"},
 		{"colour", "red", codes.InvalidArgument, `"colour"`},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -13,9 +14,17 @@ import (
 // CommandStatementIngest by no means, but it can set headers.
 const optionPrefix = "x-flightd-"
 
-// checkOptions checks the options of an ingest: the call's headers, and those that its command has. An option that
-// is not obeyed is refused, because a client that gives one relies on it.
-func checkOptions(ctx context.Context, command map[string]string) error {
+// ingestOptions are the options of an ingest that change what it does.
+type ingestOptions struct {
+	// key is the idempotency key, empty for none.
+	key string
+	// resume says that the stream may go on where one under the same key ended.
+	resume bool
+}
+
+// readOptions reads the options of an ingest: the call's headers, and those that its command has. An option that is
+// not obeyed is refused, because a client that gives one relies on it.
+func readOptions(ctx context.Context, command map[string]string) (o ingestOptions, err error) {
 	options := make(map[string]string, len(command))
 	maps.Copy(options, command)
 	headers, _ := metadata.FromIncomingContext(ctx)
@@ -26,21 +35,24 @@ func checkOptions(ctx context.Context, command map[string]string) error {
 		}
 		for _, value := range values {
 			if other, ok := options[name]; ok && other != value {
-				return invalid("option %q is given twice, as %q and as %q; give it once", name, other, value)
+				return o, invalid("option %q is given twice, as %q and as %q; give it once", name, other, value)
 			}
 			options[name] = value
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(options)) {
-		if err := checkOption(name, options[name]); err != nil {
-			return err
+		if err := o.set(name, options[name]); err != nil {
+			return o, err
 		}
 	}
-	return nil
+	if o.resume && o.key == "" {
+		return o, invalid("option resume needs an idempotency-key: it names the request to go on with")
+	}
+	return o, nil
 }
 
-// checkOption checks one option.
-func checkOption(name, value string) error {
+// set sets one option.
+func (o *ingestOptions) set(name, value string) error {
 	switch name {
 	case "durability":
 		if value == "durable" {
@@ -54,9 +66,19 @@ func checkOption(name, value string) error {
 		return unimplemented("option missing = %q: a column that the stream lacks becomes null; send all columns", value)
 	case "evolve":
 		return unimplemented("option evolve = %q: a stream cannot add columns to its table; create the table with them", value)
-	case "idempotency-key", "resume":
-		return unimplemented("option %s: the server does not remember keys of streams, so that one that is sent again is applied again; "+
-			"with a primary key that changes nothing", name)
+	case "idempotency-key":
+		if value == "" {
+			return invalid("option idempotency-key is empty; give each request a key of its own, or leave the option out")
+		}
+		o.key = value
+		return nil
+	case "resume":
+		resume, err := strconv.ParseBool(value)
+		if err != nil {
+			return invalid("option resume = %q: say \"true\" or \"false\"", value)
+		}
+		o.resume = resume
+		return nil
 	case "transaction":
 		return noTransaction([]byte(value))
 	}

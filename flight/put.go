@@ -1,7 +1,11 @@
 package flight
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
 
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"google.golang.org/grpc"
@@ -115,7 +119,16 @@ type batchReader struct {
 	first   *message // the message that was read to find out what the stream is for; nil once it is used
 	limit   int64
 	decoder *decoder // nil before the schema came
+	// silence is since when the reader waits for the client, in nanoseconds since 1970; notWaiting while it does not, and
+	// expired once nobody wants to hear of the client any more.
+	silence atomic.Int64
 }
+
+// What batchReader.silence says beside a time.
+const (
+	notWaiting = 0
+	expired    = -1
+)
 
 // newBatchReader returns a reader of the stream's batches, the first message included. A batch may grow to limit
 // bytes when it is decoded.
@@ -209,5 +222,46 @@ func (r *batchReader) message() (*message, error) {
 		r.first = nil
 		return m, nil
 	}
-	return receive(r.stream)
+	r.silence.Store(time.Now().UnixNano())
+	m, err := receive(r.stream)
+	if r.silence.Swap(notWaiting) == expired {
+		if err == nil {
+			m.release()
+		}
+		return nil, errSilent
+	}
+	return m, err
+}
+
+// errSilent is what a reader returns whose client was silent for too long.
+var errSilent = errors.New("the client was silent for too long")
+
+// expire gives the client up if it has been silent for as long as limit, and returns how long it may be silent yet, 0
+// when it was given up: then nothing that it sends counts any more.
+func (r *batchReader) expire(limit time.Duration) (left time.Duration) {
+	since := r.silence.Load()
+	if since == notWaiting {
+		return limit
+	}
+	if left = limit - time.Since(time.Unix(0, since)); left > 0 {
+		return left
+	}
+	if !r.silence.CompareAndSwap(since, expired) {
+		return limit // it has just sent something
+	}
+	return 0
+}
+
+// drain reads the rest of the stream and drops it.
+func (r *batchReader) drain() error {
+	for {
+		m, err := r.message()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m.release()
+	}
 }

@@ -20,6 +20,9 @@ import (
 	"github.com/flightd/flightd/query"
 )
 
+// DefaultTransactionIdle is how long a client may send nothing on such a stream unless Options say otherwise.
+const DefaultTransactionIdle = 5 * time.Minute
+
 // DefaultMaxMessageBytes is the largest message that a server takes unless Options say otherwise.
 const DefaultMaxMessageBytes = 64 << 20
 
@@ -58,6 +61,9 @@ type Options struct {
 	Query *query.Engine
 	// Logger receives faults of the server; nil discards them.
 	Logger *slog.Logger
+	// TransactionIdle is how long a client may send nothing on a stream that is applied as a whole or under an idempotency
+	// key, DefaultTransactionIdle when 0. Then the stream is aborted, as it holds space or its key.
+	TransactionIdle time.Duration
 	// MaxMessageBytes is the largest message a client may send, DefaultMaxMessageBytes when 0.
 	MaxMessageBytes int
 	// Version is what clients are told as the server's version.
@@ -68,6 +74,12 @@ type Options struct {
 func (o *Options) validate() error {
 	if o.DB == nil || o.Query == nil {
 		return errors.New("flight: Options need a DB and a Query engine")
+	}
+	if o.TransactionIdle < 0 {
+		return fmt.Errorf("flight: TransactionIdle is %s", o.TransactionIdle)
+	}
+	if o.TransactionIdle == 0 {
+		o.TransactionIdle = DefaultTransactionIdle
 	}
 	if o.MaxMessageBytes < 0 {
 		return fmt.Errorf("flight: MaxMessageBytes is %d", o.MaxMessageBytes)
@@ -91,6 +103,8 @@ type Server struct {
 	log        *slog.Logger
 	info       map[uint32]any // the answers to GetSqlInfo
 	maxMessage int
+	// idle is Options.TransactionIdle.
+	idle time.Duration
 
 	grpc     *grpc.Server
 	health   *health.Server
@@ -115,7 +129,7 @@ func NewServer(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		db: o.DB, query: o.Query, log: o.Logger, maxMessage: o.MaxMessageBytes,
+		db: o.DB, query: o.Query, log: o.Logger, maxMessage: o.MaxMessageBytes, idle: o.TransactionIdle,
 		info: sqlInfoOf(o.Version), health: health.NewServer(), prepared: newPreparedStatements(), running: newRunningQueries(), returned: newReturnedRows(),
 	}
 	s.drain, s.beginDrain = context.WithCancel(context.Background())

@@ -28,6 +28,8 @@ type config struct {
 	memory    int64 // bytes
 	temp      string
 	retain    time.Duration
+	window    time.Duration
+	idle      time.Duration
 	grace     time.Duration
 	insecure  bool
 	logFormat string
@@ -60,6 +62,8 @@ var settings = []setting{
 	{"memory", "`SIZE` of the budget for memtables, caches and queries together, as 8GiB or 50%", "50%", applyMemory},
 	{"temp", "`FOLDER` for spilled sorts and side files (default DATA/_flightd/tmp)", "", applyTemp},
 	{"retain", "`TIME` that superseded versions and files that nothing names are kept", "24h", applyRetain},
+	{"idempotency-window", "`TIME` for which an idempotency key is remembered", "168h", applyWindow},
+	{"transaction-idle", "`TIME` that a stream which is stored as a whole or under a key may bring nothing", "5m", applyIdle},
 	{"grace", "`TIME` that running work gets to finish after SIGTERM or SIGINT", "10s", applyGrace},
 	{"insecure", "allow addresses beyond loopback, without encryption and for everybody", "false", applyInsecure},
 	{"log-format", "`FORMAT` of the log on stderr: text or json", "text", applyLogFormat},

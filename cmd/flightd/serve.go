@@ -153,11 +153,12 @@ func (s *server) open(ctx context.Context) error {
 	}
 	var err error
 	s.db, err = lsm.Open(ctx, lsm.Options{
-		Dir:    c.data,
-		Memory: int64(float64(c.memory) * engineShare),
-		Temp:   c.temp,
-		Retain: c.retain,
-		Logger: s.log,
+		Dir:               c.data,
+		Memory:            int64(float64(c.memory) * engineShare),
+		Temp:              c.temp,
+		Retain:            c.retain,
+		Logger:            s.log,
+		IdempotencyWindow: c.window,
 	})
 	if err != nil {
 		return fmt.Errorf("open data folder %s: %w", c.data, err)
@@ -172,10 +173,11 @@ func (s *server) open(ctx context.Context) error {
 		return fmt.Errorf("start the query engine: %w", err)
 	}
 	s.flight, err = flight.NewServer(flight.Options{
-		DB:      s.db,
-		Query:   s.engine,
-		Logger:  s.log,
-		Version: programVersion(),
+		DB:              s.db,
+		Query:           s.engine,
+		Logger:          s.log,
+		Version:         programVersion(),
+		TransactionIdle: c.idle,
 	})
 	if err != nil {
 		return fmt.Errorf("start the Flight service: %w", err)

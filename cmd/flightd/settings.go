@@ -66,6 +66,25 @@ func applyRetain(c *config, v string) error {
 	return nil
 }
 
+func applyWindow(c *config, v string) (err error) {
+	c.window, err = positive(v)
+	return err
+}
+
+func applyIdle(c *config, v string) (err error) {
+	c.idle, err = positive(v)
+	return err
+}
+
+// positive reads a time above zero.
+func positive(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("want a time above zero such as 5m or 168h, got %q", v)
+	}
+	return d, nil
+}
+
 func applyInsecure(c *config, v string) error {
 	b, err := strconv.ParseBool(v)
 	if err != nil {
