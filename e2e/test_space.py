@@ -1,13 +1,15 @@
 """What old versions, failed work and a full disk do to a data folder: it stays bounded, readable by Lance, and serves."""
 
 import os
+import subprocess
 import threading
 import time
 
 import lance
 import pyarrow as pa
+import pytest
 
-from clients import execute, put, query, query_flight, scalar
+from clients import Stream, code_of, execute, put, query, query_flight, refused, scalar
 from server import eventually
 
 ROWS = pa.schema([("id", pa.int64()), ("pad", pa.string())])
@@ -109,3 +111,84 @@ def test_a_file_of_nobody_goes_by_its_age(new_server):
 def test_vacuum_of_nothing(server):
     execute(server, "CREATE TABLE t (id BIGINT)", "VACUUM", "VACUUM t", "VACUUM TABLE t")
     assert query(server, "SELECT * FROM t").num_rows == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no small disk to fill: mount says {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def free(folder):
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize
+
+
+def fill(server, first):
+    """Streams rows until the disk is full, and returns how many were acknowledged."""
+    stream, n = Stream(server, "t", ROWS), 0
+    while n < 2000 and stream.send(rows(first + n * 500, 500, "x" * 10)):
+        n += 1
+    acked = stream.abandon()
+    assert n < 2000, "the disk does not fill up"
+    assert code_of(stream.error) == "RESOURCE_EXHAUSTED", stream.error
+    for word in (str(server.data), "bytes free", "VACUUM"):
+        assert word in str(stream.error), stream.error
+    return acked
+
+
+def held(server):
+    return scalar(server, "SELECT count(*) FROM t"), scalar(server, "SELECT count(DISTINCT id) FROM t WHERE length(pad) = 1000")
+
+
+def test_full_disk(small_disk, new_server):
+    """Reads, deletes, merges and restarts work on a full disk, and writes when there is room again."""
+    server = new_server("--memory", "256MiB", "--retain", "0s")
+    server.data = small_disk / "data"
+    server.start()
+    execute(server, "CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR)")
+    acked = fill(server, 0)
+    count, distinct = held(server)
+    print(f"{acked} rows acknowledged, {count} stored, {free(small_disk)} bytes free")
+    assert count == distinct >= acked > 20_000
+    with (small_disk / "filler").open("wb") as filler:  # somebody else takes the rest
+        while True:
+            try:
+                filler.write(b"x" * 65536)
+                filler.flush()
+            except OSError:
+                break
+    assert held(server) == (count, distinct)
+    for statement in ("INSERT INTO t VALUES (-1, 'x')", "CREATE TABLE u (id BIGINT)", "UPDATE t SET pad = 'y' WHERE id < 10000"):
+        with refused("RESOURCE_EXHAUSTED", "bytes free"):
+            execute(server, statement)
+    assert held(server) == (count, distinct)
+    server.restart()
+    assert held(server) == (count, distinct)
+    execute(server, f"DELETE FROM t WHERE id < {count // 2}", "OPTIMIZE t", "VACUUM t")
+    kept = held(server)[0]
+    assert kept == count - count // 2
+    server.restart()
+    assert held(server) == (kept, kept)
+    (small_disk / "filler").unlink()
+    eventually(lambda: room(server))
+    put(server, "t", [rows(-500, 500, "x" * 10)])
+    assert held(server) == (kept + 500, kept + 500)
+    execute(server, "TRUNCATE t", "VACUUM t")
+    assert fill(server, 0) > 20_000, "all the room came back"
+    execute(server, "DROP TABLE t")
+
+
+def room(server):
+    try:
+        execute(server, "INSERT INTO t VALUES (-1, 'x'), (-2, 'x')", "DELETE FROM t WHERE id < 0")
+        return True
+    except Exception as e:
+        assert code_of(e) == "RESOURCE_EXHAUSTED", e
+        return False

@@ -93,6 +93,7 @@ var sentinelCodes = []struct {
 	{context.Canceled, codes.Canceled},
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
 	{errTooLarge, codes.ResourceExhausted},
+	{lsm.ErrDiskFull, codes.ResourceExhausted},
 	{syscall.ENOSPC, codes.ResourceExhausted},
 	{lsm.ErrTableNotFound, codes.NotFound},
 	{lsm.ErrTableExists, codes.AlreadyExists},

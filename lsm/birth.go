@@ -37,6 +37,9 @@ func (db *DB) StageTable(ctx context.Context, d TableDef, replace bool) (*Stage,
 	if err := db.refuseTaken(d.Name, replace); err != nil {
 		return nil, err
 	}
+	if err := db.space.admit(ctx, 0); err != nil {
+		return nil, fmt.Errorf("table %q: %w", d.Name, err)
+	}
 	db.cat.LastIncarnation++
 	e, err := newTableEntry(d, db.cat.LastIncarnation)
 	if err != nil {

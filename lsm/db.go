@@ -27,6 +27,7 @@ type DB struct {
 	st     object.Store
 	log    wal.Log
 	budget *budget
+	space  *space
 	marks  *watermarks
 	ledger *ledger
 
@@ -69,9 +70,17 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = diskSegmentBytes(o.Dir)
+	}
 	local := object.NewLocal(o.Dir)
 	db := &DB{opt: o, logger: o.Logger, lock: lock, st: local, marks: newWatermarks(),
 		ledger: newLedger(&o), tables: make(map[string]*Table), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1)}
+	if db.space, err = newSpace(o.Dir); err != nil {
+		return nil, errors.Join(err, lock.unlock())
+	}
+	db.space.debt, db.space.relieve = db.diskDebt, db.makeRoom
+	db.space.need()
 	db.budget = newBudget(o.Memory, db.relieve)
 	db.stop, db.end = context.WithCancel(context.Background())
 	if err := local.Sweep(ctx); err != nil {
@@ -99,7 +108,8 @@ func (db *DB) open(ctx context.Context) error {
 	if err := db.recover(ctx); err != nil {
 		return err
 	}
-	db.done.Add(2)
+	db.done.Add(3)
+	go db.spaceLoop()
 	go db.trimLoop()
 	go db.collectLoop()
 	db.poke()
@@ -136,6 +146,7 @@ func (db *DB) Close() error {
 func (db *DB) shutdown() error {
 	db.end()
 	db.done.Wait()
+	db.space.done.Wait()
 	var err error
 	if db.log != nil {
 		err = db.log.Close()
@@ -197,6 +208,9 @@ func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 	} else if !errors.Is(err, ErrTableNotFound) {
 		return err
 	}
+	if err := db.space.admit(ctx, 0); err != nil {
+		return fmt.Errorf("create table %q: %w", d.Name, err)
+	}
 	e, err := newTableEntry(d, db.cat.LastIncarnation+1)
 	if err != nil {
 		return err
@@ -254,6 +268,7 @@ func (db *DB) DropTable(ctx context.Context, n TableName) error {
 // logDDL makes a change of the catalog durable in the log and then in the checkpoint, and with it in the log what comes
 // with it. REQUIRES: db.ddl is held.
 func (db *DB) logDDL(ctx context.Context, d ddl, with ...*wal.Record) error {
+	db.space.need()
 	body, err := json.Marshal(d)
 	if err != nil {
 		return err

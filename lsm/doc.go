@@ -46,6 +46,7 @@
 //	DATA/_flightd/wal/                     the log (package wal)
 //	DATA/_flightd/catalog.json             checkpoint of the catalog
 //	DATA/_flightd/stage/N.lance/           the table with incarnation N while a stage makes it
+//	DATA/_flightd/reserve                  room for flushes, merges and deletes on a full disk (space.go)
 //	DATA/_flightd/LOCK, format, tmp/       owner, layout of the folder, scratch files
 //
 // Letters, digits, '-', '_' and '.' of a table's name stand for themselves in its folder's name (the first may be
@@ -97,7 +98,7 @@
 //
 // # Goroutines
 //
-// The log's own (package wal), the trimmer and the collector (collection.go) of the DB, and for each shard the applier (the only writer of memtables)
+// The log's own (package wal), the trimmer, the collector (collection.go) and the keeper of the reserve (space.go) of the DB, and for each shard the applier (the only writer of memtables)
 // and the flusher (the only writer of generations, base and shard manifest). DB.Close ends and awaits all of them.
 //
 // # Lock order
@@ -110,5 +111,6 @@
 //
 // The sentinels of errors.go, *ColumnError and *KeyError for what a client sent, *object.CorruptError for bad bytes
 // on disk. A failed write or sync of the log poisons the DB (ErrPoisoned): it serves reads and refuses writes until
-// it is opened again. A failed flush is tried again for ever, as the log still has the rows.
+// it is opened again. A full disk is ErrDiskFull, and no poison: it is
+// noticed before the log is written. A failed flush is tried again for ever, as the log still has the rows.
 package lsm

@@ -44,6 +44,10 @@ var (
 	// ErrNotNull is returned for an alteration that forbids nulls where rows have them.
 	ErrNotNull = errors.New("rows would violate NOT NULL")
 
+	// ErrDiskFull is returned by writes for which the disk has no room beside its reserve. Reads, deletes and merges go on,
+	// and writes do when there is room again.
+	ErrDiskFull = errors.New("the disk is full")
+
 	// ErrPoisoned is returned after a write or sync of the log failed: what is durable is then unknown, so nothing
 	// more is accepted. The remedy is to restart on a healthy disk; replay decides what was stored.
 	ErrPoisoned = errors.New("the log failed; restart flightd to replay it")

@@ -111,6 +111,7 @@ func (s *shard) flush(ctx context.Context, m *memtable) error {
 	if err := s.db.marks.wait(ctx, last); err != nil {
 		return fmt.Errorf("flush: wait for the log: %w", err)
 	}
+	s.db.space.need()
 	number := s.man.CurrentGeneration
 	meta, err := writeGeneration(ctx, s.db.st, s.table, m, number)
 	meta.Number = number
@@ -254,6 +255,7 @@ func (s *shard) compact(ctx context.Context) error {
 // mergeAll merges all generations into the base.
 func (s *shard) mergeAll(ctx context.Context) error {
 	start := time.Now()
+	s.db.space.need()
 	e := OptimizeEvent{Table: s.table.name, Generations: len(s.set.Load().generations())}
 	var err error
 	e.Rows, err = s.merge(ctx)

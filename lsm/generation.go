@@ -29,6 +29,7 @@ type generation struct {
 	number uint64
 	dir    string // below the data folder
 	frag   *fragment
+	bytes  int64        // about what it takes on disk
 	keys   *btree.Index // nil without a key
 	bounds *keyRun      // the least and the greatest key, nil when there is none
 	refs   atomic.Int64
@@ -174,7 +175,7 @@ func openGeneration(ctx context.Context, st object.Store, t *Table, m manifest.G
 	if len(v.Fragments) != 1 {
 		return nil, fmt.Errorf("open generation %d: %s has %d fragments, want 1", m.Number, dir, len(v.Fragments))
 	}
-	g := &generation{number: m.Number, dir: dir}
+	g := &generation{number: m.Number, dir: dir, bytes: m.Bytes}
 	g.refs.Store(1)
 	if g.frag, err = openFragment(ctx, st, dir, v, &v.Fragments[0], t.now()); err != nil {
 		return nil, fmt.Errorf("open generation %d: %w", m.Number, err)

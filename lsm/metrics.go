@@ -33,6 +33,10 @@ type Metrics struct {
 	Flushes, FlushErrors, Compactions int64
 	// CollectedVersions of tables, CollectedFiles and CollectedBytes were removed since Open because nothing needed them.
 	CollectedVersions, CollectedFiles, CollectedBytes int64
+	// DiskFree is the room on the disk of the data folder in bytes; DiskRefused writes found too little since Open, and
+	// DiskReserved tells that the reserve for merges and deletes is there.
+	DiskFree, DiskRefused int64
+	DiskReserved          bool
 	// Visible, Durable and Appended are positions in the log.
 	Visible, Durable, Appended LSN
 }
@@ -45,6 +49,7 @@ func (db *DB) Metrics() Metrics {
 		CollectedVersions: c.collectedVersions.Load(), CollectedFiles: c.collectedFiles.Load(), CollectedBytes: c.collectedBytes.Load(),
 		Visible: db.marks.visible(), Durable: db.log.DurableLSN(), Appended: db.log.AppendedLSN()}
 	m.MemtableBytes, m.Stalls = db.budget.state()
+	m.DiskFree, m.DiskRefused, m.DiskReserved = db.space.state()
 	db.moment.Lock()
 	defer db.moment.Unlock()
 	for _, t := range db.tables {
@@ -61,7 +66,8 @@ func (db *DB) Metrics() Metrics {
 func (m Metrics) String() string {
 	return fmt.Sprintf("tables %d\naccepted: %d batches, %d rows, %d bytes\nmemory: %d of %d bytes, %d stalls\n"+
 		"memtables frozen: %d, generations: %d\nidempotency keys: %d\nflushes: %d (%d failed), compactions: %d\n"+
-		"collected: %d versions, %d files, %d bytes\nlog: visible %s, durable %s, appended %s\n",
+		"collected: %d versions, %d files, %d bytes\ndisk: %d bytes free, reserve %t, %d writes refused\nlog: visible %s, durable %s, appended %s\n",
 		m.Tables, m.Batches, m.Rows, m.Bytes, m.MemtableBytes, m.MemoryLimit, m.Stalls,
-		m.FrozenMemtables, m.Generations, m.IdempotencyKeys, m.Flushes, m.FlushErrors, m.Compactions, m.CollectedVersions, m.CollectedFiles, m.CollectedBytes, m.Visible, m.Durable, m.Appended)
+		m.FrozenMemtables, m.Generations, m.IdempotencyKeys, m.Flushes, m.FlushErrors, m.Compactions, m.CollectedVersions, m.CollectedFiles, m.CollectedBytes,
+		m.DiskFree, m.DiskReserved, m.DiskRefused, m.Visible, m.Durable, m.Appended)
 }

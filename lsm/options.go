@@ -27,7 +27,7 @@ type Options struct {
 	// MemtableBytes is the size at which a memtable is frozen and flushed. Default 64 MiB, at most a quarter of
 	// Memory, so that one can be written while others are flushed.
 	MemtableBytes int64
-	// SegmentBytes is the size of a log segment. Default 64 MiB.
+	// SegmentBytes is the size of a log segment. Default 64 MiB, or a 64th of the disk if that is less.
 	SegmentBytes int64
 	// StageBytes is what a stage holds in memory before it spills. Default 32 MiB.
 	StageBytes int64
@@ -96,9 +96,6 @@ func (o *Options) validate() error {
 		o.MemtableBytes = defaultMemtableBytes
 	}
 	o.MemtableBytes = min(o.MemtableBytes, o.Memory/4)
-	if o.SegmentBytes == 0 {
-		o.SegmentBytes = defaultSegmentBytes
-	}
 	if o.StageBytes == 0 {
 		o.StageBytes = defaultStageBytes
 	}

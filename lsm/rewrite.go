@@ -124,6 +124,9 @@ func (rw *Rewrite) Put(ctx context.Context, rec arrow.RecordBatch) error {
 	if err := rw.table.check(rw.w.schema, rec); err != nil {
 		return err
 	}
+	if err := rw.table.db.space.admit(ctx, recordBytes(rec)); err != nil {
+		return fmt.Errorf("table %q: %w", rw.table.name, err)
+	}
 	rec.Retain()
 	rec = relabelRecord(rec, rw.w.schema.arrow)
 	defer rec.Release()

@@ -70,6 +70,9 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 	if err := s.table.check(now, b.Record); err != nil {
 		return err
 	}
+	if err := s.table.db.roomFor(ctx, now, b, b.bytes()); err != nil {
+		return fmt.Errorf("table %q: %w", s.table.name, err)
+	}
 	p, err := s.table.newPut(now, b)
 	if err != nil {
 		return err
@@ -109,7 +112,7 @@ func (s *Stage) spill(ctx context.Context) error {
 	g, err := writeGeneration(ctx, t.db.st, t, m, uint64(len(s.spilled)))
 	s.spilled = append(s.spilled, g) // also after an error, so that Abort removes it
 	if err != nil {
-		return fmt.Errorf("table %q: spill stage: %w", t.name, err)
+		return fmt.Errorf("table %q: spill stage: %w", t.name, t.db.diskError(err))
 	}
 	return nil
 }
@@ -172,7 +175,7 @@ func (s *Stage) log(ctx context.Context) (LSN, error) {
 	}
 	lsn, err := t.db.log.Append(ctx, all...)
 	if err != nil {
-		return 0, logError(err)
+		return 0, t.db.diskError(logError(err))
 	}
 	s.puts = nil // the memtable has them
 	t.accepted(lsn, recs)

@@ -277,6 +277,9 @@ func (t *Table) admit(ctx context.Context, b Batch) (*put, error) {
 		return nil, err
 	}
 	bytes := b.bytes()
+	if err := t.db.roomFor(ctx, s, b, bytes); err != nil {
+		return nil, fmt.Errorf("table %q: %w", t.name, err)
+	}
 	if err := t.db.budget.acquire(ctx, bytes); err != nil {
 		return nil, fmt.Errorf("table %q: wait for memory: %w", t.name, err)
 	}
@@ -421,7 +424,7 @@ func (t *Table) appendLocked(ctx context.Context, p *put, with ...*wal.Record) (
 	lsn, err := t.db.log.Append(ctx, append([]*wal.Record{rec}, with...)...)
 	if err != nil {
 		p.drop(t)
-		return 0, fmt.Errorf("table %q: log batch: %w", t.name, logError(err))
+		return 0, fmt.Errorf("table %q: log batch: %w", t.name, t.db.diskError(logError(err)))
 	}
 	t.accepted(lsn, []*wal.Record{rec})
 	return lsn, nil

@@ -183,6 +183,8 @@ func engineError(err error) error {
 		e.Code = AlreadyExists
 	case errors.Is(err, lsm.ErrTableNotFound):
 		e.Code = NotFound
+	case errors.Is(err, lsm.ErrDiskFull):
+		e.Code = ResourceExhausted
 	case errors.Is(err, lsm.ErrInvalid), errors.As(err, &column), errors.As(err, &key):
 		e.Code = InvalidArgument
 	case errors.Is(err, lsm.ErrKeyColumn), errors.Is(err, lsm.ErrNotNull):

@@ -50,6 +50,8 @@ func collectEngine(out chan<- prometheus.Metric, m lsm.Metrics) {
 	counter(out, "flightd_collected_versions_total", "Old versions of tables removed since the start.", m.CollectedVersions)
 	counter(out, "flightd_collected_files_total", "Files removed since the start because nothing needed them.", m.CollectedFiles)
 	counter(out, "flightd_collected_bytes_total", "Bytes of the files removed since the start.", m.CollectedBytes)
+	gauge(out, "flightd_disk_free_bytes", "Room on the disk of the data folder.", m.DiskFree)
+	counter(out, "flightd_disk_refused_total", "Writes refused since the start because the disk was full.", m.DiskRefused)
 	// Positions themselves are 64-bit numbers that a float cannot hold; what matters is how far they are apart.
 	gauge(out, "flightd_log_unsynced_records", "Records that are written and not yet synced.", int64(m.Appended-m.Durable))
 	gauge(out, "flightd_log_invisible_records", "Records that are written and not yet seen by queries.", int64(m.Appended-m.Visible))

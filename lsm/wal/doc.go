@@ -139,8 +139,9 @@
 // After a failed write or fdatasync nobody knows what is on disk, and a second fdatasync may report success for pages
 // that the kernel has dropped. The log is then poisoned: nothing more is written or synced, and every Append and every
 // WaitDurable above the durable position fails with ErrPoisoned and the cause. Records at or below it are durable
-// and stay so. Replaying and opening again is the way out. Failing to prepare a segment (a full disk) is no poison: the
-// appends that needed it fail, and a later one tries again.
+// and stay so. Replaying and opening again is the way out. A full disk is no poison: when no segment can be
+// prepared, or a group that is larger than its segment finds no room, the appends that needed it fail, and later ones try
+// again. Other groups lie in blocks that exist.
 //
 // # Errors
 //

@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // groupTarget is the size at which a group takes no more calls: what is lost with one torn group, and what the log
@@ -142,6 +143,9 @@ func (l *Local) writeGroup(h *groupHeader, recs []*Record) error {
 	h.synced = l.mu.synced
 	l.mu.Unlock()
 	if err := l.layGroup(h, recs); err != nil {
+		if errors.Is(err, syscall.ENOSPC) && h.typ == recordGroup && l.takeBack() {
+			return fmt.Errorf("write log segment %s at %d: %w", l.env.disk.Path(segmentName(l.seg.id)), l.end.offset, err)
+		}
 		err = fmt.Errorf("write log segment %s at %d: %w", l.env.disk.Path(segmentName(l.seg.id)), l.end.offset, err)
 		l.poison(err)
 		return l.Err()
@@ -161,6 +165,16 @@ func (l *Local) writeGroup(h *groupHeader, recs []*Record) error {
 		l.syncWork.Signal()
 	}
 	return nil
+}
+
+// takeBack gives back what a group took of the disk that did not fit. It is no harm: some of its bytes are missing, so no
+// reader takes it for a group, nothing was told of its LSNs, and the next group is laid over it.
+func (l *Local) takeBack() bool {
+	size, err := l.seg.file.Size()
+	if want := max(l.seg.size, l.end.offset); err == nil && size > want {
+		err = l.seg.file.Truncate(want)
+	}
+	return err == nil
 }
 
 // layGroup writes the bytes of a group.

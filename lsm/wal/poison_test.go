@@ -2,8 +2,10 @@ package wal
 
 import (
 	"context"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -316,4 +318,39 @@ func TestWhatCannotBeAppendedIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, newLSN(1, 1), last)
 	require.NoError(t, l.Close())
+}
+
+// TestAGroupThatFindsNoRoomIsNoPoison has a group that is larger than its segment find no room: it is refused, and the log goes on
+// with what fits, now and after a crash.
+func TestAGroupThatFindsNoRoomIsNoPoison(t *testing.T) {
+	d, tr := newCrashDisk(), &trace{}
+	d.inject(tr.try)
+	l := openTest(t, d, Options{SegmentBytes: 64 << 10})
+	ctx := context.Background()
+	first, err := l.Append(ctx, testRecord(1, 100))
+	require.NoError(t, err)
+	writes := 0
+	d.inject(func(op, name string) error {
+		if op == "write" && name == segmentName(2) {
+			if writes++; writes > 1 { // the first piece fits
+				return &os.PathError{Op: op, Err: syscall.ENOSPC}
+			}
+		}
+		return nil
+	})
+	_, err = l.Append(ctx, testRecord(2, 1<<20))
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.NotErrorIs(t, err, ErrPoisoned)
+	require.NoError(t, l.Err())
+	d.inject(tr.try)
+	last, err := l.Append(ctx, testRecord(3, 100))
+	require.NoError(t, err)
+	require.Equal(t, first+1, last)
+	require.NoError(t, l.WaitDurable(ctx, last))
+	require.NoError(t, l.Close())
+	kept, _, err := replayAll(d, 0)
+	require.NoError(t, err)
+	require.Len(t, kept, 2)
+	require.Equal(t, first, kept[0].LSN)
+	require.Equal(t, last, kept[1].LSN)
 }
