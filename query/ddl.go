@@ -430,7 +430,9 @@ func (in *instance) readTable(conn bind.Connection, ref tableRef) (t tableInfo, 
 	if tokens, err := lex(t.sql); err != nil {
 		return t, err
 	} else if generated(tokens) {
-		return t, errorf(Unimplemented, "generated columns are not implemented yet")
+		return t, errorf(Unimplemented, "generated columns are not implemented yet, because streams would have to compute them; use a query for what follows from other columns")
+	} else if slices.ContainsFunc(tokens, func(t token) bool { return t.is("COLLATE") }) {
+		return t, errorf(Unimplemented, "collations of columns are not implemented yet, as queries would not see them; write COLLATE where texts are compared or sorted")
 	}
 	notNull, err := in.readConstraints(conn, where, &t)
 	if err != nil {
@@ -472,7 +474,7 @@ func (in *instance) readConstraints(conn bind.Connection, where string, t *table
 		case "NOT NULL":
 			notNull[column] = true
 		default:
-			return nil, errorf(Unimplemented, "%s constraints are not implemented yet; PRIMARY KEY and NOT NULL are", kind)
+			return nil, errorf(Unimplemented, "%s constraints are not implemented yet, because streams would not hold them; PRIMARY KEY and NOT NULL are", kind)
 		}
 	}
 	return notNull, nil
