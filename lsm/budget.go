@@ -14,6 +14,7 @@ type budget struct {
 
 	mu      sync.Mutex
 	used    int64
+	kept    int64         // of used: memtables that are flushed, and there for old snapshots alone
 	waiting int           // writers that wait now
 	stalls  int64         // writers that ever had to
 	freed   chan struct{} // closed and replaced when memory comes back
@@ -80,6 +81,20 @@ func (b *budget) release(n int64) {
 	close(b.freed)
 	b.freed = make(chan struct{})
 	b.mu.Unlock()
+}
+
+// keep counts n bytes as held by old snapshots alone, or no longer when it is negative.
+func (b *budget) keep(n int64) {
+	b.mu.Lock()
+	b.kept += n
+	b.mu.Unlock()
+}
+
+// heldUp reports whether a writer waits while old snapshots hold at least a quarter of all memory.
+func (b *budget) heldUp() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting > 0 && b.kept >= b.limit/4
 }
 
 // state returns the bytes held and how many writers have had to wait so far.

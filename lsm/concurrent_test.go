@@ -66,10 +66,16 @@ func readWrites(t *testing.T, db *DB, name string) map[int64][2]int64 {
 
 func readWritesAt(t *testing.T, snap *Snapshot, name string) map[int64][2]int64 {
 	t.Helper()
+	return readPart(t, snap, name, ScanOptions{Columns: []int{0, 1, 2}})
+}
+
+// readPart is readWritesAt for a part of the rows.
+func readPart(t *testing.T, snap *Snapshot, name string, o ScanOptions) map[int64][2]int64 {
+	t.Helper()
 	ctx := context.Background()
 	v, err := snap.Table(TableName{Name: name})
 	require.NoError(t, err)
-	sc, err := v.Scan(ctx, ScanOptions{Columns: []int{0, 1, 2}})
+	sc, err := v.Scan(ctx, o)
 	require.NoError(t, err)
 	defer sc.Close()
 	got := map[int64][2]int64{}

@@ -48,8 +48,10 @@ type memtable struct {
 	// bytes is the memory of batches and index.
 	bytes atomic.Int64
 	refs  atomic.Int64
-	// release gives bytes back to the memory budget.
-	release func(bytes int64)
+	// budget gets the bytes back.
+	budget *budget
+	// retired is set once no new snapshot can see the memtable.
+	retired atomic.Bool
 
 	mu    sync.RWMutex   // guards the indexes against their only writer, below everything else in lock order
 	ints  memindex.Ints  // the key index when keys are int64
@@ -63,8 +65,8 @@ type memtable struct {
 }
 
 // newMemtable returns an empty memtable with one reference.
-func newMemtable(codec *keyCodec, release func(int64)) *memtable {
-	m := &memtable{codec: codec, release: release}
+func newMemtable(codec *keyCodec, budget *budget) *memtable {
+	m := &memtable{codec: codec, budget: budget}
 	m.rows.Store(&memRows{})
 	m.refs.Store(1)
 	return m
@@ -280,7 +282,17 @@ func (m *memtable) unref() {
 			b.tombs.Release()
 		}
 	}
-	m.release(m.bytes.Load())
+	if m.retired.Load() {
+		m.budget.keep(-m.bytes.Load())
+	}
+	m.budget.release(m.bytes.Load())
+}
+
+// retire says that no new snapshot will see the memtable. REQUIRES: it is called once, by a holder of a reference,
+// after the last batch.
+func (m *memtable) retire() {
+	m.retired.Store(true)
+	m.budget.keep(m.bytes.Load())
 }
 
 // keysAbove returns the keys of the batches of several memtables above an LSN and in the given prefixes, as a run.

@@ -71,3 +71,7 @@ func (m Metrics) String() string {
 		m.FrozenMemtables, m.Generations, m.IdempotencyKeys, m.Flushes, m.FlushErrors, m.Compactions, m.CollectedVersions, m.CollectedFiles, m.CollectedBytes,
 		m.DiskFree, m.DiskReserved, m.DiskRefused, m.Visible, m.Durable, m.Appended)
 }
+
+// HeldUpByReaders reports whether a writer waits for memory of which old snapshots hold a good part: memtables that
+// are flushed already, and stay for them alone. Releasing the oldest snapshots lets the writer go on.
+func (db *DB) HeldUpByReaders() bool { return db.budget.heldUp() }

@@ -353,7 +353,7 @@ func (s *shard) open(ctx context.Context, v *manifest.Version) error {
 		return err
 	}
 	defer done()
-	active := newMemtable(s.table.now().codec, s.db.budget.release)
+	active := newMemtable(s.table.now().codec, s.db.budget)
 	defer active.unref()
 	s.publish(append(layers, layerRef{layer: active}))
 	return nil

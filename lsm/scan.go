@@ -26,6 +26,9 @@ type ScanOptions struct {
 	// Keys, of the same view, are the keys whose rows are wanted; nil stands for all. It is a hint: rows with other
 	// keys may come, too.
 	Keys *KeySet
+	// Part and Parts cut the rows into Parts scans that together, on one view and with the same Keys, have each row
+	// once; this one is number Part, from 0. Parts of 0 means that the scan has all rows.
+	Part, Parts int
 }
 
 // RowAddress is the number of a column that is in no schema: where in the base a row lies, as Lance has it, the
@@ -80,6 +83,43 @@ type unit interface {
 
 // Scan begins a scan. The view must outlive it.
 func (v *View) Scan(ctx context.Context, o ScanOptions) (*Scan, error) {
+	if o.Parts < 0 || o.Part < 0 || o.Part >= max(o.Parts, 1) {
+		return nil, fmt.Errorf("%w scan of table %q: part %d of %d", ErrInvalid, v.table.name, o.Part, o.Parts)
+	}
+	sc, err := v.scan(ctx, o)
+	if err == nil && o.Parts > 1 {
+		sc.keepPart(o.Part, o.Parts)
+	}
+	return sc, err
+}
+
+// keepPart drops what other parts read. What a view's scan consists of, and in which order, depends on nothing but
+// the view and the keys, so that the parts fit together.
+func (sc *Scan) keepPart(part, parts int) {
+	n := 0 // pieces so far
+	mine := func() bool {
+		n++
+		return (n-1)%parts == part
+	}
+	var units []unit
+	for _, u := range sc.units {
+		mem, ok := u.(*memUnit)
+		if !ok {
+			if mine() {
+				units = append(units, u)
+			}
+			continue
+		}
+		mem.rows = slices.DeleteFunc(slices.Clone(mem.rows), func(memBatch) bool { return !mine() })
+		if len(mem.rows) > 0 {
+			units = append(units, mem)
+		}
+	}
+	sc.units = units
+}
+
+// scan begins a scan of all rows.
+func (v *View) scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 	n := v.schema.arrow.NumFields()
 	for _, c := range o.Columns {
 		if c < RowAddress || c >= n {

@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -196,7 +197,7 @@ func (s *shard) freezeActive() {
 	layers := append([]layerRef(nil), old.layers...)
 	// Nothing newer than the memtable's own rows has replaced any of them yet.
 	layers[len(layers)-1].mask = newMaskCell(&rowMask{upTo: last})
-	active := newMemtable(s.table.now().codec, s.db.budget.release)
+	active := newMemtable(s.table.now().codec, s.db.budget)
 	s.publish(append(layers, layerRef{layer: active}))
 	active.unref() // the set has its own reference
 	s.poke(s.work)
@@ -208,9 +209,16 @@ func (s *shard) publish(layers []layerRef) {
 	s.db.moment.Lock()
 	old := s.set.Swap(next)
 	s.db.moment.Unlock()
-	if old != nil {
-		old.unref()
+	if old == nil {
+		return
 	}
+	now := next.memtablesAfter(0)
+	for _, m := range old.memtablesAfter(0) {
+		if !slices.Contains(now, m) {
+			m.retire()
+		}
+	}
+	old.unref()
 }
 
 // unflushed returns the lowest LSN whose content only the log makes part of the shard, and whether there is one.

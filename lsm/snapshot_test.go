@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"time"
 
@@ -38,4 +39,70 @@ func TestASnapshotHoldsOnlyTheMemoryOfTheTablesItKeeps(t *testing.T) {
 	snap.Release()
 	snap.Release()
 	require.Less(t, held(), withBoth)
+}
+
+func TestThePartsOfAScanHaveEachRowOnce(t *testing.T) {
+	ctx := context.Background()
+	db := openTest(t, t.TempDir())
+	defer func() { require.NoError(t, db.Close()) }()
+	table := createTest(t, db, "t", writesSchema)
+	write := func(seq int64, keys ...int64) {
+		rec := writesBatch(table.Schema(), 1, seq, keys)
+		defer rec.Release()
+		_, err := table.Put(ctx, Batch{Record: rec})
+		require.NoError(t, err)
+	}
+	span := func(first, n int64) (keys []int64) {
+		for i := range n {
+			keys = append(keys, first+i)
+		}
+		return keys
+	}
+	write(1, span(0, 3*morselRows)...) // the base, in several units
+	require.NoError(t, db.Optimize(ctx, table.Name()))
+	write(2, span(10, 1000)...) // a generation
+	require.NoError(t, db.Flush(ctx, table.Name()))
+	for i := range int64(20) { // a memtable of many batches
+		write(3, span(i*50, 100)...)
+	}
+	snap, err := db.Snapshot(ctx)
+	require.NoError(t, err)
+	defer snap.Release()
+	write(4, span(0, 10)...) // too late for the snapshot
+	want := readWritesAt(t, snap, "t")
+	for _, parts := range []int{1, 2, 3, 7, 100} {
+		got := map[int64][2]int64{}
+		for part := range parts {
+			for key, row := range readPart(t, snap, "t", ScanOptions{Columns: []int{0, 1, 2}, Part: part, Parts: parts}) {
+				if _, twice := got[key]; twice {
+					t.Fatalf("key %d is in two of %d parts", key, parts)
+				}
+				got[key] = row
+			}
+		}
+		require.True(t, maps.Equal(want, got), "%d parts", parts)
+	}
+	view, err := snap.Table(table.Name())
+	require.NoError(t, err)
+	_, err = view.Scan(ctx, ScanOptions{Part: 2, Parts: 2})
+	require.ErrorIs(t, err, ErrInvalid)
+}
+
+func TestWritersAreHeldUpByWhatOldSnapshotsKeep(t *testing.T) {
+	b := newBudget(1000, func() {})
+	m := newMemtable(nil, b)
+	require.NoError(t, b.acquire(context.Background(), 900))
+	m.bytes.Store(900)
+	m.retain() // a snapshot
+	waited := make(chan error)
+	go func() { waited <- b.acquire(context.Background(), 200) }()
+	require.Eventually(t, b.short, time.Minute, time.Millisecond)
+	require.False(t, b.heldUp(), "the memtable waits for its flush, which will free it")
+	m.retire()
+	m.unref()
+	require.True(t, b.heldUp())
+	m.unref()
+	require.NoError(t, <-waited)
+	require.False(t, b.heldUp())
+	require.Zero(t, b.kept)
 }

@@ -103,7 +103,7 @@ func (s *Stage) spill(ctx context.Context) error {
 	if t.dropped {
 		return fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
 	}
-	m := newMemtable(t.now().codec, t.db.budget.release)
+	m := newMemtable(t.now().codec, t.db.budget)
 	defer m.unref()
 	for _, p := range s.puts {
 		t.db.budget.add(m.add(1, p))
