@@ -189,6 +189,19 @@ func (s *memSource) rows() (n int64) {
 
 func (s *memSource) explain(context.Context, *keyFilter) (string, error) { return "from memory", nil }
 
+func (s *memSource) reads(context.Context, *keyFilter) (int64, error) { return s.rows(), nil }
+
+func (s *memSource) piece(part, parts int) source {
+	t := *s.t
+	t.morsels = nil
+	for i, m := range s.t.morsels {
+		if i%parts == part {
+			t.morsels = append(t.morsels, m)
+		}
+	}
+	return &memSource{s: s.s, t: &t}
+}
+
 func (s *memSource) scan(_ context.Context, columns []int, _ *keyFilter) (morselReader, error) {
 	s.s.open.Add(1)
 	s.s.mu.Lock()

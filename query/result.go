@@ -61,6 +61,8 @@ type run struct {
 	names []string
 	// snap is what the query reads, if it is not to take a snapshot of its own. The caller keeps it.
 	snap snapshot
+	// part is set if the query reads one part of them, from snap, which it takes over.
+	part *Partitions
 	// rows is the number of rows of params, from row on, for which a change runs as one.
 	rows int
 	// own is what a query of ours reads as the table ownRows, in memory outside the Go heap. It then reads no other.
@@ -92,10 +94,16 @@ func (r run) values(ps bind.PreparedStatement) map[string]paramValue {
 	return out
 }
 
-// start begins to run the query.
-func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
+// newResult returns a result that is not open yet.
+func newResult(ctx context.Context, st *Statement) *Result {
 	r := &Result{sql: st.parsed.sql, parsed: st.parsed}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	return r
+}
+
+// start begins to run the query.
+func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
+	r := newResult(ctx, st)
 	defer func() {
 		if err != nil {
 			err = engineError(err)
@@ -113,6 +121,9 @@ func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
 
 // open takes the snapshot, unless there is one, and a connection that reads from it.
 func (r *Result) open(ctx context.Context, st *Statement, in run) (err error) {
+	if in.part != nil {
+		r.snap = in.snap
+	}
 	if r.lease, err = st.e.acquire(ctx); err != nil {
 		return err
 	}
@@ -124,13 +135,8 @@ func (r *Result) open(ctx context.Context, st *Statement, in run) (err error) {
 	if st.parsed.kind == kindCatalog {
 		r.in = r.lease.shadow.in
 	} else if in.own == nil {
-		if in.snap != nil {
-			r.snap = borrowed{in.snap}
-		} else if r.snap, err = st.e.store.snapshot(ctx); err != nil {
+		if err := r.see(ctx, st, in); err != nil {
 			return err
-		}
-		if r.snap.catalogVersion() != r.lease.version {
-			return errTableChanged
 		}
 	}
 	r.exec.source = func(id int64) (source, error) {
@@ -151,6 +157,24 @@ func (r *Result) open(ctx context.Context, st *Statement, in run) (err error) {
 	r.in.bridge.start(r.connID, r.exec)
 	r.watched.Add(1)
 	go r.watch(r.conn)
+	return nil
+}
+
+// see finds the snapshot that the query reads, which must have the tables of the catalog that it runs in.
+func (r *Result) see(ctx context.Context, st *Statement, in run) (err error) {
+	switch {
+	case in.part != nil:
+		return in.part.check(r.lease)
+	case in.snap != nil:
+		r.snap = borrowed{in.snap}
+	default:
+		if r.snap, err = st.e.store.snapshot(ctx); err != nil {
+			return err
+		}
+	}
+	if r.snap.catalogVersion() != r.lease.version {
+		return errTableChanged
+	}
 	return nil
 }
 

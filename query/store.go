@@ -204,7 +204,7 @@ func (s lsmSnapshot) table(schema, name string) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lsmSource{v}, nil
+	return lsmSource{v: v}, nil
 }
 
 func (s lsmSnapshot) catalogVersion() uint64 { return s.s.CatalogVersion() }
@@ -220,12 +220,29 @@ func (s lsmSnapshot) keep(tables []tableInfo) {
 func (s lsmSnapshot) release() { s.s.Release() }
 
 // lsmSource is a table of a snapshot.
-type lsmSource struct{ v *lsm.View }
+type lsmSource struct {
+	v           *lsm.View
+	part, parts int // parts of 0 for all of it
+}
 
-func (s lsmSource) rows() int64 { return s.v.Rows() }
+func (s lsmSource) rows() int64 { return s.v.Rows() / int64(max(s.parts, 1)) }
+
+func (s lsmSource) piece(part, parts int) source { return lsmSource{s.v, part, parts} }
 
 func (s lsmSource) scan(ctx context.Context, columns []int, keys *keyFilter) (morselReader, error) {
 	return s.open(ctx, columns, keys)
+}
+
+func (s lsmSource) reads(ctx context.Context, keys *keyFilter) (rows int64, err error) {
+	m, err := s.open(ctx, []int{}, keys)
+	if err != nil {
+		return 0, err
+	}
+	defer m.sc.Close()
+	for _, l := range m.sc.Plan().Layers {
+		rows += l.Rows
+	}
+	return rows, nil
 }
 
 // open begins a scan.
@@ -233,7 +250,7 @@ func (s lsmSource) open(ctx context.Context, columns []int, keys *keyFilter) (ls
 	if columns == nil {
 		columns = []int{} // count only; nil could be read as all columns
 	}
-	o := lsm.ScanOptions{Columns: columns}
+	o := lsm.ScanOptions{Columns: columns, Part: s.part, Parts: s.parts}
 	var err error
 	if keys != nil {
 		if o.Keys, err = keys.keySet(s.v); err != nil {

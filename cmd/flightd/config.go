@@ -31,6 +31,8 @@ type config struct {
 	window    time.Duration
 	idle      time.Duration
 	grace     time.Duration
+	session   time.Duration // without calls, after which what a session holds is freed
+	read      time.Duration // after which a result that nobody takes is ended
 	insecure  bool
 	logFormat string
 	logLevel  slog.Level
@@ -65,6 +67,8 @@ var settings = []setting{
 	{"idempotency-window", "`TIME` for which an idempotency key is remembered", "168h", applyWindow},
 	{"transaction-idle", "`TIME` that a stream which is stored as a whole or under a key may bring nothing", "5m", applyIdle},
 	{"grace", "`TIME` that running work gets to finish after SIGTERM or SIGINT", "10s", applyGrace},
+	{"session-idle", "`TIME` without a call after which a session's prepared statements are closed", "30m", applySessionIdle},
+	{"read-idle", "`TIME` for which a client may take nothing of a result before its query is ended", "5m", applyReadIdle},
 	{"insecure", "allow addresses beyond loopback, without encryption and for everybody", "false", applyInsecure},
 	{"log-format", "`FORMAT` of the log on stderr: text or json", "text", applyLogFormat},
 	{"log-level", "least `LEVEL` that is logged: debug, info, warn or error", "info", applyLogLevel},

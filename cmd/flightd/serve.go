@@ -178,6 +178,8 @@ func (s *server) open(ctx context.Context) error {
 		Logger:          s.log,
 		Version:         programVersion(),
 		TransactionIdle: c.idle,
+		SessionIdle:     c.session,
+		ReadIdle:        c.read,
 	})
 	if err != nil {
 		return fmt.Errorf("start the Flight service: %w", err)

@@ -55,6 +55,25 @@ func applyGrace(c *config, v string) error {
 	return nil
 }
 
+func applySessionIdle(c *config, v string) (err error) {
+	c.session, err = idleTime(v)
+	return err
+}
+
+func applyReadIdle(c *config, v string) (err error) {
+	c.read, err = idleTime(v)
+	return err
+}
+
+// idleTime parses a time after which something is given up.
+func idleTime(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("want a time such as 30m or 1h, more than nothing, got %q", v)
+	}
+	return d, nil
+}
+
 func applyRetain(c *config, v string) error {
 	d, err := time.ParseDuration(v)
 	if err != nil || d < 0 {
