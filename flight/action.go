@@ -48,6 +48,10 @@ var actions = []action{
 			err := s.cancelInfo(&info)
 			return &pb.ActionCancelQueryResult{Result: pb.ActionCancelQueryResult_CANCEL_RESULT_CANCELLED}, err
 		}},
+	{flight.RenewFlightEndpointActionType, "Makes a ticket that expires last longer.", true, &pb.RenewFlightEndpointRequest{},
+		func(s *service, _ context.Context, r proto.Message) (proto.Message, error) {
+			return s.renewEndpoint(r.(*pb.RenewFlightEndpointRequest).GetEndpoint())
+		}},
 	{flight.SetSessionOptionsActionType, "Sets the session's catalog and schema.", true, &pb.SetSessionOptionsRequest{},
 		func(s *service, ctx context.Context, r proto.Message) (proto.Message, error) {
 			return s.setSessionOptions(ctx, r.(*pb.SetSessionOptionsRequest)), nil
@@ -69,7 +73,6 @@ var refusedActions = map[string]string{
 	flightsql.BeginSavepointActionType:              "savepoints are not supported",
 	flightsql.EndSavepointActionType:                "savepoints are not supported",
 	flightsql.CreatePreparedSubstraitPlanActionType: "Substrait plans are not run; send SQL",
-	flight.RenewFlightEndpointActionType:            "tickets do not expire",
 }
 
 // ListActions implements the Flight service.

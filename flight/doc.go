@@ -41,6 +41,19 @@
 // silent for Options.TransactionIdle loses its stage or its claim: the reader's silence decides in one place whether a
 // message still came in time.
 //
+// # Results
+//
+// A ticket holds its statement and reads the newest rows each time. A query that only filters and computes over one
+// large table gets several tickets instead, the parts of one snapshot, which a lease keeps for five minutes, or longer
+// when it is renewed. A reader that takes nothing is cut off after a time: its result holds a snapshot. When writers
+// wait for the memory of snapshots, leases and stalled readers are given up at once, one a second, until they go on.
+//
+// INVARIANT: whatever ends a query before its time, be it CancelFlightInfo, the client or a limit, ends its call within
+// a second, also while a message waits for a client that does not read.
+//
+// A session is a bearer token, or without one a connection. Its prepared statements end with it; leases do not, because
+// tickets are made to be read by others.
+//
 // # Trust
 //
 // No byte from a client is believed. FlightData is taken apart by our own codec, the flatbuffer in its header by
@@ -58,11 +71,12 @@
 // # Goroutines
 //
 // gRPC runs a goroutine per call. An ingest has one more, which receives and stores, while the call's own sends acks
-// and returns the status (see ingest). Every goroutine recovers: a panic is logged with its stack, and the client
+// and returns the status (see ingest). A result is sent by a goroutine of its own (see serveResult). One goroutine
+// sweeps what is to end from the server's start to its end. Every goroutine recovers: a panic is logged with its stack, and the client
 // gets INTERNAL. Server.Shutdown awaits them all.
 //
-// Locks: Server.mu, listener.mu, preparedStatements.mu, prepared.mu, session.mu, runningQueries.mu, returnedRows.mu and acks.mu each
-// guard the fields below them and are never held together.
+// Locks: Server.mu, listener.mu, preparedStatements.mu, prepared.mu, runningQueries.mu, returnedRows.mu, leases.mu and
+// acks.mu each guard the fields below them and are never held together; sessions.mu comes before session.mu.
 //
 // # Errors
 //

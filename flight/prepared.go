@@ -10,11 +10,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc"
 
 	"github.com/flightd/flightd/query"
 )
 
-// maxPrepared bounds the statements that one connection may hold open.
+// maxPrepared bounds the statements that one session may hold open.
 const maxPrepared = 4096
 
 // prepared is a prepared statement and the parameters that were bound to it last.
@@ -52,8 +53,8 @@ func (p *prepared) bound() arrow.RecordBatch {
 	return p.params
 }
 
-// preparedStatements holds the statements of all connections. Any connection may use a handle, for results may be
-// read over another one; the statement goes with the connection that made it.
+// preparedStatements holds the statements of all sessions. Any connection may use a handle, for results may be read
+// over another one; the statement goes with the session that made it.
 type preparedStatements struct {
 	mu       sync.Mutex
 	byHandle map[string]*prepared
@@ -75,7 +76,7 @@ func (r *preparedStatements) add(owner *session, statement *query.Statement) (*p
 		}
 	}
 	if held >= maxPrepared {
-		return nil, precondition("the connection holds %d prepared statements; close some", held)
+		return nil, precondition("the session holds %d prepared statements; close some", held)
 	}
 	r.byHandle[p.handle] = p
 	return p, nil
@@ -89,7 +90,7 @@ func (r *preparedStatements) acquire(handle []byte) (p *prepared, release func()
 	if p != nil && p.use() {
 		return p, p.leave, nil
 	}
-	return nil, nil, notFound("the prepared statement does not exist; it was closed, or its connection ended")
+	return nil, nil, notFound("the prepared statement does not exist; it was closed, or its session ended")
 }
 
 // use counts a user, unless the statement is closed.
@@ -137,7 +138,7 @@ func (r *preparedStatements) close(handle []byte) {
 	r.closeWhere(func(p *prepared) bool { return p.handle == string(handle) })
 }
 
-// closeOwned closes the statements of a connection.
+// closeOwned closes the statements of a session.
 func (r *preparedStatements) closeOwned(owner *session) {
 	r.closeWhere(func(p *prepared) bool { return p.owner == owner })
 }
@@ -217,6 +218,12 @@ func (s *service) preparedInfo(ctx context.Context, handle []byte, d *flight.Fli
 	if err != nil {
 		return nil, err
 	}
+	if parts, err := s.partition(ctx, p.statement); parts != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		return s.leasedInfo(schema, d, parts)
+	}
 	ticket, err := packCommand(&pb.CommandPreparedStatementQuery{PreparedStatementHandle: handle})
 	if err != nil {
 		return nil, err
@@ -262,15 +269,19 @@ func (s *service) getPrepared(stream pb.FlightService_DoGetServer, ticket, handl
 	if err != nil {
 		return err
 	}
-	defer release()
 	if p.statement.IsUpdate() || p.statement.Returns() {
+		release()
 		return invalid("the prepared statement changes rows; ask for its FlightInfo, or run it by DoPut")
 	}
-	ctx, done := s.running.begin(stream.Context(), ticket)
-	defer done()
 	params := p.bound()
-	if params != nil {
-		defer params.Release()
+	used := func() {
+		if params != nil {
+			params.Release()
+		}
+		release()
 	}
-	return s.sendResults(ctx, stream, p.statement, params)
+	return s.serveResult(stream, ticket, func(ctx context.Context, out grpc.ServerStream) error {
+		defer used()
+		return s.sendResults(ctx, out, p.statement, params)
+	})
 }

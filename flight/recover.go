@@ -68,6 +68,8 @@ func (s *Server) guard(ctx context.Context, method string, call func(context.Con
 	if method == grpc_health_v1.Health_Watch_FullMethodName {
 		until = s.drain // it has nothing to finish, and would hold up the shutdown
 	}
+	ctx, leave := s.sessions.enter(ctx)
+	defer leave()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(until, func() { cancel(errStopping) })()

@@ -8,7 +8,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"google.golang.org/grpc"
 
@@ -99,33 +98,33 @@ func (p payloads) WritePayload(payload ipc.Payload) error {
 
 // sendResults runs a statement, once for each row of its parameters, and streams what comes out as one result.
 // A nil params runs it once.
-func (s *service) sendResults(ctx context.Context, stream pb.FlightService_DoGetServer, statement *query.Statement, params arrow.RecordBatch) error {
-	if params == nil || params.NumRows() <= 1 {
-		out, err := s.sendResult(ctx, stream, nil, statement, params)
-		if err != nil {
-			return err
-		}
-		return out.close()
+func (s *service) sendResults(ctx context.Context, stream grpc.ServerStream, statement *query.Statement, params arrow.RecordBatch) error {
+	rows := int64(1)
+	if params != nil {
+		rows = max(params.NumRows(), 1)
 	}
 	var out *sender
-	for i := range params.NumRows() {
-		row := params.NewSlice(i, i+1)
-		sent, err := s.sendResult(ctx, stream, out, statement, row)
-		row.Release()
+	for i := range rows {
+		row := params
+		if rows > 1 {
+			row = params.NewSlice(i, i+1)
+		}
+		result, err := statement.Query(ctx, row)
+		if rows > 1 {
+			row.Release()
+		}
 		if err != nil {
+			return cause(ctx, err)
+		}
+		if out, err = s.sendResult(ctx, stream, out, result); err != nil {
 			return err
 		}
-		out = sent
 	}
 	return out.close()
 }
 
-// sendResult runs a statement and sends its batches to out, which it makes when it is nil.
-func (s *service) sendResult(ctx context.Context, stream pb.FlightService_DoGetServer, out *sender, statement *query.Statement, params arrow.RecordBatch) (*sender, error) {
-	result, err := statement.Query(ctx, params)
-	if err != nil {
-		return nil, cause(ctx, err)
-	}
+// sendResult sends the batches of a result, which it closes, to out, which it makes when it is nil.
+func (s *service) sendResult(ctx context.Context, stream grpc.ServerStream, out *sender, result *query.Result) (*sender, error) {
 	defer func() {
 		if err := result.Close(); err != nil {
 			s.log.Warn("close a result", "err", err)

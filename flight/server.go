@@ -1,6 +1,7 @@
 package flight
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,14 @@ type Options struct {
 	TransactionIdle time.Duration
 	// MaxMessageBytes is the largest message a client may send, DefaultMaxMessageBytes when 0.
 	MaxMessageBytes int
+	// PartitionRows is about how many rows of a table one endpoint of a flight with several has, DefaultPartitionRows
+	// when 0. A query over fewer than two times as many has one endpoint.
+	PartitionRows int64
+	// SessionIdle is how long a session without calls keeps its prepared statements and results; 30 minutes when 0.
+	SessionIdle time.Duration
+	// ReadIdle is how long a client may take nothing of a result that is on its way before the query is ended; 5
+	// minutes when 0. When writers wait for the memory that such results hold, 10 seconds are enough.
+	ReadIdle time.Duration
 	// Version is what clients are told as the server's version.
 	Version string
 }
@@ -87,6 +96,12 @@ func (o *Options) validate() error {
 	if o.MaxMessageBytes == 0 {
 		o.MaxMessageBytes = DefaultMaxMessageBytes
 	}
+	if o.PartitionRows < 0 || o.SessionIdle < 0 || o.ReadIdle < 0 {
+		return fmt.Errorf("flight: PartitionRows is %d, SessionIdle %v, ReadIdle %v", o.PartitionRows, o.SessionIdle, o.ReadIdle)
+	}
+	o.PartitionRows = cmp.Or(o.PartitionRows, DefaultPartitionRows)
+	o.SessionIdle = cmp.Or(o.SessionIdle, 30*time.Minute)
+	o.ReadIdle = cmp.Or(o.ReadIdle, 5*time.Minute)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -98,11 +113,14 @@ func (o *Options) validate() error {
 
 // Server serves Arrow Flight, Flight SQL and gRPC health on one listener.
 type Server struct {
-	db         *lsm.DB
-	query      *query.Engine
-	log        *slog.Logger
-	info       map[uint32]any // the answers to GetSqlInfo
-	maxMessage int
+	db            *lsm.DB
+	query         *query.Engine
+	log           *slog.Logger
+	info          map[uint32]any // the answers to GetSqlInfo
+	maxMessage    int
+	partitionRows int64
+	sessionIdle   time.Duration
+	readIdle      time.Duration
 	// idle is Options.TransactionIdle.
 	idle time.Duration
 
@@ -111,11 +129,15 @@ type Server struct {
 	prepared *preparedStatements
 	running  *runningQueries
 	returned *returnedRows
+	leases   *leases
+	sessions *sessions
 
 	mu sync.Mutex
 	// listeners are those that Serve was given.
 	listeners []*listener
 
+	// sweeper is the goroutine that lets go of what clients have left.
+	sweeper sync.WaitGroup
 	// tasks counts the goroutines that start began.
 	tasks sync.WaitGroup
 	// drain ends when Shutdown begins, stop when what still runs then has to end.
@@ -130,7 +152,9 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s := &Server{
 		db: o.DB, query: o.Query, log: o.Logger, maxMessage: o.MaxMessageBytes, idle: o.TransactionIdle,
-		info: sqlInfoOf(o.Version), health: health.NewServer(), prepared: newPreparedStatements(), running: newRunningQueries(), returned: newReturnedRows(),
+		info: sqlInfoOf(o.Version), health: health.NewServer(), prepared: newPreparedStatements(), running: newRunningQueries(),
+		returned: newReturnedRows(), leases: newLeases(), sessions: newSessions(),
+		partitionRows: o.PartitionRows, sessionIdle: o.SessionIdle, readIdle: o.ReadIdle,
 	}
 	s.drain, s.beginDrain = context.WithCancel(context.Background())
 	s.stop, s.endCalls = context.WithCancel(context.Background())
@@ -152,6 +176,7 @@ func NewServer(o Options) (*Server, error) {
 	pb.RegisterFlightServiceServer(s.grpc, &service{Server: s})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	s.sweeper.Go(s.sweepLoop)
 	return s, nil
 }
 
@@ -191,8 +216,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		cut = fmt.Errorf("shut down: streams were still open: %w", ctx.Err())
 		s.failOpen(finished)
 	}
+	s.sweeper.Wait()
 	s.prepared.closeAll()
 	s.returned.closeAll()
+	s.leases.dropWhere(func(*lease) bool { return true })
 	return cut
 }
 

@@ -2,11 +2,14 @@ package flight
 
 import (
 	"context"
+	"crypto/sha256"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 
 	"github.com/flightd/flightd/lsm"
@@ -22,21 +25,139 @@ const (
 	optionSchema  = "schema"
 )
 
-// session is what the calls of one connection share. There are no cookies: ADBC keeps none by default.
+// session is what the calls with one bearer token share, or without a token those of one connection. There are no
+// cookies: ADBC keeps none by default.
 type session struct {
 	mu     sync.Mutex
 	schema string
+	calls  int       // that run now
+	last   time.Time // when the last one ended
+}
+
+// newSession returns a session with the default options.
+func newSession() *session { return &session{schema: lsm.MainSchema, last: time.Now()} }
+
+// begin counts a call.
+func (s *session) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+}
+
+// end gives up what begin counted.
+func (s *session) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls--
+	s.last = time.Now()
+}
+
+// idle says whether the session has had no call for the given time. If so, that time begins anew.
+func (s *session) idle(now time.Time, limit time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls > 0 || now.Sub(s.last) < limit {
+		return false
+	}
+	s.last = now
+	return true
+}
+
+// tokenHash stands for a bearer token: the token itself is a secret that need not be kept.
+type tokenHash [sha256.Size]byte
+
+// sessions are all sessions.
+type sessions struct {
+	mu sync.Mutex
+	// byToken has those of bearer tokens; they end when they are closed or idle.
+	byToken map[tokenHash]*session
+	// connections has those of connections; they end with them. An idle one keeps its options.
+	connections map[*session]struct{}
+}
+
+func newSessions() *sessions {
+	return &sessions{byToken: make(map[tokenHash]*session), connections: make(map[*session]struct{})}
+}
+
+// enter returns the context of a call with its session, in which the call counts until leave.
+func (r *sessions) enter(ctx context.Context) (_ context.Context, leave func()) {
+	token, ok := bearerToken(ctx)
+	if !ok {
+		own := sessionOf(ctx)
+		own.begin()
+		return ctx, own.end
+	}
+	hash := tokenHash(sha256.Sum256([]byte(token)))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.byToken[hash]
+	if s == nil {
+		s = newSession()
+		r.byToken[hash] = s
+	}
+	s.begin()
+	return context.WithValue(ctx, sessionKey{}, s), s.end
+}
+
+// bearerToken returns the token of a call's authorization header.
+func bearerToken(ctx context.Context) (string, bool) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, v := range md.Get("authorization") {
+		if scheme, token, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "Bearer") {
+			return strings.TrimSpace(token), true
+		}
+	}
+	return "", false
+}
+
+// connect makes the session of a connection.
+func (r *sessions) connect() *session {
+	s := newSession()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.connections[s] = struct{}{}
+	return s
+}
+
+// disconnect forgets it.
+func (r *sessions) disconnect(s *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.connections, s)
+}
+
+// idle returns the sessions without a call for the given time, and forgets those of tokens.
+func (r *sessions) idle(now time.Time, limit time.Duration) (out []*session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for hash, s := range r.byToken {
+		if s.idle(now, limit) {
+			delete(r.byToken, hash)
+			out = append(out, s)
+		}
+	}
+	for s := range r.connections {
+		if s.idle(now, limit) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// endSession frees what a session holds on the server.
+func (s *Server) endSession(session *session) {
+	s.prepared.closeOwned(session)
 }
 
 // sessionKey finds the session in a call's context.
 type sessionKey struct{}
 
-// sessionOf returns the session of the connection that a call came on.
+// sessionOf returns the session of a call.
 func sessionOf(ctx context.Context) *session {
 	if s, ok := ctx.Value(sessionKey{}).(*session); ok {
 		return s
 	}
-	return &session{schema: lsm.MainSchema}
+	return newSession()
 }
 
 // currentSchema returns the schema in which unqualified names are looked up.
@@ -66,7 +187,7 @@ type connections struct{ server *Server }
 
 // TagConn implements stats.Handler.
 func (c *connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
-	return context.WithValue(ctx, sessionKey{}, &session{schema: lsm.MainSchema})
+	return context.WithValue(ctx, sessionKey{}, c.server.sessions.connect())
 }
 
 // HandleConn implements stats.Handler.
@@ -76,7 +197,8 @@ func (c *connections) HandleConn(ctx context.Context, event stats.ConnStats) {
 	}
 	var err error
 	defer c.server.recovered("end of a connection", &err)
-	c.server.prepared.closeOwned(sessionOf(ctx))
+	c.server.sessions.disconnect(sessionOf(ctx))
+	c.server.endSession(sessionOf(ctx))
 }
 
 // TagRPC implements stats.Handler.
@@ -124,10 +246,10 @@ func (s *service) sessionOptions(ctx context.Context) (*pb.GetSessionOptionsResu
 	return &pb.GetSessionOptionsResult{SessionOptions: values}, nil
 }
 
-// closeSession forgets what the session holds. The connection goes on with a new one.
+// closeSession forgets what the session holds. Later calls find it as it was when it was new.
 func (s *service) closeSession(ctx context.Context) *pb.CloseSessionResult {
 	session := sessionOf(ctx)
-	s.prepared.closeOwned(session)
+	s.endSession(session)
 	session.setSchema(lsm.MainSchema)
 	return &pb.CloseSessionResult{Status: flight.CloseSessionResultClosed}
 }

@@ -11,12 +11,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc"
 
 	"github.com/flightd/flightd/query"
 )
 
-// queryTicket is what a statement's ticket says. It is self-contained: any connection may redeem it, at any time,
-// as often as it likes, and the server remembers nothing.
+// queryTicket is what a statement's ticket says. Any connection may redeem it, as often as it likes. A query and an
+// update are self-contained: the server remembers nothing. A part is one of several that read one snapshot, which a
+// lease keeps for some time.
 //
 //	+-------+---------+-------------------+-----------+-----+
 //	| kind  | nonce   | schema length: u8 | schema    | sql |   kind 'q', a query
@@ -26,6 +28,9 @@ import (
 //	+-------+---------+-------------------------------------+
 //	| kind  | nonce   | handle                              |   kind 'r', rows that a statement returned that has run
 //	+-------+---------+-------------------------------------+
+//	+-------+---------+-------------------+-----------------+
+//	| kind  | nonce   | part: u16, l.-e.  | lease           |   kind 'p', a part of a query
+//	+-------+---------+-------------------+-----------------+
 //
 // An update runs when its FlightInfo is asked for, once; its ticket only repeats the count, or names the rows that it
 // returned (see returnedRows), so that reading it twice changes nothing. The nonce keeps two runs of one text apart for CancelFlightInfo.
@@ -36,12 +41,15 @@ type queryTicket struct {
 	rows   int64
 	// returned is the handle of rows that the server keeps for a while.
 	returned string
+	lease    string
+	part     int
 }
 
 const (
 	ticketQuery  = 'q'
 	ticketUpdate = 'u'
 	ticketRows   = 'r'
+	ticketPart   = 'p'
 	nonceBytes   = 8
 )
 
@@ -62,6 +70,9 @@ func packTicket(t queryTicket) ([]byte, error) {
 	case t.returned != "":
 		handle[0] = ticketRows
 		handle = append(handle, t.returned...)
+	case t.lease != "":
+		handle[0] = ticketPart
+		handle = append(binary.LittleEndian.AppendUint16(handle, uint16(t.part)), t.lease...)
 	default:
 		handle = append(handle, byte(len(t.schema)))
 		handle = append(append(handle, t.schema...), t.sql...)
@@ -84,6 +95,11 @@ func parseTicket(handle []byte) (queryTicket, error) {
 		return queryTicket{update: true, rows: int64(binary.LittleEndian.Uint64(rest))}, nil
 	case ticketRows:
 		return queryTicket{returned: string(rest)}, nil
+	case ticketPart:
+		if len(rest) < 3 {
+			return queryTicket{}, bad
+		}
+		return queryTicket{lease: string(rest[2:]), part: int(binary.LittleEndian.Uint16(rest))}, nil
 	case ticketQuery:
 		n := int(rest[0])
 		if rest = rest[1:]; len(rest) < n {
@@ -92,6 +108,19 @@ func parseTicket(handle []byte) (queryTicket, error) {
 		return queryTicket{schema: string(rest[:n]), sql: string(rest[n:])}, nil
 	}
 	return queryTicket{}, bad
+}
+
+// ticketOf decodes a whole ticket; what is not a statement's has neither lease nor text.
+func ticketOf(ticket []byte) (queryTicket, error) {
+	command, err := parseCommand(ticket)
+	if err != nil {
+		return queryTicket{}, err
+	}
+	t, ok := command.(*pb.TicketStatementQuery)
+	if !ok {
+		return queryTicket{}, nil
+	}
+	return parseTicket(t.GetStatementHandle())
 }
 
 // quoteName writes an identifier so that SQL reads it as it is.
@@ -116,15 +145,30 @@ func (s *service) statementInfo(ctx context.Context, sql string, d *flight.Fligh
 	if statement.Returns() {
 		return s.runReturning(ctx, statement, nil, d)
 	}
-	ticket, err := packTicket(queryTicket{schema: sessionOf(ctx).currentSchema(), sql: sql})
-	if err != nil {
-		return nil, err
-	}
 	schema, err := resultSchema(statement)
 	if err != nil {
 		return nil, err
 	}
+	if parts, err := s.partition(ctx, statement); parts != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		return s.leasedInfo(schema, d, parts)
+	}
+	ticket, err := packTicket(queryTicket{schema: sessionOf(ctx).currentSchema(), sql: sql})
+	if err != nil {
+		return nil, err
+	}
 	return newInfo(schema, d, ticket), nil
+}
+
+// partition cuts a statement into parts when its result is large, else it returns nil.
+func (s *service) partition(ctx context.Context, statement *query.Statement) (*query.Partitions, error) {
+	parts, err := statement.Partition(ctx, s.partitionRows, maxEndpoints)
+	if err != nil {
+		return nil, cause(ctx, err)
+	}
+	return parts, nil
 }
 
 // countInfo describes the answer of an update that has run.
@@ -176,8 +220,16 @@ func (s *service) getStatement(stream pb.FlightService_DoGetServer, ticket, hand
 	if t.returned != "" {
 		return s.getReturned(stream, t.returned)
 	}
-	ctx, done := s.running.begin(stream.Context(), ticket)
-	defer done()
+	return s.serveResult(stream, ticket, func(ctx context.Context, out grpc.ServerStream) error {
+		if t.lease != "" {
+			return s.getPart(ctx, out, t)
+		}
+		return s.getQuery(ctx, out, t)
+	})
+}
+
+// getQuery runs the query of a ticket.
+func (s *service) getQuery(ctx context.Context, out grpc.ServerStream, t queryTicket) error {
 	session := s.query.NewSession()
 	session.Catalog, session.Schema = catalogName, t.schema
 	statement, err := s.query.Prepare(ctx, session, t.sql)
@@ -188,7 +240,28 @@ func (s *service) getStatement(stream pb.FlightService_DoGetServer, ticket, hand
 	if statement.IsUpdate() || statement.Returns() {
 		return invalid("the ticket is not one of this server's: reading never changes anything")
 	}
-	return s.sendResults(ctx, stream, statement, nil)
+	return s.sendResults(ctx, out, statement, nil)
+}
+
+// getPart runs a part of a query that a lease holds.
+func (s *service) getPart(ctx context.Context, out grpc.ServerStream, t queryTicket) error {
+	l, err := s.leases.find(t.lease)
+	if err != nil {
+		return err
+	}
+	result, err := l.parts.Query(ctx, t.part)
+	if err != nil {
+		return cause(ctx, err)
+	}
+	sent, err := s.sendResult(ctx, out, nil, result)
+	if err != nil {
+		return err
+	}
+	if err := sent.close(); err != nil {
+		return err
+	}
+	s.leases.done(l, t.part)
+	return nil
 }
 
 // getCount streams the row count of an update.

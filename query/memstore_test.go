@@ -166,7 +166,7 @@ func (s *memSnapshot) keep(tables []tableInfo) { s.s.kept.Store(&tables) }
 
 func (s *memSnapshot) release() { s.s.open.Add(-1) }
 
-func (s *memSnapshot) table(schema, name string) (source, error) {
+func (s *memSnapshot) table(schema, name string) (tableSource, error) {
 	for i, t := range s.tables {
 		if t.info.schema == schema && t.info.name == name {
 			return &memSource{s: s.s, t: &s.tables[i]}, nil
@@ -191,7 +191,7 @@ func (s *memSource) explain(context.Context, *keyFilter) (string, error) { retur
 
 func (s *memSource) reads(context.Context, *keyFilter) (int64, error) { return s.rows(), nil }
 
-func (s *memSource) piece(part, parts int) source {
+func (s *memSource) piece(part, parts int) tableSource {
 	t := *s.t
 	t.morsels = nil
 	for i, m := range s.t.morsels {

@@ -187,7 +187,7 @@ type partSnapshot struct {
 	part int
 }
 
-func (s partSnapshot) table(schema, name string) (source, error) {
+func (s partSnapshot) table(schema, name string) (tableSource, error) {
 	src, err := s.snapshot.table(schema, name)
 	if err != nil {
 		return nil, fmt.Errorf("part %d: %w", s.part, err)

@@ -41,10 +41,15 @@ type source interface {
 	scan(ctx context.Context, columns []int, keys *keyFilter) (morselReader, error)
 	// explain tells how a scan that is asked for keys finds its rows.
 	explain(ctx context.Context, keys *keyFilter) (string, error)
+}
+
+// A tableSource is a source that can be read in parts.
+type tableSource interface {
+	source
 	// reads is an upper bound of the rows that a scan that is asked for keys reads.
 	reads(ctx context.Context, keys *keyFilter) (int64, error)
 	// piece returns a part of the table, from 0: together the parts have each row once.
-	piece(part, parts int) source
+	piece(part, parts int) tableSource
 }
 
 // A morselReader hands out the morsels of a scan. next is called by several threads at once, each morsel goes to

@@ -38,7 +38,7 @@ type store interface {
 // A snapshot is all tables at one moment.
 type snapshot interface {
 	catalogVersion() uint64
-	table(schema, name string) (source, error)
+	table(schema, name string) (tableSource, error)
 	// keep lets go of all tables but these.
 	keep(tables []tableInfo)
 	release()
@@ -199,7 +199,7 @@ func (w lsmRewriter) move(ctx context.Context, old []arrow.RecordBatch, rows ite
 // lsmSnapshot is a snapshot of the engine.
 type lsmSnapshot struct{ s *lsm.Snapshot }
 
-func (s lsmSnapshot) table(schema, name string) (source, error) {
+func (s lsmSnapshot) table(schema, name string) (tableSource, error) {
 	v, err := s.s.Table(lsm.TableName{Schema: schema, Name: name})
 	if err != nil {
 		return nil, err
@@ -227,7 +227,7 @@ type lsmSource struct {
 
 func (s lsmSource) rows() int64 { return s.v.Rows() / int64(max(s.parts, 1)) }
 
-func (s lsmSource) piece(part, parts int) source { return lsmSource{s.v, part, parts} }
+func (s lsmSource) piece(part, parts int) tableSource { return lsmSource{s.v, part, parts} }
 
 func (s lsmSource) scan(ctx context.Context, columns []int, keys *keyFilter) (morselReader, error) {
 	return s.open(ctx, columns, keys)
