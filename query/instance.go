@@ -94,6 +94,8 @@ func (in *instance) setUp(o instanceOptions) error {
 	for _, sql := range []string{
 		"ATTACH ':memory:' AS " + catalogName, "USE " + catalogName, "DETACH memory",
 		"SET GLOBAL TimeZone = 'UTC'",
+		// Without these threads what a large query has freed stays with the process until the next large query.
+		"SET GLOBAL allocator_background_threads = true",
 		// DuckDB plans deep expressions in cubic time, and cannot be interrupted meanwhile: 200 levels take half a
 		// second, its default of 1,000 a minute.
 		"SET GLOBAL max_expression_depth = 250",
