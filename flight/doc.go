@@ -51,6 +51,9 @@
 // INVARIANT: whatever ends a query before its time, be it CancelFlightInfo, the client or a limit, ends its call within
 // a second, also while a message waits for a client that does not read.
 //
+// PollFlightInfo runs GetFlightInfo in the background, and keeps the rows of a query, so that its tickets are read
+// without it (poll.go).
+//
 // A session is a bearer token, or without one a connection. Its prepared statements end with it; leases do not, because
 // tickets are made to be read by others.
 //
@@ -72,11 +75,11 @@
 //
 // gRPC runs a goroutine per call. An ingest has one more, which receives and stores, while the call's own sends acks
 // and returns the status (see ingest). A result is sent by a goroutine of its own (see serveResult). One goroutine
-// sweeps what is to end from the server's start to its end. Every goroutine recovers: a panic is logged with its stack, and the client
-// gets INTERNAL. Server.Shutdown awaits them all.
+// sweeps what is to end from the server's start to its end. A polled statement has one until its end. Every goroutine
+// recovers: a panic is logged with its stack, and the client gets INTERNAL. Server.Shutdown awaits them all.
 //
-// Locks: Server.mu, listener.mu, preparedStatements.mu, prepared.mu, runningQueries.mu, returnedRows.mu, leases.mu and
-// acks.mu each guard the fields below them and are never held together; sessions.mu comes before session.mu.
+// Locks: Server.mu, listener.mu, preparedStatements.mu, prepared.mu, runningQueries.mu, returnedRows.mu, leases.mu, jobs.mu
+// and acks.mu each guard the fields below them and are never held together; sessions.mu comes before session.mu.
 //
 // # Errors
 //

@@ -122,6 +122,11 @@ func (s *service) runReturning(ctx context.Context, statement *query.Statement, 
 	if err != nil {
 		return nil, cause(ctx, err)
 	}
+	return s.returnedInfo(rows, d)
+}
+
+// returnedInfo describes rows that are there, and takes them over.
+func (s *service) returnedInfo(rows *query.Rows, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
 	expires := time.Now().Add(returnedFor)
 	ticket, err := packTicket(queryTicket{returned: s.returned.add(rows)})
 	if err != nil {

@@ -152,9 +152,12 @@ func (s *service) serveResult(stream pb.FlightService_DoGetServer, ticket []byte
 	}
 }
 
-// cancelInfo ends the queries that read the endpoints of a flight, and its lease.
+// cancelInfo ends the queries that read the endpoints of a flight, its lease, and the statement in the background.
 func (s *service) cancelInfo(info *pb.FlightInfo) error {
 	found := 0
+	if id, err := jobID(info.GetAppMetadata()); err == nil {
+		found += s.jobs.endWhere(errCancelled, func(j *job) bool { return j.id == id })
+	}
 	for _, endpoint := range info.GetEndpoint() {
 		ticket := endpoint.GetTicket().GetTicket()
 		if t, err := ticketOf(ticket); err == nil && t.lease != "" && s.leases.drop(t.lease) {

@@ -131,6 +131,7 @@ type Server struct {
 	returned *returnedRows
 	leases   *leases
 	sessions *sessions
+	jobs     *jobs
 
 	mu sync.Mutex
 	// listeners are those that Serve was given.
@@ -153,7 +154,7 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{
 		db: o.DB, query: o.Query, log: o.Logger, maxMessage: o.MaxMessageBytes, idle: o.TransactionIdle,
 		info: sqlInfoOf(o.Version), health: health.NewServer(), prepared: newPreparedStatements(), running: newRunningQueries(),
-		returned: newReturnedRows(), leases: newLeases(), sessions: newSessions(),
+		returned: newReturnedRows(), leases: newLeases(), sessions: newSessions(), jobs: newJobs(),
 		partitionRows: o.PartitionRows, sessionIdle: o.SessionIdle, readIdle: o.ReadIdle,
 	}
 	s.drain, s.beginDrain = context.WithCancel(context.Background())

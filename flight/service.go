@@ -92,11 +92,6 @@ func (s *service) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor)
 	return nil, unknownCommand(command, "GetFlightInfo")
 }
 
-// PollFlightInfo implements the Flight service.
-func (s *service) PollFlightInfo(context.Context, *flight.FlightDescriptor) (*flight.PollInfo, error) {
-	return nil, unimplemented("a query runs while its result is read; use GetFlightInfo and DoGet")
-}
-
 // GetSchema implements the Flight service.
 func (s *service) GetSchema(ctx context.Context, d *flight.FlightDescriptor) (*flight.SchemaResult, error) {
 	schema, err := s.schemaOf(ctx, d)

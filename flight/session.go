@@ -147,6 +147,7 @@ func (r *sessions) idle(now time.Time, limit time.Duration) (out []*session) {
 // endSession frees what a session holds on the server.
 func (s *Server) endSession(session *session) {
 	s.prepared.closeOwned(session)
+	s.jobs.endOwned(session)
 }
 
 // sessionKey finds the session in a call's context.

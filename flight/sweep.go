@@ -33,6 +33,7 @@ func (s *Server) sweep(now time.Time) {
 		s.endSession(session)
 	}
 	s.leases.expire(now)
+	s.jobs.expire(now)
 	s.running.cutStalled(now, s.readIdle)
 	if s.db.HeldUpByReaders() && !s.leases.dropOne() {
 		s.running.cutLongest(now)

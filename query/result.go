@@ -131,7 +131,7 @@ func (r *Result) open(ctx context.Context, st *Statement, in run) (err error) {
 	if r.shape, err = st.shape(r.lease, in.plan); err != nil {
 		return err
 	}
-	r.exec = &execution{ctx: r.ctx, carries: r.shape.carries, own: in.own}
+	r.exec = &execution{ctx: r.ctx, carries: r.shape.carries, own: in.own, progress: progressOf(ctx)}
 	if st.parsed.kind == kindCatalog {
 		r.in = r.lease.shadow.in
 	} else if in.own == nil {

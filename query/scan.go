@@ -75,6 +75,8 @@ type execution struct {
 	// carries says that no expression of the statement looks into opaque columns, which are bytes to DuckDB.
 	carries bool
 	own     arrow.RecordBatch // what the table ownRows has
+	// progress hears of what the scans have read.
+	progress *Progress
 
 	mu   sync.Mutex
 	err  error
@@ -366,6 +368,7 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 	if err != nil {
 		return err
 	}
+	x.progress.total.Add(src.rows())
 	sc := &scan{x: x}
 	for _, c := range columns {
 		if c == lsm.RowAddress {
@@ -450,6 +453,11 @@ func (sc *scan) next() (*C.fd_morsel, error) {
 		return nil, err
 	}
 	defer m.release()
+	read := m.record.NumRows()
+	if m.live != nil {
+		read = int64(len(m.live))
+	}
+	sc.x.progress.done.Add(read)
 	return sc.export(m)
 }
 

@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -167,7 +168,7 @@ func (s *spool) close() {
 	}
 }
 
-// Rows are what a statement returned that changed rows. They can be read any number of times, by several goroutines at
+// Rows are what a statement returned that changed rows, or what Collect kept of a query. They can be read any number of times, by several goroutines at
 // once, until they are closed.
 type Rows struct {
 	schema *arrow.Schema
@@ -177,6 +178,34 @@ type Rows struct {
 	mu     sync.Mutex
 	users  int // readers of now
 	closed bool
+}
+
+// Collect runs a query to its end and keeps what it returns, so that it can be read later and more than once without
+// holding a snapshot.
+func (st *Statement) Collect(ctx context.Context, params arrow.RecordBatch) (*Rows, error) {
+	r, err := st.Query(ctx, params)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	keep, err := st.e.newSpool()
+	if err != nil {
+		return nil, engineError(err)
+	}
+	for {
+		rec, err := r.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return &Rows{schema: r.Schema(), spool: keep}, nil
+		}
+		if err == nil {
+			err = keep.add(rec)
+			rec.Release()
+		}
+		if err != nil {
+			keep.close()
+			return nil, engineError(err)
+		}
+	}
 }
 
 // Schema returns the schema of the rows.
