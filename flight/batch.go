@@ -88,8 +88,8 @@ func (d *decoder) record(head header, body *memory.Buffer) (decoded, error) {
 			column.Release()
 		}
 	}()
-	for i, field := range fields {
-		column, err := l.column(field.Type, d.stream.dictionaries[i])
+	for _, field := range fields {
+		column, err := l.column(field.Type)
 		if err != nil {
 			return decoded{}, fmt.Errorf("column %q: %w", field.Name, err)
 		}
@@ -116,6 +116,7 @@ type loader struct {
 	raw     bool
 	room    int64 // bytes that decoding may still take
 	nbuf    int   // buffers taken so far, for messages
+	ndict   int   // dictionaries taken so far
 }
 
 // newLoader checks the frame of a RecordBatch table against its body.
@@ -190,18 +191,9 @@ func (l *loader) finish() error {
 	return nil
 }
 
-// column loads a top-level column and decodes it to its plain type.
-func (l *loader) column(t arrow.DataType, dictionary int64) (arrow.Array, error) {
-	var data arrow.ArrayData
-	var err error
-	switch t := t.(type) {
-	case *arrow.DictionaryType:
-		data, err = l.dictionaryColumn(t, dictionary)
-	case arrow.BinaryViewDataType:
-		data, err = l.view(t)
-	default:
-		data, err = l.array(t)
-	}
+// column loads a column and decodes it to its plain type.
+func (l *loader) column(t arrow.DataType) (arrow.Array, error) {
+	data, err := l.array(t)
 	if err != nil {
 		return nil, err
 	}

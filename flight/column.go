@@ -3,6 +3,7 @@ package flight
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -11,11 +12,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// array loads an array of a type that readable accepted. The caller releases it.
+// array loads an array of a type that plainType accepted, and decodes it to that. The caller releases it.
 func (l *loader) array(t arrow.DataType) (arrow.ArrayData, error) {
 	switch t := t.(type) {
 	case *arrow.NullType:
 		return l.null(t)
+	case *arrow.DictionaryType:
+		return l.dictionaryColumn(t)
+	case arrow.BinaryViewDataType:
+		return l.view(t)
 	case *arrow.FixedSizeListType:
 		return l.fixedList(t)
 	case *arrow.ListType:
@@ -32,6 +37,30 @@ func (l *loader) array(t arrow.DataType) (arrow.ArrayData, error) {
 		return l.fixed(t)
 	}
 	return nil, fmt.Errorf("type %s is not read", t)
+}
+
+// decodedType returns plainType of a type that it accepted before. A type without dictionaries and views in it stays
+// itself.
+func decodedType(t arrow.DataType) arrow.DataType {
+	if !hasEncoded(t) {
+		return t
+	}
+	plain, err := plainType(t)
+	if err != nil {
+		return t
+	}
+	return plain
+}
+
+// hasEncoded reports whether a type is, or has in it, one that decoding changes.
+func hasEncoded(t arrow.DataType) bool {
+	switch t := t.(type) {
+	case *arrow.DictionaryType, arrow.BinaryViewDataType:
+		return true
+	case arrow.NestedType:
+		return slices.ContainsFunc(t.Fields(), func(f arrow.Field) bool { return hasEncoded(f.Type) })
+	}
+	return false
 }
 
 // null loads an array without buffers.
@@ -121,7 +150,7 @@ func (l *loader) list(t arrow.ListLikeType, width int) (arrow.ArrayData, error) 
 	if err := checkOffsets(offsets.Bytes(), n.rows, width, int64(child.Len())); err != nil {
 		return nil, err
 	}
-	return array.NewData(t, n.rows, []*memory.Buffer{n.validity, offsets}, []arrow.ArrayData{child}, n.nulls, 0), nil
+	return array.NewData(decodedType(t), n.rows, []*memory.Buffer{n.validity, offsets}, []arrow.ArrayData{child}, n.nulls, 0), nil
 }
 
 // fixedList loads a list of a set number of elements.
@@ -139,7 +168,7 @@ func (l *loader) fixedList(t *arrow.FixedSizeListType) (arrow.ArrayData, error) 
 	if want := int64(n.rows) * int64(t.Len()); int64(child.Len()) != want {
 		return nil, fmt.Errorf("%d lists of %d have %d elements, want %d", n.rows, t.Len(), child.Len(), want)
 	}
-	return array.NewData(t, n.rows, []*memory.Buffer{n.validity}, []arrow.ArrayData{child}, n.nulls, 0), nil
+	return array.NewData(decodedType(t), n.rows, []*memory.Buffer{n.validity}, []arrow.ArrayData{child}, n.nulls, 0), nil
 }
 
 // structure loads a struct and its fields.
@@ -165,7 +194,7 @@ func (l *loader) structure(t *arrow.StructType) (arrow.ArrayData, error) {
 			return nil, fmt.Errorf("%s has %d values in a struct of %d", field.Name, child.Len(), n.rows)
 		}
 	}
-	return array.NewData(t, n.rows, []*memory.Buffer{n.validity}, children, n.nulls, 0), nil
+	return array.NewData(decodedType(t), n.rows, []*memory.Buffer{n.validity}, children, n.nulls, 0), nil
 }
 
 // checkOffsets reports offsets that fall, or point outside [0, size].

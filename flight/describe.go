@@ -15,7 +15,7 @@ import (
 // table's own.
 func describeTable(table *lsm.Table) *arrow.Schema {
 	name := table.Name()
-	return describe(table.Schema(), func(b *flightsql.ColumnMetadataBuilder, _ arrow.Field) {
+	return describe(lsm.WireSchema(table.Schema()), func(b *flightsql.ColumnMetadataBuilder, _ arrow.Field) {
 		b.CatalogName(catalogName).SchemaName(schemaName(name)).TableName(name.Name).IsReadOnly(false)
 	})
 }

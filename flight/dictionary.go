@@ -48,7 +48,7 @@ func (d *decoder) dictionary(head header, body *memory.Buffer) error {
 	if err != nil {
 		return fmt.Errorf("dictionary %d: %w", id, err)
 	}
-	next, err := l.column(values, -1)
+	next, err := l.column(values)
 	if err != nil {
 		return fmt.Errorf("dictionary %d: %w", id, err)
 	}
@@ -82,9 +82,9 @@ func (d *decoder) keep(id int64, next arrow.Array, delta bool) error {
 
 // dictionaryType returns the value type of a dictionary.
 func (d *decoder) dictionaryType(id int64) (arrow.DataType, bool) {
-	for i, of := range d.stream.dictionaries {
-		if t, ok := d.stream.wire.Field(i).Type.(*arrow.DictionaryType); ok && of == id {
-			return t.ValueType, true
+	for _, f := range d.stream.dictionaries {
+		if f.id == id {
+			return f.values, true
 		}
 	}
 	return nil, false
@@ -93,9 +93,14 @@ func (d *decoder) dictionaryType(id int64) (arrow.DataType, bool) {
 // arrayBytes returns the bytes of an array's buffers.
 func arrayBytes(a arrow.Array) int64 { return int64(a.Data().SizeInBytes()) }
 
-// dictionaryColumn loads the indices of a column and looks them up.
-func (l *loader) dictionaryColumn(t *arrow.DictionaryType, id int64) (arrow.ArrayData, error) {
+// dictionaryColumn loads the indices of a field and looks them up.
+func (l *loader) dictionaryColumn(t *arrow.DictionaryType) (arrow.ArrayData, error) {
 	l.raw = false
+	if l.ndict >= len(l.d.stream.dictionaries) {
+		return nil, errFlatbuffer
+	}
+	id := l.d.stream.dictionaries[l.ndict].id
+	l.ndict++
 	indices, err := l.array(t.IndexType)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,6 @@ type fbTable struct {
 	pos    int // of the table's inline part
 	vtable int
 	slots  int // bytes of the vtable, its two header words included
-	size   int // bytes of the inline part
 }
 
 // fbRoot returns the root table of a flatbuffer.
@@ -43,7 +42,7 @@ func fbTableAt(buf []byte, pos uint64) (fbTable, error) {
 	if slots < 4 || slots%2 != 0 || vtable+slots > len(buf) || size < 4 || at+size > len(buf) {
 		return fbTable{}, errFlatbuffer
 	}
-	return fbTable{buf: buf, pos: at, vtable: vtable, slots: slots, size: size}, nil
+	return fbTable{buf: buf, pos: at, vtable: vtable, slots: slots}, nil
 }
 
 // field returns the position of a field of width bytes, or 0 when the table does not have it.
@@ -56,7 +55,9 @@ func (t fbTable) field(slot, width int) (int, error) {
 	if offset == 0 {
 		return 0, nil
 	}
-	if offset < 4 || offset+width > t.size {
+	// The size of the inline part is not to be trusted: Go's builder of flatbuffers lets tables share a vtable whose
+	// fields lie at the same places, though the last field of one is wider.
+	if offset < 4 || t.pos+offset+width > len(t.buf) {
 		return 0, errFlatbuffer
 	}
 	return t.pos + offset, nil

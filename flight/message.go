@@ -72,10 +72,17 @@ func parseHeader(b []byte) (header, error) {
 // streamSchema is what the schema message of a stream says.
 type streamSchema struct {
 	// wire has the types that travel, plain the types that leave the decoder: dictionaries and views of strings are
-	// plain columns there. Extension types are what they are stored as in both, with metadata that name them.
+	// plain values there, and metadata say of what type a dictionary was. Extension types are what they are stored as
+	// in both, with metadata that name them.
 	wire, plain *arrow.Schema
-	// dictionaries holds the dictionary id of each column, -1 for plain ones.
-	dictionaries []int64
+	// dictionaries are the dictionaries in the order in which their fields come, a nested one behind its parent.
+	dictionaries []dictionaryField
+}
+
+// dictionaryField is a field that travels as indices of a dictionary.
+type dictionaryField struct {
+	id     int64
+	values arrow.DataType // as they travel
 }
 
 // parseSchema reads a schema message. It walks the flatbuffer with its own bounds first, so that arrow-go's
@@ -99,14 +106,33 @@ func parseSchema(b []byte) (*streamSchema, error) {
 	if err != nil {
 		return nil, err
 	}
-	if wire.NumFields() != len(walk.dictionaries) {
-		return nil, errFlatbuffer
-	}
 	plain, err := plainSchema(wire)
 	if err != nil {
 		return nil, err
 	}
-	return &streamSchema{wire: wire, plain: plain, dictionaries: walk.dictionaries}, nil
+	out := &streamSchema{wire: wire, plain: plain}
+	for _, f := range wire.Fields() {
+		out.addDictionaries(f.Type)
+	}
+	if len(out.dictionaries) != len(walk.dictionaries) {
+		return nil, errFlatbuffer
+	}
+	for i, id := range walk.dictionaries {
+		out.dictionaries[i].id = id
+	}
+	return out, nil
+}
+
+// addDictionaries finds the dictionaries in a type. Those of dictionaries have plain values.
+func (s *streamSchema) addDictionaries(t arrow.DataType) {
+	switch t := t.(type) {
+	case *arrow.DictionaryType:
+		s.dictionaries = append(s.dictionaries, dictionaryField{values: t.ValueType})
+	case arrow.NestedType:
+		for _, f := range t.Fields() {
+			s.addDictionaries(f.Type)
+		}
+	}
 }
 
 // readSchema lets arrow-go build the types of a schema message that schemaWalk has checked.
@@ -126,7 +152,7 @@ func readSchema(b []byte) (*arrow.Schema, error) {
 type schemaWalk struct {
 	bytes        int // what names, metadata and time zones may still take together
 	fields       int
-	dictionaries []int64
+	dictionaries []int64 // their ids
 }
 
 // schema walks the Schema table.
@@ -142,8 +168,7 @@ func (w *schemaWalk) schema(t fbTable) error {
 		return err
 	}
 	return t.tables(1, func(_ int, field fbTable) error {
-		id, err := w.field(field, 1)
-		w.dictionaries = append(w.dictionaries, id)
+		err := w.field(field, 1)
 		if name, _, e := field.vector(0, 1); err != nil && e == nil {
 			return fmt.Errorf("column %q: %w", name, err)
 		}
@@ -151,37 +176,35 @@ func (w *schemaWalk) schema(t fbTable) error {
 	})
 }
 
-// field walks one Field table and returns its dictionary id, -1 when it has none.
-func (w *schemaWalk) field(t fbTable, depth int) (int64, error) {
+// field walks one Field table.
+func (w *schemaWalk) field(t fbTable, depth int) error {
 	if w.fields++; w.fields > maxSchemaFields || depth > maxSchemaDepth {
-		return -1, fmt.Errorf("the schema has more than %d fields or %d levels", maxSchemaFields, maxSchemaDepth)
+		return fmt.Errorf("the schema has more than %d fields or %d levels", maxSchemaFields, maxSchemaDepth)
 	}
 	if err := w.text(t, 0); err != nil {
-		return -1, err
+		return err
 	}
 	if err := w.metadata(t, 6); err != nil {
-		return -1, err
+		return err
 	}
 	if err := w.fieldType(t); err != nil {
-		return -1, err
+		return err
 	}
-	id := int64(-1)
 	encoding, ok, err := t.table(4)
 	if err != nil {
-		return -1, err
+		return err
 	}
 	if ok {
-		if id, err = encoding.int64(0); err != nil {
-			return -1, err
+		id, err := encoding.int64(0)
+		if err != nil {
+			return err
 		}
-		if depth > 1 || id < 0 {
-			return -1, fmt.Errorf("a dictionary inside a nested column is not read; send plain values")
+		if id < 0 {
+			return fmt.Errorf("a dictionary has the id %d", id)
 		}
+		w.dictionaries = append(w.dictionaries, id)
 	}
-	return id, t.tables(5, func(_ int, child fbTable) error {
-		_, err := w.field(child, depth+1)
-		return err
-	})
+	return t.tables(5, func(_ int, child fbTable) error { return w.field(child, depth+1) })
 }
 
 // fieldType walks the type of a Field, as far as its size is the client's choice.
@@ -230,18 +253,27 @@ func (w *schemaWalk) text(t fbTable, slot int) error {
 func plainSchema(wire *arrow.Schema) (*arrow.Schema, error) {
 	fields := make([]arrow.Field, wire.NumFields())
 	for i, field := range wire.Fields() {
-		plain, err := plainType(field.Type)
+		plain, err := plainField(field)
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", field.Name, err)
 		}
-		fields[i] = field
-		fields[i].Type = plain
+		fields[i] = plain
 	}
 	meta := wire.Metadata()
 	return arrow.NewSchema(fields, &meta), nil
 }
 
-// plainType returns the type that a top-level column of type t has after decoding.
+// plainField returns a field as it is after decoding.
+func plainField(f arrow.Field) (arrow.Field, error) {
+	if t, ok := f.Type.(*arrow.DictionaryType); ok {
+		f.Metadata = lsm.DictionaryMetadata(t, f.Metadata)
+	}
+	var err error
+	f.Type, err = plainType(f.Type)
+	return f, err
+}
+
+// plainType returns the type that values of type t have after decoding.
 func plainType(t arrow.DataType) (arrow.DataType, error) {
 	switch t := t.(type) {
 	case *arrow.DictionaryType:
@@ -257,8 +289,34 @@ func plainType(t arrow.DataType) (arrow.DataType, error) {
 		return arrow.BinaryTypes.String, nil
 	case *arrow.BinaryViewType:
 		return arrow.BinaryTypes.Binary, nil
+	case *arrow.StructType, *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
+		return plainNested(t.(arrow.NestedType))
 	}
 	return t, readable(t)
+}
+
+// plainNested is plainType for types with others in them.
+func plainNested(t arrow.NestedType) (arrow.DataType, error) {
+	fields := t.Fields()
+	for i, f := range fields {
+		plain, err := plainField(f)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		fields[i] = plain
+	}
+	switch t := t.(type) {
+	case *arrow.ListType:
+		return arrow.ListOfField(fields[0]), nil
+	case *arrow.LargeListType:
+		return arrow.LargeListOfField(fields[0]), nil
+	case *arrow.FixedSizeListType:
+		if t.Len() < 0 {
+			return nil, fmt.Errorf("a list of %d elements cannot be", t.Len())
+		}
+		return arrow.FixedSizeListOfField(t.Len(), fields[0]), nil
+	}
+	return arrow.StructOf(fields...), nil
 }
 
 // readable reports types whose layout the decoder does not know, or that no table can have.
@@ -278,22 +336,9 @@ func readable(t arrow.DataType) error {
 		return fmt.Errorf("type %s is not stored: Lance's decimals have 128 or 256 bits; send decimal128(%d, %d)", t, t.Precision, t.Scale)
 	case *arrow.Decimal64Type:
 		return fmt.Errorf("type %s is not stored: Lance's decimals have 128 or 256 bits; send decimal128(%d, %d)", t, t.Precision, t.Scale)
-	case *arrow.DictionaryType, arrow.BinaryViewDataType:
-		return fmt.Errorf("type %s is not read inside of another type; send plain values", t)
-	case *arrow.FixedSizeListType:
-		if t.Len() < 0 {
-			return fmt.Errorf("a list of %d elements cannot be", t.Len())
-		}
-		return readable(t.Elem())
 	case *arrow.FixedSizeBinaryType:
 		if t.ByteWidth < 0 {
 			return fmt.Errorf("a value of %d bytes cannot be", t.ByteWidth)
-		}
-	case arrow.NestedType:
-		for _, field := range t.Fields() {
-			if err := readable(field.Type); err != nil {
-				return fmt.Errorf("%s: %w", field.Name, err)
-			}
 		}
 	}
 	return nil

@@ -11,8 +11,9 @@ import (
 	"github.com/flightd/flightd/internal/lancepb"
 )
 
-// parseEncoding returns the codec of a page of type dt.
-func parseEncoding(e *lancepb.ArrayEncoding, dt arrow.DataType) (codec, error) {
+// parseEncoding returns the codec of a page of a field.
+func parseEncoding(e *lancepb.ArrayEncoding, f *Field) (codec, error) {
+	dt := f.Type
 	switch dt.ID() {
 	case arrow.LIST, arrow.LARGE_LIST:
 		return parseList(e)
@@ -38,7 +39,7 @@ func parseEncoding(e *lancepb.ArrayEncoding, dt arrow.DataType) (codec, error) {
 		if validity != noBuffer {
 			return nil, fmt.Errorf("strings with a validity bitmap: %w", ErrUnsupported)
 		}
-		return parseBinaryEncoding(values, dt)
+		return parseBinaryEncoding(values, f)
 	}
 	buffer, err := flatBuffer(values, bitWidth(dt))
 	if err != nil {
@@ -114,28 +115,33 @@ func parseFixedSizeListEncoding(e *lancepb.ArrayEncoding, validity uint32, t *ar
 	return fixedCodec{bits: bitWidth(t), items: int(t.Len()), values: buffer, validity: validity, itemValidity: itemValidity}, nil
 }
 
-func parseBinaryEncoding(e *lancepb.ArrayEncoding, dt arrow.DataType) (codec, error) {
+func parseBinaryEncoding(e *lancepb.ArrayEncoding, f *Field) (codec, error) {
 	d := e.GetDictionary()
 	if d == nil {
-		return parseBinary(e, dt)
+		return parseBinary(e, f.Type)
 	}
-	// Beside the page that a writer made a dictionary of by itself, no other kind can be in a column of strings.
 	indices, validity, all, err := unwrapNullable(d.GetIndices())
+	c := dictionaryCodec{width: 1, base: 1, validity: validity, count: int(d.GetNumDictionaryItems())}
+	if f.dictionary() {
+		c.width, c.base = int(indices.GetFlat().GetBitsPerValue()/8), 0
+	}
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("dictionary indices: %w", err)
-	case all || validity != noBuffer:
+	case all && f.dictionary():
+		return nullCodec{}, nil
+	case all || validity != noBuffer && !f.dictionary():
 		return nil, fmt.Errorf("dictionary indices with nulls: %w", ErrUnsupported)
+	case c.width != 1 && c.width != 2 && c.width != 4 && c.width != 8:
+		return nil, fmt.Errorf("dictionary indices of %d bytes", c.width)
 	}
-	buffer, err := flatBuffer(indices, 8)
-	if err != nil {
+	if c.indices, err = flatBuffer(indices, int64(c.width)*8); err != nil {
 		return nil, fmt.Errorf("dictionary indices: %w", err)
 	}
-	items, err := parseBinary(d.GetItems(), dt)
-	if err != nil {
+	if c.items, err = parseBinary(d.GetItems(), f.Type); err != nil {
 		return nil, fmt.Errorf("dictionary items: %w", err)
 	}
-	return dictionaryCodec{indices: buffer, items: items, count: int(d.GetNumDictionaryItems())}, nil
+	return c, nil
 }
 
 func parseBinary(e *lancepb.ArrayEncoding, dt arrow.DataType) (binaryCodec, error) {

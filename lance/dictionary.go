@@ -1,6 +1,7 @@
 package lance
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -13,37 +14,74 @@ import (
 // very many.
 const dictionaryBytes = 16 << 20
 
-// dictionaryCodec is a page of strings in which a writer found few distinct ones: a byte for each row, 0 for null, else
-// one more than the place among the items. Only the writer's choice makes such pages, so the column stays one of
-// strings and each row is written out.
+// dictionaryCodec is a page of strings in which there are few distinct ones: a number for each row, which is a place
+// among the items. In a column of dictionary type, whose rows are strings all the same once they are read, numbers begin
+// with 0, and a null row is null by a bitmap, or has the number of a null item. In a column of strings, a writer may have
+// chosen such pages by itself: then 0 is null, and numbers are one more than the place.
 type dictionaryCodec struct {
-	indices uint32
-	items   binaryCodec
-	count   int
+	indices  uint32
+	width    int    // of an index in bytes
+	validity uint32 // of the indices, or noBuffer
+	base     int    // the index of the first item
+	items    binaryCodec
+	count    int
 }
 
 func (c dictionaryCodec) check(rows int64, bufs []extent) error {
-	if err := checkBuffer(bufs, c.indices, rows, 8, "dictionary indices"); err != nil {
+	if err := checkBuffer(bufs, c.indices, rows, int64(c.width)*8, "dictionary indices"); err != nil {
 		return err
+	}
+	if c.validity != noBuffer {
+		if err := checkBuffer(bufs, c.validity, rows, 1, "validity"); err != nil {
+			return err
+		}
 	}
 	return c.items.check(int64(c.count), bufs)
 }
 
-// spans returns the places of the items, by index: the first is that of the null.
-func (c dictionaryCodec) spans(v *pageView) ([]span, error) {
+// dictionaryItem is the place of an item's bytes, if it is not null.
+type dictionaryItem struct {
+	span
+	valid bool
+}
+
+// list returns the items, by index.
+func (c dictionaryCodec) list(v *pageView) ([]dictionaryItem, error) {
 	if v.items != nil {
 		return v.items, nil
 	}
-	items := make([]span, 1, c.count+1)
+	items := make([]dictionaryItem, c.base, c.count+c.base)
 	for i := range c.count {
-		s, _, err := c.items.row(v, i)
+		s, valid, err := c.items.row(v, i)
 		if err != nil {
 			return nil, fmt.Errorf("dictionary: %w", err)
 		}
-		items = append(items, s)
+		items = append(items, dictionaryItem{s, valid})
 	}
 	v.items = items
 	return items, nil
+}
+
+// item returns the item of a row.
+func (c dictionaryCodec) item(v *pageView, items []dictionaryItem, row int) (dictionaryItem, error) {
+	if c.validity != noBuffer && !bitutil.BitIsSet(v.bytes(c.validity), row) {
+		return dictionaryItem{}, nil
+	}
+	b, x := v.bytes(c.indices)[row*c.width:], uint64(0)
+	switch c.width {
+	case 1:
+		x = uint64(b[0])
+	case 2:
+		x = uint64(binary.LittleEndian.Uint16(b))
+	case 4:
+		x = uint64(binary.LittleEndian.Uint32(b))
+	case 8:
+		x = binary.LittleEndian.Uint64(b)
+	}
+	if x >= uint64(len(items)) {
+		return dictionaryItem{}, fmt.Errorf("row %d of the page is item %d of a dictionary of %d", row, x, c.count)
+	}
+	return items[x], nil
 }
 
 func (c dictionaryCodec) slice(v *pageView, dt arrow.DataType, from, to int, alloc memory.Allocator) (arrow.ArrayData, error) {
@@ -54,27 +92,28 @@ func (c dictionaryCodec) slice(v *pageView, dt arrow.DataType, from, to int, all
 }
 
 func sliceDictionary[O int32 | int64](c dictionaryCodec, v *pageView, dt arrow.DataType, from, to int, alloc memory.Allocator) (arrow.ArrayData, error) {
-	items, err := c.spans(v)
+	items, err := c.list(v)
 	if err != nil {
 		return nil, err
 	}
-	indices := v.bytes(c.indices)[from:to]
-	rows, size := 0, uint64(0)
-	for _, x := range indices {
-		if int(x) >= len(items) {
-			return nil, fmt.Errorf("row %d of the page is item %d of a dictionary of %d", from+rows, x, c.count)
+	var rows []dictionaryItem
+	size := uint64(0)
+	for row := from; row < to; row++ {
+		item, err := c.item(v, items, row)
+		if err != nil {
+			return nil, err
 		}
-		if size += items[x].to - items[x].from; size > dictionaryBytes && rows > 0 {
-			size -= items[x].to - items[x].from
+		if size += item.to - item.from; size > dictionaryBytes && len(rows) > 0 {
+			size -= item.to - item.from
 			break
 		}
-		rows++
+		rows = append(rows, item)
 	}
-	b := newBinaryBuilder[O](alloc, rows, size)
+	b := newBinaryBuilder[O](alloc, len(rows), size)
 	defer b.release()
 	data := v.bytes(c.items.data)
-	for i, x := range indices[:rows] {
-		b.put(i, items[x].of(data), x != 0)
+	for i, item := range rows {
+		b.put(i, item.of(data), item.valid)
 	}
 	return b.array(dt), nil
 }

@@ -39,6 +39,8 @@
 //	                                than any end offset
 //	Dictionary(Flat 8, Binary)      u8 for each row, 0 for null, else the item's number plus 1; then the items. Other
 //	                                writers choose it by themselves for few distinct strings; we only read it
+//	Dictionary(Flat 32 or 64, Binary) in a column of dictionary type: the item's number for each row; one of the items
+//	                                may be null. Others write numbers of 8 and 16 bits, too
 //	List(Flat 64)                   u64 end offset of each row among the items of the page, a null row as with Binary;
 //	                                the page says how many items it has, which are in the column below
 //	SimpleStruct                    nothing: the header of structs, one page for the whole column
@@ -51,6 +53,12 @@
 // it. A Writer cuts the pages of all columns of a tree together, which is the simplest way to that; a Reader lets the
 // pages of fields and items end where they want. The batches of a scan end where a page of any field or of any items
 // ends, so that items are not copied either; a list with items in several pages is a batch of one row, and they are.
+//
+// # Dictionary and extension types
+//
+// A field whose metadata have [MetaDictionary] is a dictionary of its type: callers see and give plain values, the file
+// has a dictionary in each page, with indices of 32 bits or more, and other readers see a dictionary type. Dictionaries of anything but strings and bytes, and those of a key, are stored as their values. Extension types
+// are metadata of their fields; arrow.json is stored under another name, see extension.go.
 //
 // # The size of pages
 //
@@ -91,6 +99,6 @@
 // # Errors
 //
 // Bytes that cannot be right are an object.CorruptError with the offset, in Open or when they are first needed. What is
-// right by the format but not by this package is ErrUnsupported: dictionary types, fixed-size lists of anything but
+// right by the format but not by this package is ErrUnsupported: dictionaries of numbers, fixed-size lists of anything but
 // values of one width, other versions, compressed pages. A batch that does not fit the schema is refused by Writer.Write as a whole, naming the column.
 package lance

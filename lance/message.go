@@ -63,3 +63,10 @@ func listPage(offsets uint32, adjustment, items uint64) *lancepb.ArrayEncoding {
 func structPage() *lancepb.ArrayEncoding {
 	return &lancepb.ArrayEncoding{ArrayEncoding: &lancepb.ArrayEncoding_Struct{Struct: &lancepb.SimpleStruct{}}}
 }
+
+// dictionaryPage describes indices of rows among n items.
+func dictionaryPage(indices, items *lancepb.ArrayEncoding, n int) *lancepb.ArrayEncoding {
+	return &lancepb.ArrayEncoding{ArrayEncoding: &lancepb.ArrayEncoding_Dictionary{Dictionary: &lancepb.Dictionary{
+		Indices: indices, Items: items, NumDictionaryItems: uint32(n),
+	}}}
+}

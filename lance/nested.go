@@ -2,6 +2,8 @@ package lance
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -123,7 +125,7 @@ func (f *Field) check() error {
 
 // appendProto adds a field and those below it.
 func appendProto(fields []*lancepb.Field, f Field, parent int32) []*lancepb.Field {
-	logical, err := logicalType(f.Type)
+	logical, err := f.logicalName()
 	if err != nil {
 		// All constructors have refused such a type; a hand-made schema that slips through is refused by every
 		// reader, ours included.
@@ -140,6 +142,10 @@ func appendProto(fields []*lancepb.Field, f Field, parent int32) []*lancepb.Fiel
 		Type: kind, Name: f.Name, Id: f.ID, ParentId: parent, LogicalType: logical, Nullable: f.Nullable,
 		Metadata: bytesMap(hideExtension(f.Metadata.ToMap())),
 	})
+	if f.dictionary() {
+		last := fields[len(fields)-1]
+		last.Dictionary = &lancepb.FieldDictionary{}
+	}
 	for _, child := range f.Children {
 		fields = appendProto(fields, child, f.ID)
 	}
@@ -193,6 +199,15 @@ func (t *protoTree) field(i, depth int) (Field, error) {
 		below = append(below, arrow.Field{Name: child.Name, Type: child.Type, Nullable: child.Nullable, Metadata: child.Metadata})
 	}
 	var err error
+	if strings.HasPrefix(f.GetLogicalType(), "dict:") {
+		var index string
+		out.Type, index, err = parseDictionaryName(f.GetLogicalType())
+		if _, known := out.Metadata.GetValue(MetaDictionary); !known && err == nil {
+			md := out.Metadata
+			out.Metadata = arrow.NewMetadata(append(slices.Clone(md.Keys()), MetaDictionary), append(slices.Clone(md.Values()), index))
+		}
+		return out, err
+	}
 	out.Type, err = parseFieldType(f.GetLogicalType(), below)
 	return out, err
 }

@@ -37,9 +37,9 @@ func newNode(f Field, items bool) *node {
 	case *arrow.FixedSizeListType:
 		n.enc = fixedEncoder{bits: bitWidth(t), items: int64(t.Len()), dense: items}
 	case *arrow.StringType, *arrow.BinaryType:
-		n.enc = binaryEncoder[int32]{}
+		n.enc = stringEncoder[int32](f)
 	case *arrow.LargeStringType, *arrow.LargeBinaryType:
-		n.enc = binaryEncoder[int64]{}
+		n.enc = stringEncoder[int64](f)
 	default:
 		n.enc = fixedEncoder{bits: bitWidth(t), dense: items}
 	}
@@ -47,6 +47,14 @@ func newNode(f Field, items bool) *node {
 		n.children = append(n.children, newNode(child, items))
 	}
 	return n
+}
+
+// stringEncoder returns the encoder of a field of strings.
+func stringEncoder[O int32 | int64](f Field) encoder {
+	if f.dictionary() {
+		return dictionaryEncoder[O]{index: f.storedIndex()}
+	}
+	return binaryEncoder[O]{}
 }
 
 // walk calls fn for all columns in the order that they have in the file.

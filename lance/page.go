@@ -96,7 +96,7 @@ func (r *Reader) readColumn(i int, at extent) ([]*page, error) {
 	pages := make([]*page, len(meta.GetPages()))
 	row, items := int64(0), int64(0)
 	for k, m := range meta.GetPages() {
-		p, err := r.readPage(m, row, rows, r.columns[i].field.Type)
+		p, err := r.readPage(m, row, rows, r.columns[i].field)
 		if err == nil {
 			items, err = p.placeItems(items)
 		}
@@ -157,7 +157,7 @@ func (p *page) itemsEnd() int64 {
 }
 
 // readPage reads the description of a page that begins at row first of so many.
-func (r *Reader) readPage(m *lancepb.Page, first, rows int64, dt arrow.DataType) (*page, error) {
+func (r *Reader) readPage(m *lancepb.Page, first, rows int64, f *Field) (*page, error) {
 	if m.GetLength() > uint64(rows-first) {
 		return nil, fmt.Errorf("%d rows from row %d are more than the %d of the column", m.GetLength(), first, rows)
 	}
@@ -182,7 +182,7 @@ func (r *Reader) readPage(m *lancepb.Page, first, rows int64, dt arrow.DataType)
 		return nil, err
 	}
 	var err error
-	if p.codec, err = parseEncoding(&enc, dt); err != nil {
+	if p.codec, err = parseEncoding(&enc, f); err != nil {
 		return nil, err
 	}
 	return p, p.codec.check(p.rows, p.bufs)
@@ -206,8 +206,8 @@ func pageAt(pages []*page, row int64) int {
 type pageView struct {
 	page *page
 	bufs []*memory.Buffer
-	// items are the places of the distinct values of a dictionary page.
-	items []span
+	// items are the distinct values of a dictionary page.
+	items []dictionaryItem
 }
 
 // bytes returns a buffer of the page.

@@ -353,18 +353,15 @@ func stringAt(v *pageView, row int) ([]byte, error) {
 		}
 		return s.of(v.bytes(c.data)), nil
 	case dictionaryCodec:
-		items, err := c.spans(v)
+		items, err := c.list(v)
 		if err != nil {
 			return nil, err
 		}
-		index := int(v.bytes(c.indices)[row])
-		if index >= len(items) {
-			return nil, fmt.Errorf("row %d of the page is item %d of a dictionary of %d", row, index, c.count)
+		item, err := c.item(v, items, row)
+		if err != nil || !item.valid {
+			return nil, err
 		}
-		if index == 0 {
-			return nil, nil
-		}
-		return items[index].of(v.bytes(c.items.data)), nil
+		return item.of(v.bytes(c.items.data)), nil
 	}
 	return nil, nil // A page of nulls.
 }

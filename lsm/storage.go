@@ -1,6 +1,10 @@
 package lsm
 
-import "github.com/apache/arrow-go/v18/arrow"
+import (
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/flightd/flightd/lance"
+)
 
 // Keys of the metadata by which an Arrow field says that its type is an extension.
 const (
@@ -66,5 +70,54 @@ func withoutMetadata(f arrow.Field) arrow.Field {
 	case *arrow.FixedSizeListType:
 		f.Type = arrow.FixedSizeListOfField(t.Len(), withoutMetadata(t.ElemField()))
 	}
+	return f
+}
+
+// MetaDictionary is the metadata of a field that is a dictionary of its type.
+const MetaDictionary = lance.MetaDictionary
+
+// DictionaryMetadata returns the metadata of a field whose rows are kept as plain values, but whose type is a dictionary.
+func DictionaryMetadata(t *arrow.DictionaryType, md arrow.Metadata) arrow.Metadata {
+	return lance.DictionaryMetadata(t, md)
+}
+
+// WireSchema returns the schema of a table, or of a part of it, as clients see it: with the dictionaries whose rows are
+// kept as plain values.
+func WireSchema(s *arrow.Schema) *arrow.Schema {
+	fields := s.Fields()
+	for i, f := range fields {
+		fields[i] = wireField(f)
+	}
+	md := s.Metadata()
+	return arrow.NewSchema(fields, &md)
+}
+
+// wireField is WireSchema for a field and what is nested in it.
+func wireField(f arrow.Field) arrow.Field {
+	switch t := f.Type.(type) {
+	case *arrow.StructType:
+		fields := t.Fields()
+		for i, child := range fields {
+			fields[i] = wireField(child)
+		}
+		f.Type = arrow.StructOf(fields...)
+	case *arrow.ListType:
+		f.Type = arrow.ListOfField(wireField(t.ElemField()))
+	case *arrow.LargeListType:
+		f.Type = arrow.LargeListOfField(wireField(t.ElemField()))
+	case *arrow.FixedSizeListType:
+		f.Type = arrow.FixedSizeListOfField(t.Len(), wireField(t.ElemField()))
+	}
+	dictionary, ok := lance.DictionaryType(f.Type, f.Metadata)
+	if !ok {
+		return f
+	}
+	var keys, values []string
+	for i, k := range f.Metadata.Keys() {
+		if k != lance.MetaDictionary {
+			keys, values = append(keys, k), append(values, f.Metadata.Values()[i])
+		}
+	}
+	f.Type, f.Metadata = dictionary, arrow.NewMetadata(keys, values)
 	return f
 }

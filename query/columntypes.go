@@ -166,5 +166,5 @@ func (t sqlType) natural() arrow.DataType {
 // exact says whether a column comes out of DuckDB in its very type, without our help.
 func exact(f arrow.Field) bool {
 	t, err := sqlTypeOf(f)
-	return err == nil && extensionOf(f) == "" && !hasExtension(f) && sameType(t.natural(), f.Type)
+	return err == nil && !hasTypeMetadata(f) && sameType(t.natural(), f.Type)
 }

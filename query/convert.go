@@ -155,6 +155,8 @@ func retype(arr arrow.Array, to arrow.DataType) (arrow.Array, error) {
 func retypeData(arr arrow.Array, to arrow.DataType) (arrow.ArrayData, error) {
 	from := arr.DataType()
 	switch t := to.(type) {
+	case *arrow.DictionaryType:
+		return encodeDictionary(arr, t)
 	case *arrow.LargeStringType, *arrow.LargeBinaryType:
 		if a, ok := arr.(interface{ ValueOffsets() []int32 }); ok {
 			return widenOffsets(arr, a.ValueOffsets(), to), nil
@@ -224,11 +226,12 @@ func layoutOf(dt arrow.DataType) string {
 
 // retypeNested converts the values of a list or the fields of a struct.
 func retypeNested(arr arrow.Array, to arrow.NestedType) (arrow.ArrayData, error) {
-	d := arr.Data()
 	fields := to.Fields()
-	if len(fields) != len(d.Children()) {
+	if len(fields) != len(arr.Data().Children()) {
 		return nil, fmt.Errorf("a column of %s came back as %s", to, arr.DataType())
 	}
+	d := trimmed(arr)
+	defer d.Release()
 	children := make([]arrow.ArrayData, len(fields))
 	for i, f := range fields {
 		child := array.MakeFromData(d.Children()[i])
@@ -243,6 +246,48 @@ func retypeNested(arr arrow.Array, to arrow.NestedType) (arrow.ArrayData, error)
 	return array.NewData(to, d.Len(), d.Buffers(), children, d.NullN(), d.Offset()), nil
 }
 
+// trimmed returns a nested array without the values before its first row and behind its last, which are those of other
+// slices of the same values: a conversion should not look at them. The caller releases it.
+func trimmed(arr arrow.Array) arrow.ArrayData {
+	d := arr.Data()
+	first, last := int64(d.Offset()), int64(d.Offset()+d.Len())
+	var offsets *memory.Buffer
+	switch t := d.DataType().(type) {
+	case *arrow.FixedSizeListType:
+		first, last = first*int64(t.Len()), last*int64(t.Len())
+	case *arrow.ListType:
+		first, last, offsets = trimmedOffsets(d)
+	}
+	children := make([]arrow.ArrayData, len(d.Children()))
+	for i, c := range d.Children() {
+		children[i] = array.NewSliceData(c, first, last)
+		defer children[i].Release()
+	}
+	validity, drop := validityOf(arr)
+	defer drop()
+	bufs := []*memory.Buffer{validity}
+	if offsets != nil {
+		bufs = append(bufs, offsets)
+	}
+	return array.NewData(d.DataType(), d.Len(), bufs, children, d.NullN(), 0)
+}
+
+// trimmedOffsets returns where the values of a list's rows lie, and the offsets of the rows within them.
+func trimmedOffsets(d arrow.ArrayData) (first, last int64, offsets *memory.Buffer) {
+	if d.Len() == 0 {
+		return 0, 0, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes([]int32{0}))
+	}
+	all := arrow.Int32Traits.CastFromBytes(d.Buffers()[1].Bytes())[d.Offset() : d.Offset()+d.Len()+1]
+	if all[0] == 0 && d.Offset() == 0 {
+		return 0, int64(all[d.Len()]), d.Buffers()[1]
+	}
+	rebased := make([]int32, len(all))
+	for i, o := range all {
+		rebased[i] = o - all[0]
+	}
+	return int64(all[0]), int64(all[d.Len()]), memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(rebased))
+}
+
 // retypeLargeList gives lists 64-bit offsets, too.
 func retypeLargeList(a *array.List, to *arrow.LargeListType) (arrow.ArrayData, error) {
 	list, err := retypeNested(a, arrow.ListOfField(to.ElemField()))
@@ -250,10 +295,8 @@ func retypeLargeList(a *array.List, to *arrow.LargeListType) (arrow.ArrayData, e
 		return nil, err
 	}
 	defer list.Release()
-	validity, drop := validityOf(a)
-	defer drop()
-	offsets := wideOffsets(a.Offsets()[min(a.Data().Offset(), len(a.Offsets())):], a.Len())
-	return array.NewData(to, a.Len(), []*memory.Buffer{validity, offsets}, list.Children(), a.NullN(), 0), nil
+	offsets := wideOffsets(arrow.Int32Traits.CastFromBytes(list.Buffers()[1].Bytes()), a.Len())
+	return array.NewData(to, a.Len(), []*memory.Buffer{list.Buffers()[0], offsets}, list.Children(), a.NullN(), 0), nil
 }
 
 // widenOffsets gives strings and binaries 64-bit offsets; the bytes stay where they are.

@@ -50,7 +50,8 @@
 //
 // [sqlTypeOf] gives each Arrow type an SQL type that holds its bits, and one that SQL has not, such as decimal256, a BLOB
 // of its bytes, which is then opaque: a query may hand it on, and an expression over it is refused (opaque.go). UUID and
-// JSON are Arrow's extension types, which travel and are stored as metadata of their fields. On the way out, DuckDB's plan, bound but not
+// JSON are Arrow's extension types, which travel and are stored as metadata of their fields. A column of dictionaries has
+// plain values everywhere but in the results that clients get (dictionary.go). On the way out, DuckDB's plan, bound but not
 // optimised, tells which columns of a result come unchanged from which column of a table (a BOUND_REF is a place in
 // the columns of the operator below); these get the table's Arrow type back. If a plan has an operator that we do not
 // know, its columns keep DuckDB's types: the values are the same. A value that does not fit the type of its origin is
@@ -65,7 +66,6 @@
 //	DELETE FROM t USING o WHERE c    SELECT DISTINCT ON (key) key FROM t, o WHERE (c)
 //	UPDATE t SET a = x WHERE c       SELECT t.id, CAST((x) AS ...), t.b FROM t WHERE (c)
 //	INSERT INTO t (a) query          SELECT CAST(1st AS ...), defaults FROM (query)
-//	MERGE INTO t USING s ON c ...    SELECT rows as they will be, key, clause FROM s JOIN t ON c UNION ALL ... (merge.go)
 //	... ON CONFLICT DO NOTHING       SELECT DISTINCT ON (key) ... FROM (these rows) WHERE NOT EXISTS (the key in t)
 //	... ON CONFLICT DO UPDATE        SELECT CASE WHEN t.id IS NULL THEN excluded.a ELSE x END FROM (these rows) LEFT JOIN t
 //

@@ -2,6 +2,8 @@ package query
 
 import (
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // Keys of the metadata by which an Arrow field says that its type is an extension.
@@ -39,8 +41,8 @@ func extensionOf(f arrow.Field) string {
 	return ""
 }
 
-// hasExtension reports whether a field is an extension of any kind.
-func hasExtension(f arrow.Field) bool { return f.Metadata.FindKey(extensionName) >= 0 }
+// hasTypeMetadata reports whether there is more to a field's type than its Arrow type, which is that of its values.
+func hasTypeMetadata(f arrow.Field) bool { return typeMetadata(f).Len() > 0 }
 
 // extensionField returns the metadata of a field with an extension that has no parameters.
 func extensionField(name string) arrow.Metadata {
@@ -51,7 +53,7 @@ func extensionField(name string) arrow.Metadata {
 func typeMetadata(f arrow.Field) arrow.Metadata {
 	var keys, values []string
 	for i, k := range f.Metadata.Keys() {
-		if k == extensionName || k == extensionMetadata {
+		if k == extensionName || k == extensionMetadata || k == lsm.MetaDictionary {
 			keys, values = append(keys, k), append(values, f.Metadata.Values()[i])
 		}
 	}

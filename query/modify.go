@@ -30,7 +30,7 @@ type change struct {
 	sql   string
 	plan  string // see run
 	// schema has the query's columns in the types of the table: the table's own if rows is true, then ident ones that
-	// tell stored rows, and last, if there are actions, the number of the row's and what it says if it is an error.
+	// tell stored rows, and last, if there are actions, the number of the row's.
 	schema  *arrow.Schema
 	rows    bool
 	ident   int
@@ -44,10 +44,7 @@ type change struct {
 func (c *change) rewrites() bool { return c.ident > 0 && len(c.table.key) == 0 }
 
 // A changed batch is what a change's query gave, taken apart. Rows or ident may be nil.
-type changed struct {
-	rows, ident arrow.RecordBatch
-	actions     []mergeAction // of the rows of a MERGE
-}
+type changed struct{ rows, ident arrow.RecordBatch }
 
 // release lets it go.
 func (b changed) release() {
@@ -59,12 +56,7 @@ func (b changed) release() {
 }
 
 // split takes a batch of the query apart.
-func (c *change) split(rec arrow.RecordBatch) (b changed, err error) {
-	if c.actions != nil {
-		if b.actions, err = c.mergedActions(rec); err != nil {
-			return b, err
-		}
-	}
+func (c *change) split(rec arrow.RecordBatch) (b changed) {
 	at := 0
 	if c.rows {
 		at = c.table.arrow.NumFields()
@@ -73,7 +65,7 @@ func (c *change) split(rec arrow.RecordBatch) (b changed, err error) {
 	if c.ident > 0 {
 		b.ident = columnsOf(rec, at, at+c.ident)
 	}
-	return b, nil
+	return b
 }
 
 // columnsOf returns some columns of a batch.
@@ -88,8 +80,6 @@ func (st *Statement) change(l *lease) (*change, error) {
 		return st.parsed.updateChange(l)
 	case kindDelete:
 		return st.parsed.deleteChange(l)
-	case kindMerge:
-		return st.parsed.mergeChange(l)
 	}
 	return st.parsed.insertChange(l)
 }
@@ -173,37 +163,22 @@ func (st *Statement) move(ctx context.Context, c *change, r run, w writer, out *
 	var bytes int64
 	err = st.each(ctx, c, r, out, func(count int64, b changed) error {
 		n += count
-		gone, come, err := b.moves()
-		if err != nil {
-			return err
+		if b.ident != nil {
+			if bytes += batchSize(b.ident); bytes > st.e.opts.Memory {
+				return errorf(ResourceExhausted, "the keys that the statement changes take more than %d bytes; change fewer at a time", st.e.opts.Memory)
+			}
+			b.ident.Retain()
+			old = append(old, b.ident)
 		}
-		defer come.Release()
-		old = append(old, gone)
-		if bytes += batchSize(gone); bytes > st.e.opts.Memory {
-			return errorf(ResourceExhausted, "the keys that the statement changes take more than %d bytes; change fewer at a time", st.e.opts.Memory)
+		if b.rows == nil {
+			return nil
 		}
-		return rows.add(come)
+		return rows.add(b.rows)
 	})
 	if err != nil || n == 0 {
 		return n, err
 	}
 	return n, w.move(ctx, old, rows.all)
-}
-
-// moves returns the keys that go, and the rows that come. The caller releases both.
-func (b changed) moves() (gone, come arrow.RecordBatch, err error) {
-	if b.actions == nil {
-		b.ident.Retain()
-		b.rows.Retain()
-		return b.ident, b.rows, nil
-	}
-	if gone, err = chosen(b.ident, b.actions, mergeDelete, mergeUpdate); err != nil {
-		return nil, nil, err
-	}
-	if come, err = chosen(b.rows, b.actions, mergeInsert, mergeUpdate); err != nil {
-		gone.Release()
-	}
-	return gone, come, err
 }
 
 // each runs the change's query on the snapshot and calls fn with its rows, in the types of the table, and their number.
@@ -215,12 +190,9 @@ func (st *Statement) each(ctx context.Context, c *change, r run, out *returning,
 			return err
 		}
 		defer typed.Release()
-		b, err := c.split(typed)
-		if err != nil {
-			return err
-		}
+		b := c.split(typed)
 		defer b.release()
-		if err := out.add(ctx, b.rows, b.actions); err != nil {
+		if err := out.add(ctx, b.rows); err != nil {
 			return err
 		}
 		return fn(typed.NumRows(), b)

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -12,6 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
 	bind "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 const (
@@ -69,6 +72,8 @@ type run struct {
 	own arrow.RecordBatch
 	// plan is what tells the types of the result, if the shadow cannot plan the query itself.
 	plan string
+	// wire asks for columns as clients see them: dictionaries are that, and not their values.
+	wire bool
 }
 
 // bind binds the parameters.
@@ -236,7 +241,7 @@ func (r *Result) execute(in run) error {
 		return r.failure()
 	}
 	r.narrow()
-	return r.describe()
+	return r.describe(in.wire)
 }
 
 // narrow lets go of the tables that the statement does not read: its client may take long to read the result. DuckDB
@@ -281,7 +286,7 @@ func (r *Result) runFirst() error {
 }
 
 // describe reads the schema of the running result.
-func (r *Result) describe() error {
+func (r *Result) describe(wire bool) error {
 	n := int(bind.ColumnCount(&r.res))
 	names, types := make([]string, n), make([]bind.LogicalType, n)
 	for i := range n {
@@ -294,7 +299,9 @@ func (r *Result) describe() error {
 	if r.natural, err = naturalSchema(r.conn, names, types); err != nil {
 		return errorf(Unimplemented, "the result has a type that Arrow cannot carry: %v", err)
 	}
-	r.schema, err = r.shape.schema(r.natural)
+	if r.schema, err = r.shape.schema(r.natural); err == nil && wire {
+		r.schema = lsm.WireSchema(r.schema)
+	}
 	return err
 }
 
@@ -374,6 +381,9 @@ func releaseAll(recs []arrow.RecordBatch) {
 // cut joins the parts, gives the columns their types, and cuts batches that can travel.
 func (r *Result) cut(parts []arrow.RecordBatch, bytes int64) error {
 	rec, err := r.join(parts)
+	if errors.Is(err, errDictionaryFull) {
+		return r.halve(parts, bytes, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -385,6 +395,29 @@ func (r *Result) cut(parts []arrow.RecordBatch, bytes int64) error {
 	}
 	for from := int64(0); from < rows; from += step {
 		r.ready = append(r.ready, rec.NewSlice(from, min(from+step, rows)))
+	}
+	return nil
+}
+
+// halve cuts batches from each half of the parts, whose values are too many for the indices of a dictionary.
+func (r *Result) halve(parts []arrow.RecordBatch, bytes int64, full error) error {
+	if n := len(parts) / 2; n > 0 {
+		if err := r.cut(parts[:n], bytes/2); err != nil {
+			return err
+		}
+		return r.cut(parts[n:], bytes/2)
+	}
+	rows := parts[0].NumRows()
+	if rows < 2 {
+		return full
+	}
+	for _, half := range [][2]int64{{0, rows / 2}, {rows / 2, rows}} {
+		part := parts[0].NewSlice(half[0], half[1])
+		err := r.cut([]arrow.RecordBatch{part}, bytes/2)
+		part.Release()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	bind "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // noColumns is the schema of statements that return no rows, and of statements without parameters.
@@ -52,7 +54,7 @@ func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statemen
 	case kindTruncate:
 		_, err = p.truncateTarget()
 	case kindAlter: // classify has read it; what it names is looked up when it runs
-	case kindInsert, kindUpdate, kindDelete, kindMerge:
+	case kindInsert, kindUpdate, kindDelete:
 		err = st.describe(l, &l.shadow)
 	default:
 		err = st.prepareSelect(l)
@@ -147,7 +149,7 @@ func (st *Statement) describe(l *lease, c *view) error {
 		st.dataset = nil
 		return nil
 	}
-	ps, err := c.in.prepareKind(conn, stmts, 0, sql, st.parsed.kind)
+	ps, err := c.in.prepare(conn, stmts, 0, sql)
 	if err != nil {
 		return err
 	}
@@ -168,8 +170,11 @@ func (st *Statement) describe(l *lease, c *view) error {
 	if err != nil {
 		return err
 	}
-	st.dataset, err = shape.schema(natural)
-	return err
+	if natural, err = shape.schema(natural); err != nil {
+		return err
+	}
+	st.dataset = lsm.WireSchema(natural)
+	return nil
 }
 
 // shape tells which columns of the result come unchanged from tables. plan is what the shadow can plan in place of the
@@ -243,7 +248,7 @@ func (st *Statement) Query(ctx context.Context, params arrow.RecordBatch) (*Resu
 	// A table that is replaced between our look at the catalog and DuckDB's is seen by the scan; the next attempt
 	// looks again. Nothing was handed out yet.
 	for attempt := 0; ; attempt++ {
-		r, err := st.start(ctx, run{params: params})
+		r, err := st.start(ctx, run{params: params, wire: true})
 		again := errors.Is(err, errTableChanged) || errors.Is(err, errRestarted)
 		if err == nil || !again || attempt == 2 {
 			return r, err
@@ -301,7 +306,7 @@ func (st *Statement) updateOnce(ctx context.Context, params arrow.RecordBatch) (
 
 // update runs the statement by its kind.
 func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBatch, out *returning) (int64, error) {
-	dml := slices.Contains([]statementKind{kindInsert, kindUpdate, kindDelete, kindMerge}, st.parsed.kind)
+	dml := st.parsed.kind == kindInsert || st.parsed.kind == kindUpdate || st.parsed.kind == kindDelete
 	if !dml && params != nil && params.NumCols() > 0 {
 		return 0, errorf(InvalidArgument, "the statement has no parameters, %d were given", params.NumCols())
 	}
@@ -310,7 +315,7 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 		return 0, st.create(ctx, l)
 	case kindDrop:
 		return 0, st.drop(ctx)
-	case kindInsert, kindUpdate, kindDelete, kindMerge:
+	case kindInsert, kindUpdate, kindDelete:
 		if st.parsed.kind == kindInsert && st.parsed.plainValues() {
 			return st.insert(ctx, l, params, out)
 		}
@@ -365,17 +370,11 @@ func pivots(sql string) bool {
 
 // prepare prepares the i-th statement. The caller destroys it; after an error there is none.
 func (in *instance) prepare(conn bind.Connection, x extraction, i int, sql string) (bind.PreparedStatement, error) {
-	return in.prepareKind(conn, x, i, sql, kindSelect)
-}
-
-// prepareKind is prepare for a statement of a kind. A MERGE, for which DuckDB's C interface has no name, is never run,
-// only described.
-func (in *instance) prepareKind(conn bind.Connection, x extraction, i int, sql string, kind statementKind) (bind.PreparedStatement, error) {
 	var ps bind.PreparedStatement
 	var err error
 	if bind.PrepareExtractedStatement(conn, x.list, bind.IdxT(i), &ps) == bind.StateError {
 		err = in.check(bind.PrepareError(ps), sql)
-	} else if t := bind.PreparedStatementType(ps); !allowed(t, i < x.count-1) && !(kind == kindMerge && t == bind.StatementTypeInvalid) {
+	} else if !allowed(bind.PreparedStatementType(ps), i < x.count-1) {
 		err = errorf(PermissionDenied, "statements of this kind are off for clients")
 	}
 	if err != nil {
