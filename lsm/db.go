@@ -28,8 +28,10 @@ type DB struct {
 	log    wal.Log
 	budget *budget
 	space  *space
-	marks  *watermarks
-	ledger *ledger
+	// minReclaim is the constant; tests have smaller tables.
+	minReclaim int64
+	marks      *watermarks
+	ledger     *ledger
 
 	// ddl makes CREATE and DROP one at a time; it comes after Table.writes and before everything else.
 	ddl sync.Mutex
@@ -79,6 +81,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if db.space, err = newSpace(o.Dir); err != nil {
 		return nil, errors.Join(err, lock.unlock())
 	}
+	db.minReclaim = minReclaim
 	db.space.debt, db.space.relieve = db.diskDebt, db.makeRoom
 	db.space.need()
 	db.budget = newBudget(o.Memory, db.relieve)

@@ -21,8 +21,9 @@ const maxKeySegments = 8
 const btreeIndexVersion = 0
 
 // keySegments returns the base's own segments that a merge should take in: all of them once there are too many.
-func keySegments(b *base) []*keySegment {
-	if len(b.indexes) < maxKeySegments {
+// A merge that writes fragments anew takes in all, too, as they have the keys of these.
+func keySegments(b *base, m *merged) []*keySegment {
+	if len(b.indexes) < maxKeySegments && len(m.sparse) == 0 {
 		return nil
 	}
 	return b.indexes
@@ -47,7 +48,7 @@ func (s *shard) writeKeyIndex(ctx context.Context, m *merged, old []*keySegment,
 	}
 	for _, seg := range old {
 		for _, f := range b.frags {
-			if seg.meta.Fragments.Contains(uint32(f.id)) {
+			if _, gone := m.at[f.id]; !gone && seg.meta.Fragments.Contains(uint32(f.id)) {
 				x.Fragments.Add(uint32(f.id))
 			}
 		}
@@ -83,7 +84,17 @@ func (s *shard) writeKeys(ctx context.Context, w *btree.Writer, m *merged, old [
 	var addresses []func(id uint64) (uint64, bool)
 	for _, seg := range old {
 		sources = append(sources, newKeySource(ctx, codec, seg.index))
-		addresses = append(addresses, set.base().addressIn(seg, set.layers[0].mask.flushed))
+		stays := set.base().addressIn(seg, set.layers[0].mask.flushed)
+		addresses = append(addresses, func(id uint64) (uint64, bool) {
+			place, lives, ok := m.moved(id)
+			switch {
+			case !ok:
+				return stays(id)
+			case !lives || !seg.meta.Fragments.Contains(uint32(id>>32)):
+				return 0, false
+			}
+			return address(place, appended), true
+		})
 	}
 	for i, l := range m.gens {
 		live := m.live[i]

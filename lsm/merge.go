@@ -19,9 +19,12 @@ import (
 // fragmentRows is how many rows a new fragment of the base has at most; Lance's own default.
 const fragmentRows = 1 << 20
 
-// merged is the rows of some generations on their way into the base.
+// merged is the rows of some generations, and of sparse fragments of the base, on their way into new fragments.
 type merged struct {
 	schema *tableSchema
+	// sparse are the fragments that are written anew, before the generations; at has their rows by their ids.
+	sparse []sparse
+	at     map[uint64]movedRows
 	gens   []layerRef
 	// live holds, for each generation, the rows that go over: neither tombstones nor replaced by another generation.
 	live []*roaring.Bitmap
@@ -31,8 +34,15 @@ type merged struct {
 	frags []manifest.Fragment
 }
 
+// movedRows are the live rows of a fragment that is written anew; the first of them goes to a place.
+type movedRows struct {
+	first int64
+	live  *roaring.Bitmap
+}
+
 // merge brings all generations into the base: one commit appends their live rows, deletes the base rows that they
-// replace, and says which generations it has, so that none is merged twice. It returns the rows it appended.
+// replace, and says which generations it has, so that none is merged twice. Fragments of which little lives are written
+// anew in the same commit. It returns the rows it appended.
 func (s *shard) merge(ctx context.Context) (int64, error) {
 	if err := s.refreshBase(ctx); err != nil {
 		return 0, err
@@ -43,18 +53,22 @@ func (s *shard) merge(ctx context.Context) (int64, error) {
 	}
 	set := s.set.Load()
 	gens := set.generations()
-	if len(gens) == 0 {
+	m := newMerged(now, gens, s.sparseBase(set))
+	if len(gens) == 0 && len(m.sparse) == 0 {
 		return 0, nil
 	}
-	m := newMerged(now, gens)
 	if err := s.writeFragments(ctx, m); err != nil {
 		return 0, err
 	}
-	last := gens[len(gens)-1].layer.(*generation).number
-	change := manifest.Change{Append: m.frags, Delete: s.replacedBase(set), Compacted: map[uuid.UUID]uint64{s.id: last}}
+	change := manifest.Change{Append: m.frags, Delete: s.replacedBase(set, m)}
+	last := uint64(0)
+	if len(gens) > 0 {
+		last = gens[len(gens)-1].layer.(*generation).number
+		change.Compacted = map[uuid.UUID]uint64{s.id: last}
+	}
 	var segments []uuid.UUID // one for each attempt of the commit
 	if s.indexable() && m.rows > 0 {
-		old := keySegments(set.base())
+		old := keySegments(set.base(), m)
 		change.RemoveIndexes = removedIndexes(old)
 		change.Indexes = func(_ *manifest.Version, appended []uint64) ([]manifest.Index, error) {
 			x, err := s.writeKeyIndex(ctx, m, old, set, appended)
@@ -80,8 +94,12 @@ func (s *shard) warn(msg string, err error) {
 }
 
 // newMerged works out which rows of the generations go over.
-func newMerged(now *tableSchema, gens []layerRef) *merged {
-	m := &merged{schema: now, gens: gens}
+func newMerged(now *tableSchema, gens []layerRef, old []sparse) *merged {
+	m := &merged{schema: now, gens: gens, sparse: old, at: make(map[uint64]movedRows)}
+	for _, x := range old {
+		m.at[x.frag.id] = movedRows{m.rows, x.live}
+		m.rows += int64(x.live.GetCardinality())
+	}
 	for _, l := range gens {
 		g := l.layer.(*generation)
 		live := roaring.New()
@@ -111,11 +129,27 @@ func address(place int64, appended []uint64) uint64 {
 	return appended[place/fragmentRows]<<32 | uint64(place%fragmentRows)
 }
 
-// replacedBase returns the base rows that the generations replace, by fragment.
-func (s *shard) replacedBase(set *layerSet) map[uint64]*roaring.Bitmap {
+// moved returns the place to which a row of a sparse fragment goes, and whether it lives. ok is false for rows of other
+// fragments.
+func (m *merged) moved(id uint64) (place int64, lives, ok bool) {
+	x, ok := m.at[id>>32]
+	if !ok {
+		return 0, false, false
+	}
+	return x.first + int64(x.live.Rank(uint32(id))) - 1, x.live.Contains(uint32(id)), true
+}
+
+// replacedBase returns the base rows that go, by fragment: those that the generations replace, and all of the sparse
+// fragments.
+func (s *shard) replacedBase(set *layerSet, m *merged) map[uint64]*roaring.Bitmap {
 	out := make(map[uint64]*roaring.Bitmap)
 	if cell := set.layers[0].mask; cell != nil {
 		maps.Copy(out, cell.flushed.dead)
+	}
+	for _, x := range m.sparse {
+		rows := roaring.New()
+		rows.AddRange(0, uint64(x.frag.rows))
+		out[x.frag.id] = rows
 	}
 	return out
 }
@@ -142,7 +176,15 @@ type fragmentWriter struct {
 func (s *shard) writeFragments(ctx context.Context, m *merged) error {
 	w := &fragmentWriter{shard: s, schema: m.schema}
 	var err error
+	for _, x := range m.sparse {
+		if err = w.copyLive(ctx, x.frag, x.live); err != nil {
+			break
+		}
+	}
 	for i, l := range m.gens {
+		if err != nil {
+			break
+		}
 		if err = w.copyLive(ctx, l.layer.(*generation).frag, m.live[i]); err != nil {
 			break
 		}

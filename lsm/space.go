@@ -153,6 +153,12 @@ func (s *space) margin() int64 {
 	return 2 * s.reserve
 }
 
+// spare returns what a merge may write beside what it must.
+func (s *space) spare() int64 {
+	free, _, _ := s.state()
+	return max(free-s.debt()-s.reserve/2, 0)
+}
+
 // roomFor returns ErrDiskFull when the disk has no room for a batch. Deletes may use the reserve: they lead to room.
 func (db *DB) roomFor(ctx context.Context, s *tableSchema, b Batch, bytes int64) error {
 	if onlyDeletes(s, b.Record) {

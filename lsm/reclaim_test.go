@@ -1,0 +1,108 @@
+package lsm
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestSparseFragments says which fragments are written anew.
+func TestSparseFragments(t *testing.T) {
+	f := func(least, room int64, want string, sizes ...int64) {
+		t.Helper()
+		var all []sparse
+		for i := 0; i < len(sizes); i += 2 {
+			all = append(all, sparse{frag: &fragment{id: uint64(i / 2)}, bytes: sizes[i], liveBytes: sizes[i+1]})
+		}
+		got := ""
+		for _, x := range sparseFragments(all, least, room) {
+			got += fmt.Sprintf("%d ", x.frag.id)
+		}
+		require.Equal(t, want, got)
+	}
+	f(1, 1000, "")
+	f(1, 1000, "0 ", 100, 50)
+	f(1, 1000, "", 100, 51)
+	f(1, 1000, "", 100, 50, 1000, 1000) // too little to gain
+	f(1, 1000, "1 0 ", 100, 50, 100, 10, 100, 60)
+	f(1, 59, "1 ", 100, 50, 100, 10, 100, 60)
+	f(1, 9, "", 100, 50, 100, 10, 100, 60)
+	f(141, 1000, "", 100, 50, 100, 10, 100, 60)
+	f(1, 1000, "1 ", 100, 0, 100, 10) // what is dead goes by itself
+}
+
+// TestChurnStaysBounded upserts and deletes few keys of many, over and over: what lies in the base stays within a
+// multiple of what lives, rows are found by key and by scan, and the folder is sound.
+func TestChurnStaysBounded(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	for name, schema := range map[string]string{"one key column": writesSchema, "two": "key int64 key, writer int64 key, seq int64"} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			random := rand.New(rand.NewPCG(seed, 2))
+			dir := t.TempDir()
+			db := openRetain(t, dir)
+			db.minReclaim = 1
+			table := createTest(t, db, "p", schema)
+			cold := make([]int64, 300)
+			for i := range cold {
+				cold[i] = int64(i)
+			}
+			putKeys(t, db, table, 0, cold...)
+			model := map[int64]int64{}
+			for _, k := range cold {
+				model[k] = 0
+			}
+			for round := int64(1); round < 40; round++ {
+				keys := map[int64]bool{}
+				for range 100 {
+					keys[int64(random.IntN(200))] = true
+				}
+				var list []int64
+				for k := range keys {
+					list = append(list, k)
+					model[k] = round
+				}
+				putKeys(t, db, table, round, list...)
+				require.NoError(t, db.Optimize(ctx, table.Name()))
+				rows := int64(0)
+				for _, f := range table.shard.set.Load().base().frags {
+					rows += f.rows
+				}
+				require.LessOrEqual(t, rows, int64(5*len(model)/2+1+200), "round %d", round)
+				require.Len(t, readWrites(t, db, "p"), len(model))
+			}
+			require.NoError(t, db.Close())
+			db = openRetain(t, dir)
+			got := readWrites(t, db, "p")
+			for k, seq := range model {
+				require.Equal(t, [2]int64{0, seq}, got[k], "key %d", k)
+			}
+			require.NoError(t, db.Close())
+			_, faults := faults(t, dir)
+			require.Empty(t, faults)
+		})
+	}
+}
+
+// TestReclaimWithoutGenerations gives back what statements deleted in a table without a key.
+func TestReclaimWithoutGenerations(t *testing.T) {
+	ctx := context.Background()
+	db := openRetain(t, t.TempDir())
+	db.minReclaim = 1
+	table := createTest(t, db, "p", "key int64, writer int64, seq int64")
+	putKeys(t, db, table, 1, 1, 2, 3, 4, 5)
+	require.NoError(t, table.Rewrite(ctx, func(_ context.Context, _ *Snapshot, rw *Rewrite) error {
+		rw.Delete([]uint64{0, 1, 3})
+		return nil
+	}))
+	require.Equal(t, int64(5), table.shard.set.Load().base().frags[0].rows)
+	require.NoError(t, db.Optimize(ctx, table.Name()))
+	require.Equal(t, int64(2), table.shard.set.Load().base().frags[0].rows)
+	require.Equal(t, 2, countRows(t, db, "p"))
+	require.NoError(t, db.Close())
+}
