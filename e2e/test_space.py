@@ -192,3 +192,24 @@ def room(server):
     except Exception as e:
         assert code_of(e) == "RESOURCE_EXHAUSTED", e
         return False
+
+
+def test_churn_stays_bounded(new_server):
+    """Upserts of few of many keys for a while: the folder holds a multiple of the live data, not of what was written."""
+    server = new_server("--memory", "256MiB", "--retain", "0s").start()
+    execute(server, "CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR)")
+    put(server, "t", [rows(0, 10_000, "0123456789")])  # 10 MB, of which the upper half is never written again
+    execute(server, "OPTIMIZE t")
+    folder, peak = server.dataset("t"), 0
+    for i in range(30):
+        put(server, "t", [rows(j, 250, "abcdefghij") for j in range(i % 7 * 250, 5000, 7 * 250)] * 2)
+        execute(server, "OPTIMIZE t", "VACUUM t")
+        peak = max(peak, sum((folder / "data" / f).stat().st_size for f in files(folder / "data")))
+    live = 10_000 * 1_020
+    print(f"{peak / live:.2f} times the live data at the peak")
+    assert peak <= 2.7 * live
+    dataset = lance.dataset(str(folder))
+    assert dataset.count_rows() == 10_000 == len(set(dataset.to_table(columns=["id"])["id"].to_pylist()))
+    assert dataset.to_table(filter="id = 4999").num_rows == 1, "by its index"
+    assert scalar(server, "SELECT count(*) FROM t") == 10_000
+    assert scalar(server, "SELECT count(*) FROM t WHERE pad LIKE 'abc%'") == 5000

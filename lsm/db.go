@@ -145,6 +145,18 @@ func (db *DB) Close() error {
 	return db.shutdown()
 }
 
+// begin notes work on the folder that Close waits for. The caller calls done at its end. A DB that is closed refuses it:
+// the folder may be another process's.
+func (db *DB) begin() (done func(), err error) {
+	db.moment.Lock()
+	defer db.moment.Unlock()
+	if db.closed {
+		return nil, ErrClosed
+	}
+	db.done.Add(1)
+	return db.done.Done, nil
+}
+
 // shutdown releases everything that open took, whatever of it there is.
 func (db *DB) shutdown() error {
 	db.end()

@@ -351,7 +351,10 @@ func (s *shard) refreshBase(ctx context.Context) error {
 	}
 	defer b.unref()
 	// A merge whose commit stands and whose retirement failed left generations that the base has already.
-	done := v.Compacted[s.id]
+	done, err := s.compacted(ctx, v)
+	if err != nil {
+		return err
+	}
 	var merged, rest []*generation
 	var gens []layerRef
 	for _, l := range s.set.Load().generations() {

@@ -268,12 +268,19 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 	if err := s.checkSchema(v); err != nil {
 		return err
 	}
+	if err := db.refuseStrangers(ctx, t); err != nil {
+		return err
+	}
 	if s.man, err = manifest.ClaimShard(ctx, db.st, s.dir, s.id, true, manifest.Options{Warn: s.warn}); err != nil {
 		return err
 	}
 	// A crash between the commit of a merge and the trimming of the shard's manifest left generations in it that
 	// the base has already.
-	if done, ok := v.Compacted[s.id]; ok && len(unmerged(s.man.Generations, done)) < len(s.man.Generations) {
+	done, err := s.compacted(ctx, v)
+	if err != nil {
+		return err
+	}
+	if len(unmerged(s.man.Generations, done)) < len(s.man.Generations) {
 		if s.man, err = s.man.Commit(ctx, db.st, s.dir, func(n *manifest.Shard) { n.Generations = unmerged(n.Generations, done) }); err != nil {
 			return err
 		}
@@ -286,6 +293,63 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 	db.tables[t.name.fold()] = t
 	db.version.Add(1)
 	db.moment.Unlock()
+	return nil
+}
+
+// compacted returns the last generation that is in the base, or was: another program that overwrites a table drops what
+// Lance keeps of that, and a generation whose rows were merged and overwritten must not come back. The versions before
+// know it. (None goes that a merge may be standing on, see collection.)
+func (s *shard) compacted(ctx context.Context, v *manifest.Version) (uint64, error) {
+	if done, ok := v.Compacted[s.id]; ok || len(s.man.Generations) == 0 {
+		return done, nil
+	}
+	chain, err := manifest.TableHistory(s.db.st, s.table.root, manifest.Options{}).List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, x := range slices.Backward(chain) {
+		if x.Number >= v.Number {
+			continue
+		}
+		old, err := manifest.Load(ctx, s.db.st, s.table.root, x.Number)
+		if errors.Is(err, object.ErrNotExist) {
+			continue // another program has just removed it
+		}
+		if err != nil {
+			return 0, fmt.Errorf("find out which generations were merged: %w", err)
+		}
+		if done, ok := old.Compacted[s.id]; ok {
+			return done, nil
+		}
+	}
+	return 0, nil
+}
+
+// refuseStrangers returns an error when a shard lies in the table's folder that the catalog does not have and that is
+// sealed: somebody is about to drop it, and with it rows that the table may have. One that is not sealed belongs to a
+// writer of Lance's own, whose rows readers here do not see.
+func (db *DB) refuseStrangers(ctx context.Context, t *Table) error {
+	list, err := db.st.List(ctx, path.Join(t.root, "_mem_wal"))
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		dir := path.Join(t.root, "_mem_wal", x.Name)
+		if !x.Dir || dir == t.shardDir() {
+			continue
+		}
+		man, err := manifest.LoadShard(ctx, db.st, dir, manifest.Options{})
+		switch {
+		case errors.Is(err, object.ErrNotExist):
+		case err != nil:
+			return err
+		case man.Sealed:
+			return fmt.Errorf("shard %s of table %q is sealed, and not the one of the catalog: another program was dropping it; "+
+				"look at it with flightd inspect, then move the folder away", filepath.Join(db.opt.Dir, dir), t.name)
+		default:
+			db.logger.Warn("a shard of another writer is left alone; its rows are not seen here", "table", t.name.String(), "shard", dir)
+		}
+	}
 	return nil
 }
 

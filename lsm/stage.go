@@ -103,6 +103,11 @@ func (s *Stage) spill(ctx context.Context) error {
 	if t.dropped {
 		return fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
 	}
+	done, err := t.db.begin()
+	if err != nil {
+		return fmt.Errorf("table %q: spill stage: %w", t.name, err)
+	}
+	defer done()
 	m := newMemtable(t.now().codec, t.db.budget)
 	defer m.unref()
 	for _, p := range s.puts {
