@@ -47,6 +47,10 @@ type Checked struct {
 	// Unsummed are data and index files without checksums, as other programs write them, and deletion files like that;
 	// OtherIndexes are of kinds that only those programs read. Of both only the outside was checked.
 	Unsummed, OtherIndexes int
+	// Unnamed are files, and folders of files, in tables that no version names, UnnamedBytes their size: what a crash or
+	// another program left, and the collector removes in time.
+	Unnamed      int
+	UnnamedBytes int64
 	// Faults is how often report was called.
 	Faults int
 }
@@ -263,6 +267,7 @@ func (c *checker) table(ctx context.Context, e *tableEntry, newest bool) {
 		}
 	}
 	c.generations(ctx, t.shardDir(), s, v, t.now().codec != nil)
+	c.unnamed(ctx, t, s)
 }
 
 // schema compares the columns of the dataset with the catalog's.

@@ -294,6 +294,12 @@ func TestVacuumLeavesFreshStrangers(t *testing.T) {
 	for _, name := range strangers {
 		require.FileExists(t, filepath.Join(root, name), "%+v", got)
 	}
+	require.NoError(t, db.Close())
+	sum, found := faults(t, dir)
+	require.Empty(t, found)
+	require.Equal(t, 4, sum.Unnamed)
+	require.Equal(t, int64(16), sum.UnnamedBytes)
+	db = openRetain(t, dir)
 	for _, name := range strangers {
 		age(t, filepath.Dir(filepath.Join(root, name)), 2*time.Hour)
 	}

@@ -60,7 +60,7 @@ func (c *collection) run(ctx context.Context) error {
 func (c *collection) list(ctx context.Context) error {
 	s := c.t.shard
 	c.standing, c.shard = s.set.Load().base().version.Number, s.man.Version
-	for _, folder := range []string{"data", "_deletions", "_transactions", "_indices"} {
+	for _, folder := range collected {
 		infos, err := c.st.List(ctx, path.Join(c.t.root, folder))
 		if err != nil {
 			return err
@@ -85,6 +85,9 @@ func (c *collection) list(ctx context.Context) error {
 	}
 	return nil
 }
+
+// collected are the folders of a table in which versions have their files.
+var collected = []string{"data", "_deletions", "_transactions", "_indices"}
 
 // collectable tells what an entry of a table's folder is, if it is of a kind that versions name.
 func collectable(folder string, x object.Info) (storedFile, bool) {
@@ -236,7 +239,7 @@ func (c *collection) need(ctx context.Context, number uint64, into map[string]bo
 func (c *collection) removeFiles(ctx context.Context) error {
 	for i := range c.files {
 		if f := &c.files[i]; f.dir && !c.needed[f.owner] {
-			if err := c.weigh(ctx, f, path.Join(c.t.root, f.name)); err != nil {
+			if err := weigh(ctx, c.st, f, path.Join(c.t.root, f.name)); err != nil {
 				return err
 			}
 		}
@@ -262,14 +265,14 @@ func (c *collection) removeFiles(ctx context.Context) error {
 }
 
 // weigh finds the size of a folder and when something in it was last written.
-func (c *collection) weigh(ctx context.Context, f *storedFile, dir string) error {
-	infos, err := c.st.List(ctx, dir)
+func weigh(ctx context.Context, st object.Store, f *storedFile, dir string) error {
+	infos, err := st.List(ctx, dir)
 	if err != nil {
 		return err
 	}
 	for _, x := range infos {
 		if x.Dir {
-			if err := c.weigh(ctx, f, path.Join(dir, x.Name)); err != nil {
+			if err := weigh(ctx, st, f, path.Join(dir, x.Name)); err != nil {
 				return err
 			}
 			continue

@@ -84,6 +84,10 @@ func (p process) printChecked(sum lsm.Checked, took time.Duration) error {
 	if err == nil && sum.Unfinished > 0 {
 		_, err = fmt.Fprintf(p.stdout, "%s was being created when the server ended; the next start finishes that\n", counted(int64(sum.Unfinished), "table"))
 	}
+	if err == nil && sum.Unnamed > 0 {
+		_, err = fmt.Fprintf(p.stdout, "named by no version: %s of %s; the server removes them when they are older than --retain\n",
+			counted(int64(sum.Unnamed), "file"), byteSize(sum.UnnamedBytes))
+	}
 	if err == nil && sum.Unsummed > 0 {
 		_, err = fmt.Fprintf(p.stdout, "without checksums, as other programs wrote them: %s\n", counted(int64(sum.Unsummed), "file"))
 	}

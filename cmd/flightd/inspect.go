@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -186,7 +187,11 @@ func (v *inspector) data(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := v.table(x.Name, t, shards); err != nil {
+		h, err := loadHistory(ctx, st, x.Name)
+		if err != nil {
+			return err
+		}
+		if err := v.table(x.Name, t, shards, h); err != nil {
 			return err
 		}
 	}
@@ -198,7 +203,7 @@ func (v *inspector) data(ctx context.Context) error {
 }
 
 // table prints one table of a data folder.
-func (v *inspector) table(folder string, t *manifest.Version, shards []*manifest.Shard) error {
+func (v *inspector) table(folder string, t *manifest.Version, shards []*manifest.Shard, h tableHistory) error {
 	var generations int
 	var rows int64
 	for _, s := range shards {
@@ -211,10 +216,58 @@ func (v *inspector) table(folder string, t *manifest.Version, shards []*manifest
 	}
 	if v.json {
 		return v.object(map[string]any{"folder": folder, "version": t.Number, "rows": t.Rows(), "fragments": len(t.Fragments),
-			"indexes": len(t.Indexes), "generations": generations, "generation_rows": rows})
+			"indexes": len(t.Indexes), "generations": generations, "generation_rows": rows,
+			"versions": len(h.chain), "tags": h.json(false), "branches": h.json(true)})
 	}
 	_, err := fmt.Fprintf(v.out, "%s: version %d, %s in %s; in front of it %s with %s\n", folder, t.Number,
 		counted(t.Rows(), "row"), counted(int64(len(t.Fragments)), "fragment"), counted(int64(generations), "generation"), counted(rows, "row"))
+	if err != nil {
+		return err
+	}
+	return h.print(v.out)
+}
+
+// tableHistory is which versions of a table are there, and what names them.
+type tableHistory struct {
+	chain []manifest.VersionFile
+	refs  []manifest.Ref
+}
+
+// loadHistory reads the history of a table.
+func loadHistory(ctx context.Context, st object.Store, table string) (h tableHistory, err error) {
+	if h.chain, err = manifest.TableHistory(st, table, manifest.Options{}).List(ctx); err != nil {
+		return h, err
+	}
+	h.refs, err = manifest.Refs(ctx, st, table)
+	return h, err
+}
+
+// json returns the names of one kind with their versions.
+func (h tableHistory) json(branches bool) map[string]uint64 {
+	out := make(map[string]uint64)
+	for _, r := range h.refs {
+		if r.Branch == branches {
+			out[r.Name] = r.Version
+		}
+	}
+	return out
+}
+
+// print tells people.
+func (h tableHistory) print(w io.Writer) error {
+	var err error
+	if len(h.chain) > 0 {
+		_, err = fmt.Fprintf(w, "  %s, the oldest %d of %s\n", counted(int64(len(h.chain)), "version"), h.chain[0].Number, h.chain[0].Time.UTC().Format(time.RFC3339))
+	}
+	for _, r := range h.refs {
+		kind := "tag"
+		if r.Branch {
+			kind = "branch"
+		}
+		if err == nil {
+			_, err = fmt.Fprintf(w, "  %s %q keeps version %d\n", kind, r.Name, r.Version)
+		}
+	}
 	return err
 }
 
