@@ -97,6 +97,13 @@ func (b *budget) heldUp() bool {
 	return b.waiting > 0 && b.kept >= b.limit/4
 }
 
+// unflushed returns the bytes held that are not on disk yet but in the log.
+func (b *budget) unflushed() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used - b.kept
+}
+
 // state returns the bytes held and how many writers have had to wait so far.
 func (b *budget) state() (used, stalls int64) {
 	b.mu.Lock()

@@ -299,7 +299,7 @@ func (db *DB) spaceLoop() {
 // given back: a memtable is in the log still when it is a generation, and may be when that is merged, and a generation is
 // removed when the base has its rows.
 func (db *DB) diskDebt() int64 {
-	debt, _ := db.budget.state()
+	debt := db.budget.unflushed()
 	most := int64(0)
 	db.moment.Lock()
 	defer db.moment.Unlock()
