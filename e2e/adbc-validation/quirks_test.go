@@ -73,6 +73,9 @@ var sqlTypes = map[arrow.Type]string{arrow.INT64: "BIGINT", arrow.STRING: "VARCH
 func (q *quirks) SampleTableSchemaMetadata(table string, t arrow.DataType) arrow.Metadata {
 	b := flightsql.NewColumnMetadataBuilder().CatalogName(q.Catalog()).SchemaName(q.DBSchema()).TableName(table).TypeName(sqlTypes[t.ID()]).
 		IsAutoIncrement(false).IsCaseSensitive(t.ID() == arrow.STRING).IsReadOnly(false).IsSearchable(true)
+	if t.ID() == arrow.INT64 {
+		b.Precision(19).Scale(0)
+	}
 	return b.Metadata()
 }
 
