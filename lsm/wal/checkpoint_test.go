@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -91,6 +93,51 @@ func TestCheckpointsSurviveTrimsAndPowerCuts(t *testing.T) {
 		got, _ := readCount(t, d)
 		require.GreaterOrEqual(t, got, promised)
 	}
+}
+
+// TestASegmentWithoutRoomForItsCheckpointTakesNothing has a checkpoint that is larger than its segment find no room:
+// appends are refused until it does, and nothing is trimmed.
+func TestASegmentWithoutRoomForItsCheckpointTakesNothing(t *testing.T) {
+	d, ctx := newCrashDisk(), context.Background()
+	count := uint64(0)
+	l := openTest(t, d, Options{
+		Appended: func(recs []*Record) { count += uint64(len(recs)) },
+		Checkpoint: func() *Record {
+			if count == 0 {
+				return nil
+			}
+			return countRecord(Idempotency, count, 100_000)
+		}})
+	full := true
+	d.inject(func(op, name string) error {
+		if op == "write" && name == segmentName(2) && full {
+			return &os.PathError{Op: op, Err: syscall.ENOSPC}
+		}
+		return nil
+	})
+	var err error
+	n := uint64(0)
+	for err == nil {
+		n++
+		_, err = l.Append(ctx, countRecord(Batch, n, 1000))
+	}
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.NoError(t, l.Err())
+	_, err = l.Append(ctx, countRecord(Batch, n, 0))
+	require.ErrorIs(t, err, syscall.ENOSPC, "small as it is, it comes behind the checkpoint")
+	require.NoError(t, l.Trim(l.AppendedLSN()))
+	require.Contains(t, segmentsOn(t, d), uint64(1))
+	d.mu.Lock()
+	full = false
+	d.mu.Unlock()
+	last, err := l.Append(ctx, countRecord(Batch, n, 0))
+	require.NoError(t, err)
+	require.NoError(t, l.WaitDurable(ctx, last))
+	require.NoError(t, l.Trim(last))
+	require.NotContains(t, segmentsOn(t, d), uint64(1))
+	require.NoError(t, l.Close())
+	got, _ := readCount(t, d)
+	require.Equal(t, n, got)
 }
 
 // TestACheckpointThatCannotBeWrittenPoisonsTheLog keeps a segment without its checkpoint from being used: trimming

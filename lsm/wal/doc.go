@@ -112,7 +112,7 @@
 // after a replay however much was trimmed. It speaks of everything that was appended before it. In the first segment of
 // an Open it stands behind the epoch mark.
 //
-// INVARIANT: a segment is trimmed only when one behind it has a synced group, which is that record or follows it.
+// INVARIANT: a segment is trimmed only when one behind it has that record, and has it synced.
 //
 // A group that is larger than a segment starts a segment, behind its checkpoint, and extends it.
 //

@@ -231,7 +231,7 @@ func (k *keeper) trim(upTo LSN) error {
 }
 
 // oldestIdle returns the oldest segment if no replay needs it. One whose successor has no synced group yet stays, so
-// that the log never forgets its last LSN.
+// that the log never forgets its last LSN, and one whose successor has no synced checkpoint.
 func (k *keeper) oldestIdle(upTo LSN) (sealedSegment, bool) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
@@ -239,7 +239,8 @@ func (k *keeper) oldestIdle(upTo LSN) (sealedSegment, bool) {
 		return sealedSegment{}, false
 	}
 	s := k.log.mu.sealed[0]
-	return s, s.last <= upTo && (position{s.id + 1, firstGroup}).less(k.log.mu.synced)
+	checked := s.id+1 < k.log.mu.checked.segment || !k.log.mu.synced.less(k.log.mu.checked)
+	return s, s.last <= upTo && (position{s.id + 1, firstGroup}).less(k.log.mu.synced) && checked
 }
 
 // retire takes a segment out of the log, as a spare when one is wanted.

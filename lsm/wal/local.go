@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -31,6 +32,8 @@ type Local struct {
 	lastInSegment LSN
 	// asked tells that the keeper is at work on the next segment.
 	asked bool
+	// bare tells that seg lacks its checkpoint: nothing else is appended before that.
+	bare  bool
 	group groupWriter
 	recs  []*Record
 	// doneWaiters belongs to the sync goroutine.
@@ -68,6 +71,8 @@ type Local struct {
 		wanted, synced position
 		// unmarked tells that the last group has records, so that a sync mark is due when they are synced.
 		unmarked bool
+		// checked is the end of the checkpoint of the segment that is written, beyond everything while it has none.
+		checked position
 		// sealed are the segments before the one of written, oldest first.
 		sealed []sealedSegment
 	}
@@ -238,7 +243,8 @@ func (l *Local) sealTail() error {
 // enterSegmentLocked makes l.seg the segment that is written. REQUIRES: l.mu is held, or there are no goroutines yet;
 // everything before is synced.
 func (l *Local) enterSegmentLocked() {
-	l.end, l.lastInSegment = position{l.seg.id, firstGroup}, 0
+	l.end, l.lastInSegment, l.bare = position{l.seg.id, firstGroup}, 0, true
+	l.mu.checked = position{l.seg.id, math.MaxInt64}
 	l.mu.file = l.seg.file
 	l.mu.written, l.mu.wanted, l.mu.synced = l.end, l.end, l.end
 	l.mu.unmarked = false

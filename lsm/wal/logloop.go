@@ -68,6 +68,11 @@ func (l *Local) appendCalls(queued []*call) {
 
 // makeRoom returns how many calls the next group takes, at least one, and changes segments when the first does not fit.
 func (l *Local) makeRoom(queued []*call) (int, error) {
+	if l.bare { // there was no room for its checkpoint before
+		if err := l.writeCheckpoint(); err != nil {
+			return 1, err
+		}
+	}
 	records := 0
 	for _, c := range queued {
 		records += len(c.recs)
@@ -240,11 +245,12 @@ func (l *Local) changeSegment() error {
 
 // writeCheckpoint writes what a segment begins with.
 //
-// INVARIANT: it is the first group with records of its segment, so that a segment which has any that are synced holds
-// all that those before it knew (see keeper.oldestIdle).
+// INVARIANT: it is the first group with records of its segment, and those before it stay until it is synced (see
+// keeper.oldestIdle).
 func (l *Local) writeCheckpoint() error {
 	r := l.opts.Checkpoint()
 	if r == nil {
+		l.checkpointed()
 		return nil
 	}
 	if size := r.encodedBytes(); !r.Kind.valid() || size > maxGroupBytes-groupHeaderBytes {
@@ -261,7 +267,16 @@ func (l *Local) writeCheckpoint() error {
 		return err
 	}
 	l.publish()
+	l.checkpointed()
 	return nil
+}
+
+// checkpointed notes that the segment has its checkpoint up to the end of the log.
+func (l *Local) checkpointed() {
+	l.bare = false
+	l.mu.Lock()
+	l.mu.checked = l.end
+	l.mu.Unlock()
 }
 
 // askSegment has the keeper prepare the next segment.
