@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 import threading
 import time
 
@@ -12,7 +13,7 @@ import pyarrow.flight
 import pytest
 
 from clients import execute, query, refused, scalar, Stream
-from server import eventually
+from server import BINARY, eventually
 
 PLAIN = pa.schema([("id", pa.int64()), ("pad", pa.binary())])
 MAKE = "CREATE TABLE t (id BIGINT, pad BLOB)"  # no key: what is stored twice is there twice
@@ -181,6 +182,30 @@ def test_resume_over_kills_is_exact(server):
     _, _, _, there = resume(server, "k")
     assert there == acks[-1] | {"repeated": True}
     assert query(server, "SELECT count(*) AS n, count(DISTINCT id) AS d FROM t").to_pylist() == [{"n": 20000, "d": 20000}]
+
+
+def test_flightd_ingest_goes_on_after_a_kill(server, tmp_path):
+    """The program itself, run again with the same file and key until it says that all is stored."""
+    execute(server, MAKE)
+    path = tmp_path / "load.arrows"
+    with pa.ipc.new_stream(str(path), PLAIN) as out:
+        for batch in batches(300, rows=200, pad=200):
+            out.write_batch(batch)
+    dice = random.Random(7)
+    for n in range(8):
+        command = [str(BINARY), "ingest", str(path), "--table", "t", "--idempotency-key", "load", "--resume", "--url", server.url]
+        job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if n < 4:
+            time.sleep(dice.random() * 0.3)
+            server.kill()
+        out, err = job.communicate(timeout=120)
+        if job.returncode == 0:
+            break
+        if not server.running():
+            server.start()
+    assert job.returncode == 0, err
+    assert "60,000 rows from 1 file stored" in out
+    assert query(server, "SELECT count(*) AS n, count(DISTINCT id) AS d FROM t").to_pylist() == [{"n": 60000, "d": 60000}]
 
 
 def test_the_newer_stream_goes_on(server):

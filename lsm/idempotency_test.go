@@ -3,6 +3,7 @@ package lsm
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -483,6 +484,25 @@ func TestTheLedgerForgets(t *testing.T) {
 	require.EqualValues(t, 1, l.count())
 	now = now.Add(time.Minute)
 	require.Nil(t, l.checkpoint())
+}
+
+// TestTheFormatOfKeys pins the bytes of an idempotency record, and what inspect says of the records of stages and keys. If
+// the bytes change, the format does.
+func TestTheFormatOfKeys(t *testing.T) {
+	e := keyEntry{keyScope: keyScope{3, "me", "key"}, Answer: Answer{Batches: 4, Rows: 5, Complete: true}, schema: 6, at: 7000}
+	body := encodeKeys(true, &e)
+	require.Equal(t, "01000000"+"01000000"+ // a checkpoint of one key
+		"0300000000000000"+"581b000000000000"+"0000000000000000"+"0400000000000000"+"0500000000000000"+"0600000000000000"+
+		"01000000"+"0200"+"0300"+"6d65"+"6b6579", hex.EncodeToString(body))
+	lsn := LSN(1<<40 | 9)
+	require.Equal(t, "checkpoint of idempotency keys\n"+
+		"key \"key\" of user \"me\", incarnation 3: 5 rows in 4 batches, complete, seq 1-9, schema 0000000000000006, 1970-01-01T00:00:07Z\n",
+		Describe(&wal.Record{Kind: wal.Idempotency, LSN: lsn, Body: [][]byte{body}}))
+	require.Equal(t, "generation 0a_gen_0, 7 rows\n",
+		Describe(&wal.Record{Kind: wal.StageCommit, Body: [][]byte{[]byte(`{"generations":[{"path":"0a_gen_0","rows":7,"bytes":9}]}`)}}))
+	for _, bad := range []string{`{"generations":[{"path":"../x","rows":7}]}`, `{`, `{"generations":[{"path":"x","rows":-1}]}`} {
+		require.Contains(t, Describe(&wal.Record{Kind: wal.StageCommit, Body: [][]byte{[]byte(bad)}}), "damage: ")
+	}
 }
 
 // FuzzDecodeKeys reads records that nobody wrote.
