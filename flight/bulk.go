@@ -30,7 +30,7 @@ type bulk struct {
 	name     lsm.TableName
 	create   bool // a table that does not exist
 	ifExists pb.CommandStatementIngest_TableDefinitionOptions_TableExistsOption
-	key      string // the idempotency key, empty for none
+	options  ingestOptions
 }
 
 // newBulk checks what a command asks for.
@@ -63,7 +63,7 @@ func (s *service) newBulk(ctx context.Context, c *pb.CommandStatementIngest) (*b
 	if o.resume {
 		return nil, invalid("an ingest by CommandStatementIngest takes effect as a whole, so there is nothing to resume; leave the option out and send all of it again")
 	}
-	return &bulk{s: s, name: lsm.TableName{Schema: schema, Name: c.GetTable()}, create: missing == ifMissingCreate, ifExists: exists, key: o.key}, nil
+	return &bulk{s: s, name: lsm.TableName{Schema: schema, Name: c.GetTable()}, create: missing == ifMissingCreate, ifExists: exists, options: o}, nil
 }
 
 // putBulk runs a CommandStatementIngest.
@@ -72,7 +72,7 @@ func (s *service) putBulk(stream pb.FlightService_DoPutServer, first *message, c
 	if err != nil {
 		return err
 	}
-	w := &whole{s: s, name: b.name, key: b.key, stage: b.stage, late: b.late}
+	w := &whole{s: s, name: b.name, options: b.options, stage: b.stage, late: b.late}
 	result, err := w.run(stream, first)
 	if err != nil {
 		return err

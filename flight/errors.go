@@ -127,6 +127,7 @@ func codeOf(err error) codes.Code {
 		corrupt *lsm.CorruptError
 		refused *refusal
 		column  *lsm.ColumnError
+		noKey   *lsm.NoKeyError
 		key     *lsm.KeyError
 		sql     *query.Error
 	)
@@ -135,6 +136,8 @@ func codeOf(err error) codes.Code {
 		return codes.DataLoss
 	case errors.As(err, &column), errors.As(err, &key):
 		return codes.InvalidArgument
+	case errors.As(err, &noKey):
+		return codes.FailedPrecondition
 	}
 	for _, known := range sentinelCodes {
 		if errors.Is(err, known.err) {

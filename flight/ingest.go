@@ -36,6 +36,8 @@ type ingest struct {
 	sent   mark
 	any    bool
 	reader *batchReader
+	// options say how the rows become those of the table.
+	options ingestOptions
 	// claim is the request that the stream goes on with, nil when it has no key, and begun what was stored of it before.
 	claim *lsm.Claim
 	begun mark
@@ -52,9 +54,9 @@ func (s *service) putRows(stream pb.FlightService_DoPutServer, first *message) e
 		return err
 	}
 	if o.key != "" && !o.resume {
-		return s.putWhole(stream, first, table, o.key)
+		return s.putWhole(stream, first, table, o)
 	}
-	in := &ingest{s: s, stream: stream, reader: newBatchReader(stream, first, int64(s.maxMessage)*decodeFactor)}
+	in := &ingest{s: s, stream: stream, options: o, reader: newBatchReader(stream, first, int64(s.maxMessage)*decodeFactor)}
 	if o.resume {
 		return in.resume(table, o.key)
 	}
@@ -62,8 +64,8 @@ func (s *service) putRows(stream pb.FlightService_DoPutServer, first *message) e
 }
 
 // putWhole stores the rows of a stream under an idempotency key, all at its end.
-func (s *service) putWhole(stream pb.FlightService_DoPutServer, first *message, table *lsm.Table, key string) error {
-	w := &whole{s: s, name: table.Name(), key: key, late: func(err error) error { return err },
+func (s *service) putWhole(stream pb.FlightService_DoPutServer, first *message, table *lsm.Table, o ingestOptions) error {
+	w := &whole{s: s, name: table.Name(), options: o, late: func(err error) error { return err },
 		stage: func(context.Context, *arrow.Schema) (*lsm.Stage, error) { return table.Stage(), nil }}
 	result, err := w.run(stream, first)
 	if err != nil {
@@ -136,7 +138,7 @@ func (in *ingest) store(ctx context.Context, table *lsm.Table) error {
 			return err
 		}
 	}
-	rows, err := in.s.newIntake(in.reader, schema.plain, table)
+	rows, err := in.s.newIntake(ctx, in.reader, schema.plain, table, in.options)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/metadata"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // optionPrefix begins the call headers that carry options of an ingest. ADBC reaches the options of
@@ -16,6 +18,10 @@ const optionPrefix = "x-flightd-"
 
 // ingestOptions are the options of an ingest that change what it does.
 type ingestOptions struct {
+	// missing says what becomes of columns that the stream lacks.
+	missing lsm.Missing
+	// evolve says that columns which the table lacks are added to it.
+	evolve bool
 	// key is the idempotency key, empty for none.
 	key string
 	// resume says that the stream may go on where one under the same key ended.
@@ -60,12 +66,18 @@ func (o *ingestOptions) set(name, value string) error {
 		}
 		return invalid("option durability = %q: what is acknowledged here is durable, which no stream can weaken; say \"durable\" or leave it out", value)
 	case "missing":
-		if value == "null" {
-			return nil
+		missing, ok := map[string]lsm.Missing{"null": lsm.MissingNull, "keep": lsm.MissingKeep, "error": lsm.MissingError}[value]
+		if !ok {
+			return invalid("option missing = %q: a column that the stream lacks becomes \"null\", or its default, can \"keep\" what rows have, or is an \"error\"", value)
 		}
-		return unimplemented("option missing = %q: a column that the stream lacks becomes null; send all columns", value)
+		o.missing = missing
+		return nil
 	case "evolve":
-		return unimplemented("option evolve = %q: a stream cannot add columns to its table; create the table with them", value)
+		if value != "add-columns" {
+			return invalid("option evolve = %q: say \"add-columns\" to have columns that the table lacks added to it, or leave it out", value)
+		}
+		o.evolve = true
+		return nil
 	case "idempotency-key":
 		if value == "" {
 			return invalid("option idempotency-key is empty; give each request a key of its own, or leave the option out")

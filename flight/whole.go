@@ -20,7 +20,8 @@ const repeatedTrailer = "x-flightd-repeated"
 type whole struct {
 	s    *service
 	name lsm.TableName
-	key  string // empty for none
+	// options have the idempotency key, and say how the rows become those of the table.
+	options ingestOptions
 	// stage begins the stage that the rows go to, given the stream's schema.
 	stage func(context.Context, *arrow.Schema) (*lsm.Stage, error)
 	// late explains an error of stage or of its commit.
@@ -47,8 +48,8 @@ func (w *whole) store(ctx context.Context, reader *batchReader) (mark, error) {
 		return mark{}, noSchema(err)
 	}
 	var claim *lsm.Claim
-	if w.key != "" {
-		if claim, err = w.s.db.Claim(ctx, w.name, lsm.Request{Key: w.key}); err != nil {
+	if w.options.key != "" {
+		if claim, err = w.s.db.Claim(ctx, w.name, lsm.Request{Key: w.options.key}); err != nil {
 			return mark{}, err
 		}
 		defer claim.Release()
@@ -70,7 +71,7 @@ func (w *whole) apply(ctx context.Context, reader *batchReader, schema *arrow.Sc
 		return mark{}, w.late(err)
 	}
 	defer stage.Abort()
-	rows, err := w.s.newIntake(reader, schema, stage.Table())
+	rows, err := w.s.newIntake(ctx, reader, schema, stage.Table(), w.options)
 	if err != nil {
 		return mark{}, err
 	}

@@ -154,16 +154,7 @@ func (c *Claim) Put(ctx context.Context, t *Table, b Batch, so Answer) (LSN, err
 	if b.Record.NumRows() == 0 {
 		return LSN(t.last.Load()), nil
 	}
-	p, err := t.admit(ctx, b)
-	if err != nil {
-		return 0, err
-	}
-	if err := t.writes.rlock(ctx); err != nil {
-		p.drop(t)
-		return 0, fmt.Errorf("table %q: wait for a statement: %w", t.name, err)
-	}
-	defer t.writes.runlock()
-	return t.appendLocked(ctx, p, c.news(t, so))
+	return t.put(ctx, b, c.news(t, so))
 }
 
 // Finish says that a request with Resume is complete, and returns the LSN at which that is so.

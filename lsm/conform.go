@@ -13,19 +13,41 @@ import (
 	"github.com/flightd/flightd/lance"
 )
 
+// Missing says what becomes of columns that a stream lacks.
+type Missing uint8
+
+const (
+	// MissingNull gives them their default, else null.
+	MissingNull Missing = iota
+	// MissingKeep leaves the values that rows have; in rows that are new it is MissingNull.
+	MissingKeep
+	// MissingError refuses the stream.
+	MissingError
+)
+
+// ConformOptions say how a stream becomes batches of a table. The zero value is a stream that is plain.
+type ConformOptions struct {
+	Missing Missing
+	// Defaults are, by the name of a column in lower case, functions that return values for n rows that lack it. A
+	// column that is not among them has no default.
+	Defaults map[string]func(ctx context.Context, n int) (arrow.Array, error)
+}
+
 // Conformer turns the batches of one stream into batches of one table: columns are matched by name without case,
-// a column that is missing becomes null, widths of integers and floats and flavours of strings and binaries are
-// cast when no value changes by it. It is for one goroutine.
+// a column that is missing becomes what the options say, widths of integers and floats and flavours of strings and
+// binaries are cast when no value changes by it. It is for one goroutine.
 type Conformer struct {
-	table string
-	want  *arrow.Schema // the table's columns, then `_tombstone` when the stream has it
-	from  []int         // for each wanted column the stream's column, -1 when it is missing
-	same  bool
+	table   string
+	options ConformOptions
+	want    *arrow.Schema // the table's columns, then `_tombstone` when the stream has it
+	from    []int         // for each wanted column the stream's column, -1 when it is missing
+	keep    []int         // columns in which rows that are there keep their values
+	same    bool
 }
 
 // Conform checks whether batches of a stream can become batches of the table; a *ColumnError says why not.
-func (t *Table) Conform(stream *arrow.Schema) (*Conformer, error) {
-	c := &Conformer{table: t.name.String(), same: true}
+func (t *Table) Conform(stream *arrow.Schema, o ConformOptions) (*Conformer, error) {
+	c := &Conformer{table: t.name.String(), options: o, same: true}
 	byName := make(map[string]int, stream.NumFields())
 	for i, f := range stream.Fields() {
 		low := strings.ToLower(f.Name)
@@ -35,6 +57,9 @@ func (t *Table) Conform(stream *arrow.Schema) (*Conformer, error) {
 		byName[low] = i
 	}
 	now := t.now()
+	if o.Missing == MissingKeep && now.codec == nil {
+		return nil, &NoKeyError{Table: t.name}
+	}
 	fields := now.arrow.Fields()
 	if _, ok := byName[TombstoneColumn]; ok {
 		if now.codec == nil {
@@ -42,11 +67,13 @@ func (t *Table) Conform(stream *arrow.Schema) (*Conformer, error) {
 		}
 		fields = append(fields[:len(fields):len(fields)], tombstoneField)
 	}
+	var lacking []string
 	for i, f := range fields {
 		j, ok := byName[strings.ToLower(f.Name)]
 		if !ok {
-			if !f.Nullable {
-				return nil, &ColumnError{Table: c.table, Column: f.Name, Want: f.Type.String(), Hint: "the stream lacks it and it may not be null; send it"}
+			lacking = append(lacking, f.Name)
+			if err := c.lacks(i, f, now.lance.Fields[i].Key > 0); err != nil {
+				return nil, err
 			}
 			j, c.same = -1, false
 		} else if err := c.checkType(f, stream.Field(j).Type); err != nil {
@@ -56,6 +83,9 @@ func (t *Table) Conform(stream *arrow.Schema) (*Conformer, error) {
 		c.same = c.same && i == j && arrow.TypeEqual(f.Type, stream.Field(j).Type)
 		delete(byName, strings.ToLower(f.Name))
 	}
+	if len(lacking) > 0 && o.Missing == MissingError {
+		return nil, &ColumnError{Table: c.table, Column: strings.Join(lacking, ", "), Hint: "the stream lacks it, and says that this is an error; send it"}
+	}
 	for _, f := range stream.Fields() {
 		if _, ok := byName[strings.ToLower(f.Name)]; ok {
 			return nil, &ColumnError{Table: c.table, Column: f.Name, Came: f.Type.String(),
@@ -64,6 +94,31 @@ func (t *Table) Conform(stream *arrow.Schema) (*Conformer, error) {
 	}
 	c.want = arrow.NewSchema(fields, nil)
 	return c, nil
+}
+
+// lacks notes that the stream lacks a column, or returns why it may not.
+func (c *Conformer) lacks(i int, f arrow.Field, key bool) error {
+	_, ok := c.options.Defaults[strings.ToLower(f.Name)]
+	keep := c.options.Missing == MissingKeep && !key
+	if keep {
+		c.keep = append(c.keep, i)
+	}
+	if !f.Nullable && !ok && !keep && c.options.Missing != MissingError {
+		return &ColumnError{Table: c.table, Column: f.Name, Want: f.Type.String(), Hint: "the stream lacks it and it may not be null; send it"}
+	}
+	return nil
+}
+
+// Unknown returns the columns of a stream that the table does not have.
+func (t *Table) Unknown(stream *arrow.Schema) []arrow.Field {
+	now := t.now()
+	var out []arrow.Field
+	for _, f := range stream.Fields() {
+		if !strings.EqualFold(f.Name, TombstoneColumn) && columnIndex(now.arrow, f.Name) < 0 {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // noKeyHint is the message for what needs a key on a table without one.
@@ -93,6 +148,9 @@ func (c *Conformer) checkType(want arrow.Field, came arrow.DataType) error {
 // can be logged as they are.
 func (c *Conformer) Identity() bool { return c.same }
 
+// Keep returns the columns of the table in which rows that are stored keep their values, as Batch.Keep wants them.
+func (c *Conformer) Keep() []int { return c.keep }
+
 // Apply returns a batch of the stream as a batch of the table. The caller releases it. A value that a cast would
 // change is a *ColumnError.
 func (c *Conformer) Apply(ctx context.Context, rec arrow.RecordBatch) (arrow.RecordBatch, error) {
@@ -107,7 +165,10 @@ func (c *Conformer) Apply(ctx context.Context, rec arrow.RecordBatch) (arrow.Rec
 	for i, j := range c.from {
 		want := c.want.Field(i)
 		if j < 0 {
-			cols[i] = nullArray(want.Type, int(rec.NumRows()), memory.DefaultAllocator)
+			var err error
+			if cols[i], err = c.absent(ctx, want, int(rec.NumRows())); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		col, err := castColumn(rec.Column(j), want.Type)
@@ -117,6 +178,24 @@ func (c *Conformer) Apply(ctx context.Context, rec arrow.RecordBatch) (arrow.Rec
 		cols[i] = col
 	}
 	return array.NewRecordBatch(c.want, cols, rec.NumRows()), nil
+}
+
+// absent returns the values of a column that the stream lacks.
+func (c *Conformer) absent(ctx context.Context, f arrow.Field, n int) (arrow.Array, error) {
+	value := c.options.Defaults[strings.ToLower(f.Name)]
+	if value == nil {
+		return nullArray(f.Type, n, memory.DefaultAllocator), nil
+	}
+	col, err := value(ctx, n)
+	if err != nil {
+		return nil, fmt.Errorf("table %q, column %q: its default: %w", c.table, f.Name, err)
+	}
+	return col, nil
+}
+
+// Constant returns a function for ConformOptions.Defaults whose rows are all the one of a column, which it takes over.
+func Constant(one arrow.Array) func(ctx context.Context, n int) (arrow.Array, error) {
+	return func(_ context.Context, n int) (arrow.Array, error) { return repeat(one, n) }
 }
 
 // relabel returns a column under a type of the same layout whose inner fields have other names.

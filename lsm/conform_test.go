@@ -51,7 +51,7 @@ func conformRows(t *testing.T, table *Table, stream, in string) (string, error) 
 	rec, err := rows.Parse(s, in)
 	require.NoError(t, err)
 	defer rec.Release()
-	c, err := table.Conform(s)
+	c, err := table.Conform(s, ConformOptions{})
 	if err != nil {
 		return "", err
 	}

@@ -78,6 +78,12 @@ func (e *ColumnError) Error() string {
 	return s
 }
 
+// NoKeyError is returned for what needs a primary key on a table without one.
+type NoKeyError struct{ Table TableName }
+
+// Error implements error.
+func (e *NoKeyError) Error() string { return noKeyHint(e.Table) }
+
 // KeyError says that a row has no usable key.
 type KeyError struct {
 	// Table and Column name the place, Row is the row's number in its batch, from 0.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/manifest"
@@ -21,6 +22,8 @@ type Stage struct {
 	puts  []*put
 	bytes int64
 	rows  int64
+	// keep are the field ids of columns whose values wait for what is stored, sent those of all other columns that came.
+	keep, sent []int32
 	// oldest is the id of the table's schema at the first batch.
 	oldest uint32
 	// spilled are written, in order.
@@ -67,7 +70,12 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 		return nil
 	}
 	now := s.table.now()
-	if err := s.table.check(now, b.Record); err != nil {
+	check := s.table.check
+	if len(b.Keep) > 0 {
+		check = s.table.checkShape // nulls are looked for when the rows are whole
+		s.noteKept(now, b.Keep)
+	}
+	if err := check(now, b.Record); err != nil {
 		return err
 	}
 	if err := s.table.db.roomFor(ctx, now, b, b.bytes()); err != nil {
@@ -88,6 +96,19 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 		return s.spill(ctx)
 	}
 	return nil
+}
+
+// noteKept remembers which columns of the table a batch has, and which it leaves as they are.
+func (s *Stage) noteKept(now *tableSchema, keep []int) {
+	for i, f := range now.lance.Fields {
+		list := &s.sent
+		if slices.Contains(keep, i) {
+			list = &s.keep
+		}
+		if !slices.Contains(*list, f.ID) {
+			*list = append(*list, f.ID)
+		}
+	}
 }
 
 // spill writes what is in memory as a generation.
@@ -130,6 +151,18 @@ func (s *Stage) Commit(ctx context.Context) (LSN, error) {
 	defer s.Abort()
 	if s.born != nil {
 		return s.table.db.bear(ctx, s)
+	}
+	if len(s.keep) > 0 {
+		if err := s.table.writes.lock(ctx); err != nil {
+			return 0, fmt.Errorf("table %q: wait for other writers: %w", s.table.name, err)
+		}
+		defer s.table.writes.unlock()
+		if s.table.dropped {
+			return 0, fmt.Errorf("table %q: commit stage: %w", s.table.name, ErrTableNotFound)
+		}
+		if err := s.settleKept(ctx); err != nil {
+			return 0, err
+		}
 	}
 	if !s.locked {
 		if len(s.spilled) > 0 && len(s.puts) > 0 {

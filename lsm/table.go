@@ -94,6 +94,9 @@ type Batch struct {
 	// table's: then they are logged as they are, and Record's arrays must lie in Body, outside the Go heap. When
 	// Meta is nil, Put encodes Record and copies it out of the Go heap.
 	Meta, Body []byte
+	// Keep are columns of the table whose values in Record are only for keys that are not stored: rows that are there
+	// keep theirs. Meta must be nil then.
+	Keep []int
 }
 
 // newTable returns the table of a catalog entry, without its shard.
@@ -258,6 +261,14 @@ func (t *Table) Put(ctx context.Context, b Batch) (LSN, error) {
 	if b.Record.NumRows() == 0 {
 		return LSN(t.last.Load()), nil
 	}
+	return t.put(ctx, b)
+}
+
+// put logs a batch, and other records with it.
+func (t *Table) put(ctx context.Context, b Batch, with ...*wal.Record) (LSN, error) {
+	if len(b.Keep) > 0 {
+		return t.putKept(ctx, b, with...)
+	}
 	p, err := t.admit(ctx, b)
 	if err != nil {
 		return 0, err
@@ -267,7 +278,7 @@ func (t *Table) Put(ctx context.Context, b Batch) (LSN, error) {
 		return 0, fmt.Errorf("table %q: wait for a statement: %w", t.name, err)
 	}
 	defer t.writes.runlock()
-	return t.appendLocked(ctx, p)
+	return t.appendLocked(ctx, p, with...)
 }
 
 // admit checks a batch, waits for the memory that it takes and returns it as a put.
@@ -364,34 +375,12 @@ func (p *put) drop(t *Table) {
 
 // check refuses batches that are not of the table, null keys and nulls where the table has none.
 func (t *Table) check(s *tableSchema, rec arrow.RecordBatch) error {
-	n := s.arrow.NumFields()
-	if !s.names(rec) {
-		return fmt.Errorf("table %q: %w: it has the columns %s, the batch %s", t.name, ErrTableChanged, columnList(s.arrow), columnList(rec.Schema()))
+	if err := t.checkShape(s, rec); err != nil {
+		return err
 	}
-	if int(rec.NumCols()) == n+1 && s.codec == nil {
-		return &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Hint: noKeyHint(t.name)}
-	}
-	if rec.NumRows() > maxBatchRows {
-		return fmt.Errorf("%w batch for table %q: it has %d rows, at most %d are allowed", ErrInvalid, t.name, rec.NumRows(), maxBatchRows)
-	}
-	var tombs *array.Boolean
-	if int(rec.NumCols()) > n {
-		tombs, _ = rec.Column(n).(*array.Boolean)
-		if tombs == nil {
-			return &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Came: rec.Column(n).DataType().String(), Want: "bool"}
-		}
-	}
-	if s.codec != nil {
-		if err := s.codec.checkNulls(t.name.String(), rec); err != nil {
-			return err
-		}
-	}
+	dead := deadIn(s, rec)
 	for i, f := range s.arrow.Fields() {
 		col := rec.Column(i)
-		if !sameLayout(col.DataType(), f.Type) {
-			return &ColumnError{Table: t.name.String(), Column: f.Name, Came: col.DataType().String(), Want: f.Type.String()}
-		}
-		dead := func(row int) bool { return tombs != nil && tombs.IsValid(row) && tombs.Value(row) }
 		if err := checkNested(t.name.String(), f, col, dead); err != nil {
 			return err
 		}
@@ -402,6 +391,46 @@ func (t *Table) check(s *tableSchema, rec arrow.RecordBatch) error {
 			if col.IsNull(row) && !dead(row) {
 				return &ColumnError{Table: t.name.String(), Column: f.Name, Came: fmt.Sprintf("null in row %d", row), Want: f.Type.String() + " not null"}
 			}
+		}
+	}
+	return nil
+}
+
+// deadIn tells which rows of a batch that checkShape passed are tombstones.
+func deadIn(s *tableSchema, rec arrow.RecordBatch) func(row int) bool {
+	n := s.arrow.NumFields()
+	if int(rec.NumCols()) == n {
+		return func(int) bool { return false }
+	}
+	tombs := rec.Column(n).(*array.Boolean)
+	return func(row int) bool { return tombs.IsValid(row) && tombs.Value(row) }
+}
+
+// checkShape is check but for nulls in columns that are no key.
+func (t *Table) checkShape(s *tableSchema, rec arrow.RecordBatch) error {
+	n := s.arrow.NumFields()
+	if !s.names(rec) {
+		return fmt.Errorf("table %q: %w: it has the columns %s, the batch %s", t.name, ErrTableChanged, columnList(s.arrow), columnList(rec.Schema()))
+	}
+	if int(rec.NumCols()) == n+1 && s.codec == nil {
+		return &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Hint: noKeyHint(t.name)}
+	}
+	if rec.NumRows() > maxBatchRows {
+		return fmt.Errorf("%w batch for table %q: it has %d rows, at most %d are allowed", ErrInvalid, t.name, rec.NumRows(), maxBatchRows)
+	}
+	if int(rec.NumCols()) > n {
+		if _, ok := rec.Column(n).(*array.Boolean); !ok {
+			return &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Came: rec.Column(n).DataType().String(), Want: "bool"}
+		}
+	}
+	if s.codec != nil {
+		if err := s.codec.checkNulls(t.name.String(), rec); err != nil {
+			return err
+		}
+	}
+	for i, f := range s.arrow.Fields() {
+		if col := rec.Column(i); !sameLayout(col.DataType(), f.Type) {
+			return &ColumnError{Table: t.name.String(), Column: f.Name, Came: col.DataType().String(), Want: f.Type.String()}
 		}
 	}
 	return nil

@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -167,7 +166,8 @@ type alteredColumn struct {
 	typ     string
 	initial string // its default, "" without one
 	notNull bool
-	fill    arrow.Array // of a new one: the value of the rows that are there, nil for null
+	came    *arrow.Field // of a new one that came as an Arrow schema
+	fill    arrow.Array  // of a new one: the value of the rows that are there, nil for null
 }
 
 // definition writes the column for CREATE TABLE.
@@ -373,31 +373,7 @@ func (in *instance) constant(conn bind.Connection, c alteredColumn, f arrow.Fiel
 	if volatile {
 		return nil, errorf(Unimplemented, "ADD COLUMN with a default that differs from row to row is not implemented: add column %q without it, UPDATE the rows, and then ALTER COLUMN SET DEFAULT", c.name)
 	}
-	expr, err := cast(c.initial, f)
-	if err != nil {
-		return nil, err
-	}
-	ps, free, err := in.prepareOne(conn, "SELECT "+expr)
-	if err != nil {
-		return nil, unplaced(err)
-	}
-	defer free()
-	parts, err := in.collect(conn, ps, expr)
-	defer func() { releaseAll(parts) }()
-	if err != nil {
-		return nil, unplaced(err)
-	}
-	rec, err := joinRows(parts, arrow.NewSchema([]arrow.Field{f}, nil))
-	if err != nil {
-		return nil, err
-	}
-	defer rec.Release()
-	if rec.NumRows() != 1 {
-		return nil, fmt.Errorf("the default of column %q has %d values", c.name, rec.NumRows())
-	}
-	one := rec.Column(0)
-	one.Retain()
-	return one, nil
+	return in.evaluate(conn, c.initial, f, 1)
 }
 
 // volatile says whether an expression calls a function whose result differs from row to row.
@@ -423,7 +399,11 @@ func (in *instance) volatile(conn bind.Connection, expr string) (bool, error) {
 func (s lsmStore) alter(ctx context.Context, t tableInfo, columns []alteredColumn, next tableInfo) error {
 	a := lsm.Alteration{Incarnation: t.incarnation, SchemaID: t.version, SQL: next.sql}
 	for i, c := range columns {
-		a.Columns = append(a.Columns, lsm.AlteredColumn{Was: c.was, Field: next.arrow.Field(i), Fill: c.fill})
+		f := next.arrow.Field(i)
+		if c.came != nil {
+			f = *c.came
+		}
+		a.Columns = append(a.Columns, lsm.AlteredColumn{Was: c.was, Field: f, Fill: c.fill})
 	}
 	return s.db.AlterTable(ctx, lsm.TableName{Schema: t.schema, Name: t.name}, a)
 }

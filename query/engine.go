@@ -46,7 +46,8 @@ type Engine struct {
 	opts  Options
 	store store
 
-	// shadowMu lets one INSERT or CREATE at a time use the shadow: two at once would meet in its catalog and key indexes.
+	// shadowMu lets one INSERT, CREATE, ALTER or refresh at a time use the shadow: two at once would meet in its catalog
+	// and key indexes.
 	shadowMu sync.Mutex
 
 	// mu guards the catalogs. Statements hold it only while they look at them, a refresh while it changes them.
@@ -135,15 +136,44 @@ func (e *Engine) acquire(ctx context.Context) (*lease, error) {
 		return nil, engineError(err)
 	}
 	e.mu.Lock()
+	fresh := e.closed || e.freshLocked()
+	if !fresh {
+		// A transaction in the shadow and a change of its catalog would be in each other's way.
+		e.mu.Unlock()
+		e.shadowMu.Lock()
+		defer e.shadowMu.Unlock()
+		e.mu.Lock()
+	}
 	defer e.mu.Unlock()
 	if e.closed {
 		return nil, errClosed
 	}
-	if err := e.refreshLocked(); err != nil {
-		return nil, engineError(err)
+	if !fresh {
+		if err := e.refreshLocked(); err != nil {
+			return nil, engineError(err)
+		}
 	}
 	e.running.Add(1)
 	return &lease{e: e, version: e.query.version, query: e.query.view(), shadow: e.shadow.view()}, nil
+}
+
+// freshLocked says whether the catalogs are those of the store as it was a moment ago.
+func (e *Engine) freshLocked() bool {
+	version := e.store.catalogVersion()
+	for _, c := range []*catalog{e.query, e.shadow} {
+		if c == nil || c.frozen == nil || c.version != version || c.in.dead() != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// stale says whether the shadow has another table by now than when the lease was given. REQUIRES: shadowMu is held, so
+// that it stays.
+func (l *lease) stale(t tableInfo) bool {
+	l.e.mu.Lock()
+	defer l.e.mu.Unlock()
+	return l.e.shadow == nil || l.e.shadow.in == l.shadow.in && l.e.shadow.tables[fold(t.schema, t.name)].id != t.id
 }
 
 // view copies what a statement needs to know of the catalog.

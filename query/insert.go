@@ -23,7 +23,7 @@ func (st *Statement) insert(ctx context.Context, l *lease, params arrow.RecordBa
 	if err != nil {
 		return 0, err
 	}
-	rec, err := st.shadowInsert(ctx, l.shadow.in, t, params)
+	rec, err := st.shadowInsert(ctx, l, t, params)
 	if err != nil {
 		return 0, err
 	}
@@ -36,9 +36,13 @@ func (st *Statement) insert(ctx context.Context, l *lease, params arrow.RecordBa
 
 // shadowInsert runs the statement on the shadow's empty table, once for each row of parameters, and returns the rows
 // in the table's Arrow types.
-func (st *Statement) shadowInsert(ctx context.Context, in *instance, t tableInfo, params arrow.RecordBatch) (arrow.RecordBatch, error) {
+func (st *Statement) shadowInsert(ctx context.Context, l *lease, t tableInfo, params arrow.RecordBatch) (arrow.RecordBatch, error) {
 	st.e.shadowMu.Lock()
 	defer st.e.shadowMu.Unlock()
+	if l.stale(t) {
+		return nil, errTableChanged
+	}
+	in := l.shadow.in
 	conn, err := in.connect()
 	if err != nil {
 		return nil, err

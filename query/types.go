@@ -279,11 +279,7 @@ func tableSQL(schema, name string, s *arrow.Schema, key []string) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		typ := "BLOB" // a column that no query can name must still be listed
-		if t, err := sqlTypeOf(f); err == nil {
-			typ = t.String()
-		}
-		b.WriteString(quoteIdent(f.Name) + " " + typ)
+		b.WriteString(quoteIdent(f.Name) + " " + sqlTypeText(f))
 		if !f.Nullable {
 			b.WriteString(" NOT NULL")
 		}
@@ -297,6 +293,14 @@ func tableSQL(schema, name string, s *arrow.Schema, key []string) string {
 	}
 	b.WriteString(");")
 	return b.String()
+}
+
+// sqlTypeText writes the type of a column of tables.
+func sqlTypeText(f arrow.Field) string {
+	if t, err := sqlTypeOf(f); err == nil {
+		return t.String()
+	}
+	return "BLOB" // a column that no query can name must still be listed
 }
 
 // quoteIdent writes a name as a quoted SQL identifier.
