@@ -21,17 +21,21 @@ func (p process) ingestCommand() *cobra.Command {
 	var url string
 	cmd := &cobra.Command{
 		Use:   "ingest FILE... --table TABLE",
-		Short: "Stream Parquet, Arrow and CSV files into a table",
+		Short: "Stream Parquet, Arrow, CSV and JSONL files into a table",
 		Long: "ingest streams files into a table, one after the other, and ends when every row is acknowledged: synced to\n" +
 			"disk and visible. What a file is its name tells: .parquet; .arrow, .arrows and .feather for Arrow IPC, file\n" +
-			"or stream; .csv and .tsv with the names of the columns in the first line, where an empty value is NULL.\n" +
-			"\"-\" is an Arrow IPC stream on stdin.\n\n" +
+			"or stream; .csv and .tsv with the names of the columns in the first line, where an empty value is NULL;\n" +
+			".jsonl and .ndjson with an object in each line. \"-\" is an Arrow IPC stream on stdin.\n\n" +
 			"Columns match the table's by name. A table with a key upserts, so that an ingest which failed can be run\n" +
 			"again; one without a key appends, and the error says how many rows are stored already.\n\n" +
+			"--idempotency-key makes every table take an ingest once: each file is stored as a whole, and one that was\n" +
+			"stored under the key before is left out. With --resume it is stored as it comes, and a later run with the\n" +
+			"same files and key goes on where this one ended. Of several files the n-th has the key KEY:n.\n\n" +
 			"--create makes the table when it does not exist, with the columns of the first file; the types of a CSV\n" +
-			"file are guessed.",
+			"or JSONL file are guessed.",
 		Example: "  flightd ingest readings-*.parquet --table readings --create --key id\n" +
 			"  flightd ingest people.csv --table people --url grpc://10.0.0.5:31337\n" +
+			"  flightd ingest events.jsonl --table events --idempotency-key events-2026-11-21 --resume\n" +
 			"  flightd sql --format arrow -c 'FROM a WHERE x > 1' | flightd ingest - --table b --create",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -45,6 +49,8 @@ func (p process) ingestCommand() *cobra.Command {
 				return &usageError{errors.New("--table is missing")}
 			case len(j.key) > 0 && !j.create:
 				return &usageError{errors.New("--key is for a table that --create makes")}
+			case j.resume && j.once == "":
+				return &usageError{errors.New("--resume needs --idempotency-key: it names what to go on with")}
 			}
 			address, err := parseURL(url)
 			if err != nil {
@@ -63,6 +69,8 @@ func (p process) ingestCommand() *cobra.Command {
 	cmd.Flags().StringVar(&j.table, "table", "", "the table to write to")
 	cmd.Flags().BoolVar(&j.create, "create", false, "make the table when it does not exist")
 	cmd.Flags().StringArrayVar(&j.key, "key", nil, "a column of the primary key of the new table; may be repeated")
+	cmd.Flags().StringVar(&j.once, "idempotency-key", "", "a name for this ingest; what comes under it is stored once")
+	cmd.Flags().BoolVar(&j.resume, "resume", false, "go on where an ingest with the same --idempotency-key ended")
 	cmd.Flags().StringVar(&url, "url", defaultURL, "the server")
 	return cmd
 }
@@ -84,18 +92,27 @@ func (p process) ingest(ctx context.Context, j *ingestJob, files []string) error
 		}
 		return fmt.Errorf("ingest: %w; acknowledged and stored are the first %s", err, counted(rows, "row"))
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s from %s stored in %q in %s, %s rows/s\n", counted(rows, "row"), counted(int64(len(files)), "file"),
-		j.table, seconds(took), thousands(j.progress.rate()))
+	before := ""
+	if j.before > 0 {
+		before = fmt.Sprintf(" (%s were stored before)", thousands(j.before))
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s from %s stored in %q%s in %s, %s rows/s\n", counted(rows, "row"), counted(int64(len(files)), "file"),
+		j.table, before, seconds(took), thousands(j.progress.rate()))
 	return err
 }
 
 // ingestJob is one run of ingest.
 type ingestJob struct {
-	client   *flight.Client
-	url      string
-	table    string
-	create   bool
-	key      []string
+	client *flight.Client
+	url    string
+	table  string
+	create bool
+	key    []string
+	// once is the idempotency key, empty for none; resume says to go on where an ingest under it ended.
+	once   string
+	resume bool
+	// before counts rows that were stored under the key before this run.
+	before   int64
 	stdin    io.Reader
 	progress *progress
 	// schema has the table's columns, nil while the table does not exist.
@@ -106,8 +123,12 @@ func (j *ingestJob) run(ctx context.Context, files []string) error {
 	if err := j.look(ctx); err != nil {
 		return err
 	}
-	for _, name := range files {
-		if err := j.file(ctx, name); err != nil {
+	for n, name := range files {
+		once := j.once
+		if once != "" && len(files) > 1 {
+			once = fmt.Sprintf("%s:%d", once, n+1)
+		}
+		if err := j.file(ctx, name, once); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -141,8 +162,8 @@ func (s *schemaSink) Begin(schema *arrow.Schema) error {
 // Batch implements flight.Sink.
 func (s *schemaSink) Batch(arrow.RecordBatch) error { return nil }
 
-// file streams one file and waits until all of it is acknowledged.
-func (j *ingestJob) file(ctx context.Context, name string) error {
+// file streams one file, under a key unless that is empty, and waits until all of it is acknowledged.
+func (j *ingestJob) file(ctx context.Context, name, once string) error {
 	src, err := openSource(name, j.stdin, j.schema)
 	if err != nil {
 		return err
@@ -156,19 +177,43 @@ func (j *ingestJob) file(ctx context.Context, name string) error {
 	j.progress.what.Store(&progressFile{name: filepath.Base(name), done: src.Done})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // a stream that failed half way must not linger
-	upload, err := j.client.Put(ctx, src.Schema(), j.table)
+	upload, there, err := j.upload(ctx, src.Schema(), once)
 	if err != nil {
 		return err
 	}
+	before := j.progress.acked.Load() // of the files before
+	j.progress.acked.Add(there.Rows)
+	j.before += there.Rows
 	acked := make(chan error, 1)
-	go func() { acked <- j.acks(upload) }()
-	err = j.send(upload, src)
+	go func() { acked <- j.acks(upload, before) }()
+	if !there.Complete {
+		err = j.send(upload, src, there.Rows)
+	}
+	if err != nil && once != "" {
+		// A proper end would say that this was all that comes under the key.
+		cancel()
+		<-acked
+		return err
+	}
 	// Also after an error in the file: what was sent so far is stored then, and the count is right.
 	closing := upload.CloseSend()
 	if refused := <-acked; refused != nil {
 		return refused
 	}
 	return errors.Join(err, closing)
+}
+
+// upload opens a stream, and returns what an ingest that it goes on with has stored.
+func (j *ingestJob) upload(ctx context.Context, schema *arrow.Schema, once string) (u *flight.Upload, there flight.UploadAck, err error) {
+	if once == "" {
+		u, err = j.client.Put(ctx, schema, j.table)
+		return u, there, err
+	}
+	u, err = j.client.PutOnce(ctx, once, j.resume, schema, j.table)
+	if err == nil && j.resume {
+		there, err = u.Ack()
+	}
+	return u, there, flight.Plain(err)
 }
 
 // createTable makes the table with the columns of a file.
@@ -191,9 +236,8 @@ func (j *ingestJob) createTable(ctx context.Context, s *arrow.Schema) error {
 	return j.client.CreateTable(ctx, j.table, j.schema)
 }
 
-// acks takes note of acknowledged rows until the stream ends.
-func (j *ingestJob) acks(upload *flight.Upload) error {
-	before := j.progress.acked.Load() // of the files before
+// acks takes note of acknowledged rows, behind those of the files before, until the stream ends.
+func (j *ingestJob) acks(upload *flight.Upload, before int64) error {
 	for {
 		ack, err := upload.Ack()
 		if errors.Is(err, io.EOF) {
@@ -202,6 +246,9 @@ func (j *ingestJob) acks(upload *flight.Upload) error {
 		if err != nil {
 			return flight.Plain(err)
 		}
+		if ack.Repeated {
+			j.before += ack.Rows // nobody else writes it while acks come
+		}
 		j.progress.acked.Store(before + ack.Rows)
 	}
 }
@@ -209,17 +256,24 @@ func (j *ingestJob) acks(upload *flight.Upload) error {
 // maxSendBytes is the size of a batch at which it is cut: far below what a server takes, and enough to be quick.
 const maxSendBytes = 8 << 20
 
-// send streams all batches, cut to a good size. io.EOF of the stream means that its error comes with the acks.
-func (j *ingestJob) send(upload *flight.Upload, src rowSource) error {
+// send streams all batches but the first rows, cut to a good size. io.EOF of the stream means that its error comes with
+// the acks.
+func (j *ingestJob) send(upload *flight.Upload, src rowSource, skip int64) error {
 	for {
 		rec, err := src.Next()
 		if errors.Is(err, io.EOF) {
+			if skip > 0 {
+				return fmt.Errorf("%s more than the file has are stored under --idempotency-key %s: is it the same file?", counted(skip, "row"), j.once)
+			}
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		err = j.sendBatch(upload, rec)
+		rest := rec.NewSlice(min(skip, rec.NumRows()), rec.NumRows())
+		skip -= rec.NumRows() - rest.NumRows()
+		err = j.sendBatch(upload, rest)
+		rest.Release()
 		rec.Release()
 		if errors.Is(err, io.EOF) {
 			return nil

@@ -32,8 +32,8 @@ type rowSource interface {
 	Close() error
 }
 
-// openSource opens a file by what its name ends in; "-" is an Arrow IPC stream on stdin. The columns of a CSV file get
-// the types of table, which may be nil: then types are guessed.
+// openSource opens a file by what its name ends in; "-" is an Arrow IPC stream on stdin. The columns of a CSV or
+// JSONL file get the types of table, which may be nil: then types are guessed.
 func openSource(name string, stdin io.Reader, table *arrow.Schema) (rowSource, error) {
 	if name == "-" {
 		return openStream(io.NopCloser(stdin), newCountingReader(stdin, 0))
@@ -68,8 +68,10 @@ func openFile(f *os.File, ext string, table *arrow.Schema) (_ rowSource, err err
 		return openCSV(f, newCountingReader(f, info.Size()), ',', table)
 	case ".tsv":
 		return openCSV(f, newCountingReader(f, info.Size()), '\t', table)
+	case ".jsonl", ".ndjson":
+		return openJSONL(f, newCountingReader(f, info.Size()), table)
 	}
-	return nil, fmt.Errorf("%q is no kind of file that can be read; want .parquet, .arrow, .arrows, .feather, .csv or .tsv", ext)
+	return nil, fmt.Errorf("%q is no kind of file that can be read; want .parquet, .arrow, .arrows, .feather, .csv, .tsv, .jsonl or .ndjson", ext)
 }
 
 // caught turns a panic into an error. The libraries that read Parquet and Arrow files panic on some broken ones.
