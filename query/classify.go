@@ -16,6 +16,7 @@ const (
 	kindInsert                        // INSERT
 	kindUpdate                        // UPDATE
 	kindDelete                        // DELETE
+	kindMerge                         // MERGE INTO
 	kindTruncate                      // TRUNCATE
 	kindAlter                         // ALTER TABLE
 	kindOptimize                      // OPTIMIZE name, CALL flightd_flush('name')
@@ -47,7 +48,7 @@ var refused = map[string]string{
 }
 
 // later are statements that the engine does not run yet.
-var later = []string{"MERGE", "COMMENT", "ANALYZE", "REINDEX",
+var later = []string{"COMMENT", "ANALYZE", "REINDEX",
 	"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "REFRESH", "GRANT", "REVOKE"}
 
 // refusedFunctions reach beyond the tables of the catalog: files, the settings and log of the instance, pointers, or
@@ -144,7 +145,7 @@ func (p *parsed) classify() error {
 			return p.unimplemented("DROP " + p.word(1))
 		}
 		return nil
-	case first == "INSERT", first == "UPDATE", first == "DELETE":
+	case first == "INSERT", first == "UPDATE", first == "DELETE", first == "MERGE":
 		return p.classifyChange()
 	case first == "ALTER":
 		p.kind = kindAlter
@@ -218,9 +219,7 @@ func (p *parsed) classifySelect() error {
 		return nil
 	}
 	switch p.word(verb) {
-	case "MERGE":
-		return p.unimplemented("WITH ... MERGE")
-	case "INSERT", "UPDATE", "DELETE":
+	case "INSERT", "UPDATE", "DELETE", "MERGE":
 		p.verb = verb
 		return p.classifyChange()
 	}
@@ -236,6 +235,9 @@ func (p *parsed) classifyChange() (err error) {
 	case "UPDATE":
 		p.kind = kindUpdate
 		_, err = p.changing()
+	case "MERGE":
+		p.kind = kindMerge
+		_, err = p.merging()
 	default:
 		p.kind = kindDelete
 		_, err = p.changing()

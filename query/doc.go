@@ -66,6 +66,7 @@
 //	DELETE FROM t USING o WHERE c    SELECT DISTINCT ON (key) key FROM t, o WHERE (c)
 //	UPDATE t SET a = x WHERE c       SELECT t.id, CAST((x) AS ...), t.b FROM t WHERE (c)
 //	INSERT INTO t (a) query          SELECT CAST(1st AS ...), defaults FROM (query)
+//	MERGE INTO t USING s ON c ...    SELECT rows as they will be, key, clause FROM s JOIN t ON c UNION ALL ... (merge.go)
 //	... ON CONFLICT DO NOTHING       SELECT DISTINCT ON (key) ... FROM (these rows) WHERE NOT EXISTS (the key in t)
 //	... ON CONFLICT DO UPDATE        SELECT CASE WHEN t.id IS NULL THEN excluded.a ELSE x END FROM (these rows) LEFT JOIN t
 //

@@ -28,7 +28,7 @@ func (st *Statement) insert(ctx context.Context, l *lease, params arrow.RecordBa
 		return 0, err
 	}
 	defer rec.Release()
-	if err := out.add(ctx, rec); err != nil {
+	if err := out.add(ctx, rec, nil); err != nil {
 		return 0, err
 	}
 	return st.e.store.insert(ctx, t.schema, t.name, rec)

@@ -109,6 +109,11 @@ func FuzzLexer(f *testing.F) {
 					_, _ = p.assignments(c.set)
 					_, _, _ = p.text(c.target), p.text(c.where), p.text(p.returning().list)
 				}
+			case kindMerge:
+				if m, err := p.merging(); err == nil {
+					_, _ = p.text(m.source), p.text(m.on)
+					_ = p.withoutAction(span{0, len(p.tokens)})
+				}
 			case kindTruncate:
 				_, _ = p.truncateTarget()
 			case kindOptimize:

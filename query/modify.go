@@ -30,7 +30,7 @@ type change struct {
 	sql   string
 	plan  string // see run
 	// schema has the query's columns in the types of the table: the table's own if rows is true, then ident ones that
-	// tell stored rows, and last, if there are actions, the number of the row's.
+	// tell stored rows, and last, if there are actions, the number of the row's and what it says if it is an error.
 	schema  *arrow.Schema
 	rows    bool
 	ident   int
@@ -44,7 +44,10 @@ type change struct {
 func (c *change) rewrites() bool { return c.ident > 0 && len(c.table.key) == 0 }
 
 // A changed batch is what a change's query gave, taken apart. Rows or ident may be nil.
-type changed struct{ rows, ident arrow.RecordBatch }
+type changed struct {
+	rows, ident arrow.RecordBatch
+	actions     []mergeAction // of the rows of a MERGE
+}
 
 // release lets it go.
 func (b changed) release() {
@@ -56,7 +59,12 @@ func (b changed) release() {
 }
 
 // split takes a batch of the query apart.
-func (c *change) split(rec arrow.RecordBatch) (b changed) {
+func (c *change) split(rec arrow.RecordBatch) (b changed, err error) {
+	if c.actions != nil {
+		if b.actions, err = c.mergedActions(rec); err != nil {
+			return b, err
+		}
+	}
 	at := 0
 	if c.rows {
 		at = c.table.arrow.NumFields()
@@ -65,7 +73,7 @@ func (c *change) split(rec arrow.RecordBatch) (b changed) {
 	if c.ident > 0 {
 		b.ident = columnsOf(rec, at, at+c.ident)
 	}
-	return b
+	return b, nil
 }
 
 // columnsOf returns some columns of a batch.
@@ -80,6 +88,8 @@ func (st *Statement) change(l *lease) (*change, error) {
 		return st.parsed.updateChange(l)
 	case kindDelete:
 		return st.parsed.deleteChange(l)
+	case kindMerge:
+		return st.parsed.mergeChange(l)
 	}
 	return st.parsed.insertChange(l)
 }
@@ -163,22 +173,37 @@ func (st *Statement) move(ctx context.Context, c *change, r run, w writer, out *
 	var bytes int64
 	err = st.each(ctx, c, r, out, func(count int64, b changed) error {
 		n += count
-		if b.ident != nil {
-			if bytes += batchSize(b.ident); bytes > st.e.opts.Memory {
-				return errorf(ResourceExhausted, "the keys that the statement changes take more than %d bytes; change fewer at a time", st.e.opts.Memory)
-			}
-			b.ident.Retain()
-			old = append(old, b.ident)
+		gone, come, err := b.moves()
+		if err != nil {
+			return err
 		}
-		if b.rows == nil {
-			return nil
+		defer come.Release()
+		old = append(old, gone)
+		if bytes += batchSize(gone); bytes > st.e.opts.Memory {
+			return errorf(ResourceExhausted, "the keys that the statement changes take more than %d bytes; change fewer at a time", st.e.opts.Memory)
 		}
-		return rows.add(b.rows)
+		return rows.add(come)
 	})
 	if err != nil || n == 0 {
 		return n, err
 	}
 	return n, w.move(ctx, old, rows.all)
+}
+
+// moves returns the keys that go, and the rows that come. The caller releases both.
+func (b changed) moves() (gone, come arrow.RecordBatch, err error) {
+	if b.actions == nil {
+		b.ident.Retain()
+		b.rows.Retain()
+		return b.ident, b.rows, nil
+	}
+	if gone, err = chosen(b.ident, b.actions, mergeDelete, mergeUpdate); err != nil {
+		return nil, nil, err
+	}
+	if come, err = chosen(b.rows, b.actions, mergeInsert, mergeUpdate); err != nil {
+		gone.Release()
+	}
+	return gone, come, err
 }
 
 // each runs the change's query on the snapshot and calls fn with its rows, in the types of the table, and their number.
@@ -190,9 +215,12 @@ func (st *Statement) each(ctx context.Context, c *change, r run, out *returning,
 			return err
 		}
 		defer typed.Release()
-		b := c.split(typed)
+		b, err := c.split(typed)
+		if err != nil {
+			return err
+		}
 		defer b.release()
-		if err := out.add(ctx, b.rows); err != nil {
+		if err := out.add(ctx, b.rows, b.actions); err != nil {
 			return err
 		}
 		return fn(typed.NumRows(), b)

@@ -28,6 +28,9 @@ func (p *parsed) returning() returningClause {
 	case kindUpdate, kindDelete:
 		c, _ := p.changing()
 		return returningClause{c.table, c.name, c.returning}
+	case kindMerge:
+		c, _ := p.merging()
+		return returningClause{c.table, c.name, c.returning}
 	}
 	return returningClause{}
 }
@@ -63,7 +66,15 @@ func (st *Statement) newReturning(l *lease) (*returning, error) {
 	for i, f := range t.arrow.Fields() {
 		columns[i] = quoteIdent(f.Name)
 	}
-	r.sql = fmt.Sprintf("SELECT %s FROM (SELECT %s FROM %s(%d)) AS %s", st.parsed.text(c.list), strings.Join(columns, ", "), scanFunction, ownRows, quoteIdent(c.name))
+	list := st.parsed.text(c.list)
+	if st.parsed.kind == kindMerge {
+		if t.field(actionColumn) >= 0 {
+			return nil, errorf(Unimplemented, "MERGE ... RETURNING is not implemented for tables with a column %s", actionColumn)
+		}
+		columns = append(columns, actionColumn)
+		list = st.parsed.withoutAction(c.list)
+	}
+	r.sql = fmt.Sprintf("SELECT %s FROM (SELECT %s FROM %s(%d)) AS %s", list, strings.Join(columns, ", "), scanFunction, ownRows, quoteIdent(c.name))
 	if r.plan, err = st.returningPlan(l); err != nil {
 		return nil, err
 	}
@@ -77,6 +88,9 @@ func (st *Statement) returningPlan(l *lease) (string, error) {
 	t, err := l.target(c.table)
 	if err != nil {
 		return "", err
+	}
+	if st.parsed.kind == kindMerge {
+		return "SELECT " + st.parsed.withoutAction(c.list) + " FROM (SELECT *, '' AS " + actionColumn + " FROM " + t.qualified() + ") AS " + quoteIdent(c.name), nil
 	}
 	return "SELECT " + st.parsed.text(c.list) + " FROM " + t.as(c.name), nil
 }
@@ -97,9 +111,13 @@ func (r *returning) reset(mark int) {
 }
 
 // add computes the list for rows of the table.
-func (r *returning) add(ctx context.Context, rows arrow.RecordBatch) error {
+func (r *returning) add(ctx context.Context, rows arrow.RecordBatch, actions []mergeAction) error {
 	if r == nil || rows == nil {
 		return nil
+	}
+	if actions != nil {
+		rows = withActions(rows, actions)
+		defer rows.Release()
 	}
 	own, err := outsideHeap(rows)
 	if err != nil {
@@ -138,7 +156,11 @@ func (r *returning) finish(ctx context.Context, changed int64) (*Rows, error) {
 		r.types = r.st.DatasetSchema()
 	}
 	if r.types == nil { // nor could the parameters' types
-		b := array.NewRecordBuilder(offheap.Default, r.table.arrow)
+		fields := slices.Clone(r.table.arrow.Fields())
+		if r.st.parsed.kind == kindMerge {
+			fields = append(fields, actionField)
+		}
+		b := array.NewRecordBuilder(offheap.Default, arrow.NewSchema(fields, nil))
 		defer b.Release()
 		none := b.NewRecordBatch()
 		defer none.Release()
