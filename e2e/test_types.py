@@ -321,6 +321,20 @@ def test_uuids_are_keys(server):
     assert got.column("n").to_pylist() == [307 if i == 7 else i for i in range(40)]
 
 
+def test_changed_rows_come_back_in_the_tables_types(server):
+    """RETURNING keeps rows for its client: many enough that they wait on disk."""
+    key = pa.field("id", pa.int64(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
+    types = {"u": pa.uuid(), "d": pa.dictionary(pa.int32(), pa.string()), "s": pa.struct([("u", pa.uuid()), ("d", pa.dictionary(pa.int8(), pa.string()))]), "big": pa.decimal256(50, 1)}
+    schema = pa.schema([key, *(pa.field(n, t) for n, t in types.items())])
+    want = pa.table([pa.array(range(9000)), *(make(t, 9000, NULLS["some"], 1) for t in types.values())], schema=schema)
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.adbc_ingest("t", want, mode="create")
+    execute(server, "OPTIMIZE t")
+    got = query(server, "UPDATE t SET id = id + 10000 RETURNING id - 10000 AS id, u, d, s, big").sort_by("id")
+    assert_equal(got, want, "returned")
+    assert_equal(query(server, "SELECT id - 10000 AS id, u, d, s, big FROM t ORDER BY id"), want, "kept")
+
+
 def test_types_that_lance_has_not_are_refused_by_name(server):
     union = pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])
     for column, reason in [

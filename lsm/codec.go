@@ -109,11 +109,7 @@ func (f *messageFeed) Release() {}
 // extension types.
 func newBatchDecoder(s *arrow.Schema) (*batchDecoder, error) {
 	d := &batchDecoder{}
-	fields := s.Fields()
-	for i, f := range fields {
-		fields[i] = withoutMetadata(f)
-	}
-	p := ipc.GetSchemaPayload(arrow.NewSchema(fields, nil), memory.DefaultAllocator)
+	p := ipc.GetSchemaPayload(BareSchema(s), memory.DefaultAllocator)
 	defer p.Release()
 	meta := p.Meta()
 	defer meta.Release()

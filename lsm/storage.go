@@ -53,6 +53,15 @@ func storageField(f arrow.Field) arrow.Field {
 	return f
 }
 
+// BareSchema returns a schema without metadata, of which arrow-go makes nothing when it reads the schema back.
+func BareSchema(s *arrow.Schema) *arrow.Schema {
+	fields := s.Fields()
+	for i, f := range fields {
+		fields[i] = withoutMetadata(f)
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
 // withoutMetadata returns a field, and what is nested in it, without metadata.
 func withoutMetadata(f arrow.Field) arrow.Field {
 	f.Metadata = arrow.Metadata{}

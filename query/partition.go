@@ -131,7 +131,7 @@ func (p *Partitions) Query(ctx context.Context, part int) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		r, err := p.st.start(ctx, run{snap: partSnapshot{snap, p, part}, part: p})
+		r, err := p.st.start(ctx, run{snap: partSnapshot{snap, p, part}, part: p, wire: true})
 		if err == nil || !errors.Is(err, errRestarted) || attempt == 2 {
 			return r, err
 		}

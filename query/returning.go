@@ -124,7 +124,7 @@ func (r *returning) add(ctx context.Context, rows arrow.RecordBatch, actions []m
 		return err
 	}
 	defer own.Release()
-	return r.st.e.eachBatch(ctx, r.sql, run{own: own, plan: r.plan}, func(rec arrow.RecordBatch) error {
+	return r.st.e.eachBatch(ctx, r.sql, run{own: own, plan: r.plan, wire: true}, func(rec arrow.RecordBatch) error {
 		return r.put(rec)
 	})
 }
@@ -169,7 +169,7 @@ func (r *returning) finish(ctx context.Context, changed int64) (*Rows, error) {
 			return nil, err
 		}
 		q := &Statement{e: r.st.e, parsed: &parsed{sql: r.sql, tokens: tokens, kind: kindSelect}}
-		res, err := q.start(ctx, run{own: none, plan: r.plan})
+		res, err := q.start(ctx, run{own: none, plan: r.plan, wire: true})
 		if err != nil {
 			return nil, err
 		}

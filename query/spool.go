@@ -10,7 +10,10 @@ import (
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 const (
@@ -34,9 +37,10 @@ type spool struct {
 	rows  int64
 }
 
-// spooled is one batch of a spool: in memory, or at a place in the file.
+// spooled is one batch of a spool: in memory, or at a place in the file, where it has no metadata.
 type spooled struct {
 	rec      arrow.RecordBatch
+	schema   *arrow.Schema
 	at, size int64
 	rows     int64
 }
@@ -63,7 +67,7 @@ func (s *spool) add(rec arrow.RecordBatch) error {
 	if s.held+s.end+size > s.limit {
 		return errorf(ResourceExhausted, "the rows that the statement must keep until its end take more than %d bytes; change fewer at a time", s.limit)
 	}
-	p := spooled{rows: rec.NumRows()}
+	p := spooled{rows: rec.NumRows(), schema: rec.Schema()}
 	if s.dir == "" || s.file == nil && s.held+size <= spoolKeep {
 		rec.Retain()
 		p.rec, p.size = rec, size
@@ -100,8 +104,10 @@ func (s *spool) write(rec arrow.RecordBatch) (at, size int64, err error) {
 		s.file = f
 	}
 	var buf bytes.Buffer
-	w := ipc.NewWriter(&buf, ipc.WithSchema(rec.Schema()))
-	if err := errors.Join(w.Write(rec), w.Close()); err != nil {
+	bare := array.NewRecordBatch(lsm.BareSchema(rec.Schema()), rec.Columns(), rec.NumRows())
+	defer bare.Release()
+	w := ipc.NewWriter(&buf, ipc.WithSchema(bare.Schema()))
+	if err := errors.Join(w.Write(bare), w.Close()); err != nil {
 		return 0, 0, err
 	}
 	if _, err := s.file.WriteAt(buf.Bytes(), s.end); err != nil {
@@ -142,8 +148,7 @@ func (s *spool) read(i int) (arrow.RecordBatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read rows back: %w", err)
 	}
-	rec.Retain()
-	return rec, nil
+	return array.NewRecordBatch(p.schema, rec.Columns(), rec.NumRows()), nil
 }
 
 // all yields the batches, each until the next.
