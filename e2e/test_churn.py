@@ -1,6 +1,7 @@
 """Many upserts and deletes over few keys, wide rows and little memory: memtables are flushed all the time, most rows
 are superseded, and the server is killed in between. A dictionary in the test says what must be there."""
 
+import contextlib
 import random
 import threading
 import time
@@ -9,7 +10,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from clients import Stream, execute, query, scalar
+from clients import Stream, execute, query, refused, scalar
 from server import eventually
 from test_kill import ROUNDS, SEED
 
@@ -90,12 +91,9 @@ def resident(server):
     return sum(int(status[k].split()[0]) for k in ("RssAnon", "RssShmem")) / 1024
 
 
-def test_memory_stays_within_the_budget(new_server):
-    """A gigabyte streams through a budget of half of it. --memory plus 256 MiB is the promise."""
-    budget = 512
-    server = new_server("--memory", f"{budget}MiB").start()
-    execute(server, "CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR)")
-    schema = pa.schema([("id", pa.int64()), ("pad", pa.string())])
+@contextlib.contextmanager
+def peak_of(server):
+    """A list whose only element rises to the most that the process holds meanwhile, in MiB."""
     peak, stop = [0.0], threading.Event()
 
     def watch():
@@ -106,6 +104,19 @@ def test_memory_stays_within_the_budget(new_server):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
+        yield peak
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def test_memory_stays_within_the_budget(new_server):
+    """A gigabyte streams through a budget of half of it. --memory plus 256 MiB is the promise."""
+    budget = 512
+    server = new_server("--memory", f"{budget}MiB").start()
+    execute(server, "CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR)")
+    schema = pa.schema([("id", pa.int64()), ("pad", pa.string())])
+    with peak_of(server) as peak:
         stream, rows = Stream(server, "t", schema), 0
         text = pa.array(["x" * 1000] * 2000)
         for _ in range(500):
@@ -117,10 +128,22 @@ def test_memory_stays_within_the_budget(new_server):
         assert scalar(server, "SELECT count(DISTINCT id) FROM t") == rows
         execute(server, "OPTIMIZE t")
         assert scalar(server, "SELECT sum(id) FROM t") == rows * (rows - 1) // 2
-    finally:
-        stop.set()
-        watcher.join()
     print(f"peak {wrote:.0f} MiB while writing, {peak[0]:.0f} MiB over all")
+    assert peak[0] <= budget + 256, f"peak {peak[0]:.0f} MiB"
+
+
+def test_one_call_stays_within_the_budget(new_server):
+    """Functions that make gigabytes of text are refused the memory, and what is small runs on."""
+    budget = 256
+    server = new_server("--memory", f"{budget}MiB").start()
+    with peak_of(server) as peak:
+        for _ in range(3):
+            for sql in ("SELECT length(repeat('x', 3000000000))", "SELECT max(length(repeat('x', 1000000 + range))) FROM range(20000)",
+                        "SELECT sum(length(range(100000000 + range))) FROM range(2)"):
+                with refused("RESOURCE_EXHAUSTED", "memory"):
+                    query(server, sql)
+            assert scalar(server, "SELECT max(length(repeat('x', 1000 + range))) FROM range(10000)") == 10999
+    print(f"peak {peak[0]:.0f} MiB")
     assert peak[0] <= budget + 256, f"peak {peak[0]:.0f} MiB"
 
 

@@ -100,6 +100,13 @@
 // this order: the end of the connection waits for the workers of an abandoned stream. Connections are not pooled,
 // opening one costs microseconds.
 //
+// # Memory
+//
+// DuckDB's own limit does not see strings of vectors and the states of some aggregates. Functions of ours stand in front
+// of its allocator and of C++'s (alloc.c, put there by the linker) and refuse pieces of 1 MiB and more when the process
+// would hold more than Options.HeldLimit; a goroutine of the engine (memory_guard.go) ends the youngest statement that
+// got past it in smaller ones.
+//
 // # Errors
 //
 // All calls fail with *[Error]: a code, a message with the place in the text, and the cause. An error of a scan passes

@@ -20,6 +20,10 @@ type Options struct {
 	Memory int64
 	// Temp is a folder for what does not fit into Memory. Default: none, such queries fail.
 	Temp string
+	// Held returns the memory of the process, in bytes, and HeldLimit is what it may come to: above it statements whose
+	// memory DuckDB does not count in full are ended, see memory_guard.go. Default: none are.
+	Held      func() int64
+	HeldLimit int64
 	// Logger hears about instances of DuckDB that had to be replaced. Default: slog.Default().
 	Logger *slog.Logger
 }
@@ -45,6 +49,7 @@ const shadowMemoryShare = 8
 type Engine struct {
 	opts  Options
 	store store
+	guard *memoryGuard // nil without a limit
 
 	// shadowMu lets one INSERT, CREATE, ALTER or refresh at a time use the shadow: two at once would meet in its catalog
 	// and key indexes.
@@ -75,7 +80,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 
 // open is Open over any store.
 func open(ctx context.Context, o Options, s store) (*Engine, error) {
-	e := &Engine{opts: o, store: s}
+	e := &Engine{opts: o, store: s, guard: newMemoryGuard(o.Held, o.HeldLimit)}
 	l, err := e.acquire(ctx)
 	if err != nil {
 		_ = e.Close()
@@ -95,6 +100,7 @@ func (e *Engine) Close() error {
 	e.closed = true
 	e.mu.Unlock()
 	e.running.Wait()
+	e.guard.close()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, c := range []*catalog{e.query, e.shadow} {

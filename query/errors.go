@@ -158,6 +158,10 @@ func positionOf(message, sql string) int {
 // mapError chooses between the three things that can have ended a statement.
 func mapError(ctx context.Context, message string, scanErr error, sql string) error {
 	if err := ctx.Err(); err != nil {
+		var own *Error
+		if errors.As(context.Cause(ctx), &own) {
+			return own
+		}
 		return &Error{Code: Cancelled, Message: "the statement was cancelled: " + context.Cause(ctx).Error(), Err: err}
 	}
 	if scanErr != nil {

@@ -27,6 +27,7 @@ type memStore struct {
 	scanned  [][]int                     // the columns of each scan
 	failNext error                       // what the next morsel fails with
 	block    chan struct{}
+	handed   atomic.Int64 // calls of next
 
 	waiting   atomic.Int64 // scans that wait for block
 	panicNext bool         // whether the next morsel panics
@@ -235,6 +236,7 @@ func (sc *memScan) next(ctx context.Context) (morsel, error) {
 			return morsel{}, ctx.Err()
 		}
 	}
+	sc.s.handed.Add(1)
 	i := int(sc.at.Add(1)) - 1
 	if i >= len(sc.t.morsels) {
 		return morsel{}, io.EOF

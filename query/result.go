@@ -32,6 +32,7 @@ type Result struct {
 	cancel  context.CancelCauseFunc
 	ctx     context.Context // ends with the caller's context, or with Close
 	watched sync.WaitGroup
+	guard   *memoryGuard
 
 	mu      sync.Mutex
 	closed  bool
@@ -109,6 +110,8 @@ func newResult(ctx context.Context, st *Statement) *Result {
 // start begins to run the query.
 func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
 	r := newResult(ctx, st)
+	r.guard = st.e.guard
+	r.guard.add(r)
 	defer func() {
 		if err != nil {
 			err = engineError(err)
@@ -473,6 +476,7 @@ func (r *Result) Close() error {
 	}
 	r.closed = true
 	r.mu.Unlock()
+	r.guard.remove(r)
 	// INVARIANT: interrupt, result, statement, connection, snapshot, in this order. The connection's end waits for
 	// the workers of a stream that was not read to its end; nothing may be freed under them.
 	r.watched.Wait()

@@ -502,6 +502,20 @@ func TestStreamsHoldFewMorsels(t *testing.T) {
 	}
 }
 
+// TestLimitReadsFewMorsels ends scans early, and counts rows without reading any column.
+func TestLimitReadsFewMorsels(t *testing.T) {
+	s := &memStore{}
+	numbersTable(t, s, "n", 1_000_000, 5_000)
+	e := newTestEngine(t, s)
+	for _, sql := range []string{"SELECT * FROM n LIMIT 10", "SELECT id FROM n WHERE id >= 0 LIMIT 3 OFFSET 5", "SELECT 1 FROM n LIMIT 1"} {
+		before := s.handed.Load()
+		collectRows(t, e, sql, nil).Release()
+		require.LessOrEqual(t, s.handed.Load()-before, int64(20), sql)
+	}
+	collectRows(t, e, "SELECT count(*) FROM n", nil).Release()
+	require.Empty(t, s.scanned[len(s.scanned)-1])
+}
+
 // TestAStatementKeepsOnlyTheTablesItReads looks at what is left of the snapshot while a result is not yet read.
 func TestAStatementKeepsOnlyTheTablesItReads(t *testing.T) {
 	s := &memStore{}

@@ -81,3 +81,24 @@ func machineMemory() int64 {
 	}
 	return machine
 }
+
+// heldMemory returns what the process holds of the machine: anonymous and shared pages, not those of mapped files,
+// which the system takes back when it needs them. It is 0 where the system does not tell.
+func heldMemory() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	held := int64(0)
+	for line := range bytes.Lines(status) {
+		name, rest, _ := bytes.Cut(line, []byte(":"))
+		if string(name) != "RssAnon" && string(name) != "RssShmem" {
+			continue
+		}
+		number, _, _ := bytes.Cut(bytes.TrimSpace(rest), []byte(" "))
+		if kib, err := strconv.ParseInt(string(number), 10, 64); err == nil {
+			held += kib << 10
+		}
+	}
+	return held
+}

@@ -97,6 +97,8 @@ const (
 	// heapSlack is added to the left-over share to make the soft limit of the Go heap: the promise is the budget
 	// plus 256 MiB, and a collector that is kept too short burns the processor.
 	heapSlack = 192 * mib
+	// memoryMargin is how much the process may hold above its budget.
+	memoryMargin = 256 * mib
 )
 
 // serve runs the server until ctx ends, then drains it.
@@ -167,7 +169,10 @@ func (s *server) open(ctx context.Context) error {
 		DB:     s.db,
 		Memory: int64(float64(c.memory) * queryShare),
 		Temp:   c.temp,
-		Logger: s.log,
+		// Statements are ended before the promise of --memory is broken for long.
+		Held:      heldMemory,
+		HeldLimit: c.memory + memoryMargin,
+		Logger:    s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("start the query engine: %w", err)
