@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sort"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -238,8 +240,9 @@ func (sc *Scan) addPicked(v *View, l layer, p projection, picked selection, mask
 		if len(x.indexes) > 0 {
 			sc.note("base", byKeyIndex, picked.rows())
 		}
-		for id, rows := range picked {
-			sc.addRows(x.fragment(id), p, rows, mask.fragment(id))
+		// In an order of its own: the parts of a scan count what it consists of.
+		for _, id := range slices.Sorted(maps.Keys(picked)) {
+			sc.addRows(x.fragment(id), p, picked[id], mask.fragment(id))
 		}
 	}
 }

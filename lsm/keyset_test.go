@@ -283,8 +283,13 @@ func (k *keyTable) someRange(r *rand.Rand, w *wanted) {
 
 // read returns the rows of a scan: what a row says of its key's places, and its number.
 func (k *keyTable) read(v *View, keys *KeySet) ([]string, [][]int64, error) {
+	return k.readPart(v, ScanOptions{Keys: keys})
+}
+
+func (k *keyTable) readPart(v *View, o ScanOptions) ([]string, [][]int64, error) {
 	ctx := context.Background()
-	sc, err := v.Scan(ctx, ScanOptions{Columns: k.places(), Keys: keys})
+	o.Columns = k.places()
+	sc, err := v.Scan(ctx, o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -348,6 +353,13 @@ func (k *keyTable) compare(r *rand.Rand, v *View, n int) {
 		texts, _, err := k.read(v, w.set)
 		require.NoError(k.t, err)
 		got = append(got, answer{w, texts})
+		var parts []string
+		for part := range 3 {
+			texts, _, err := k.readPart(v, ScanOptions{Keys: w.set, Part: part, Parts: 3})
+			require.NoError(k.t, err)
+			parts = append(parts, texts...)
+		}
+		require.ElementsMatch(k.t, texts, parts, "parts")
 	}
 	all, places, err := k.read(v, nil)
 	require.NoError(k.t, err)

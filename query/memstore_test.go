@@ -192,7 +192,7 @@ func (s *memSource) explain(context.Context, *keyFilter) (string, error) { retur
 
 func (s *memSource) reads(context.Context, *keyFilter) (int64, error) { return s.rows(), nil }
 
-func (s *memSource) piece(part, parts int) tableSource {
+func (s *memSource) piece(part, parts int, _ *keyFilter) tableSource {
 	t := *s.t
 	t.morsels = nil
 	for i, m := range s.t.morsels {

@@ -13,6 +13,9 @@ type Partitions struct {
 	st    *Statement
 	table tableInfo
 	count int
+	// keys are those of the rows that the query needs, nil for all: one set for all parts, as what a part has depends
+	// on them, and a later look at the plan may find others.
+	keys *keyFilter
 
 	mu       sync.Mutex
 	snap     snapshot
@@ -60,7 +63,7 @@ func (st *Statement) partition(ctx context.Context, l *lease, snap snapshot, row
 	if !ok || !known {
 		return nil, nil
 	}
-	reads, err := st.reads(ctx, snap, table)
+	reads, keys, err := st.reads(ctx, snap, table)
 	if err != nil {
 		return nil, err
 	}
@@ -69,17 +72,17 @@ func (st *Statement) partition(ctx context.Context, l *lease, snap snapshot, row
 		return nil, nil
 	}
 	snap.keep([]tableInfo{table})
-	return &Partitions{st: st, table: table, count: int(count), snap: snap}, nil
+	return &Partitions{st: st, table: table, count: int(count), keys: keys, snap: snap}, nil
 }
 
-// reads is an upper bound of the rows of the table that the query reads, which conditions on its key make fewer.
-func (st *Statement) reads(ctx context.Context, snap snapshot, table tableInfo) (int64, error) {
+// reads is an upper bound of the rows of the table that the query reads, and their keys.
+func (st *Statement) reads(ctx context.Context, snap snapshot, table tableInfo) (int64, *keyFilter, error) {
 	r := newResult(ctx, st)
 	defer r.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.open(ctx, st, run{snap: snap}); err != nil {
-		return 0, engineError(err)
+		return 0, nil, engineError(err)
 	}
 	var keys *keyFilter
 	if h := r.hintsOf(1); h != nil {
@@ -89,10 +92,10 @@ func (st *Statement) reads(ctx context.Context, snap snapshot, table tableInfo) 
 	}
 	src, err := snap.table(table.schema, table.name)
 	if err != nil {
-		return 0, engineError(err)
+		return 0, nil, engineError(err)
 	}
 	n, err := src.reads(ctx, keys)
-	return n, engineError(err)
+	return n, keys, engineError(err)
 }
 
 // mentionsLarge says whether the text has the name of a table of so many rows: asking for the plan takes longer.
@@ -192,7 +195,7 @@ func (s partSnapshot) table(schema, name string) (tableSource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("part %d: %w", s.part, err)
 	}
-	return src.piece(s.part, s.p.count), nil
+	return src.piece(s.part, s.p.count, s.p.keys), nil
 }
 
 func (partSnapshot) keep([]tableInfo) {}

@@ -122,3 +122,29 @@ func TestPartsOfATableThatChangedAreRefused(t *testing.T) {
 	_, err = p.Query(t.Context(), 1)
 	require.ErrorContains(t, err, "dropped, replaced or altered")
 }
+
+// TestPartsOfSomeKeys cuts a query with a condition on the key, one side of which is another each time that it is
+// planned: the parts are of one set of keys all the same.
+func TestPartsOfSomeKeys(t *testing.T) {
+	db, e := openAll(t, t.TempDir())
+	for _, sql := range []string{
+		"CREATE TABLE n (id BIGINT PRIMARY KEY, v BIGINT)", "INSERT INTO n SELECT i * 2, i FROM range(100000) r(i)", "OPTIMIZE n",
+		"INSERT INTO n SELECT i * 2 + 1, i FROM range(100000) r(i)",
+	} {
+		_, err := runUpdate(e, sql, nil)
+		require.NoError(t, err)
+	}
+	p := cut(t, e, "SELECT id FROM n WHERE id >= 50000 AND id < 90000 - epoch_us(now()) % 7 * 1000")
+	var all []int64
+	for part := range p.Count() {
+		all = append(all, partIDs(t, p, part)...)
+	}
+	slices.Sort(all)
+	require.GreaterOrEqual(t, len(all), 90000-7000-50000)
+	for i, id := range all[:90000-7000-50000] {
+		require.EqualValues(t, 50000+i, id)
+	}
+	p.Release()
+	require.NoError(t, e.Close())
+	require.NoError(t, db.Close())
+}

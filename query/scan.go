@@ -48,8 +48,9 @@ type tableSource interface {
 	source
 	// reads is an upper bound of the rows that a scan that is asked for keys reads.
 	reads(ctx context.Context, keys *keyFilter) (int64, error)
-	// piece returns a part of the table, from 0: together the parts have each row once.
-	piece(part, parts int) tableSource
+	// piece returns a part of the rows with some keys, from 0: together the parts have each row once. Scans of it are
+	// asked for no others.
+	piece(part, parts int, keys *keyFilter) tableSource
 }
 
 // A morselReader hands out the morsels of a scan. next is called by several threads at once, each morsel goes to

@@ -223,11 +223,15 @@ func (s lsmSnapshot) release() { s.s.Release() }
 type lsmSource struct {
 	v           *lsm.View
 	part, parts int // parts of 0 for all of it
+	// keys are what all parts are asked for, whatever a scan says: another set would make other parts.
+	keys *keyFilter
 }
 
 func (s lsmSource) rows() int64 { return s.v.Rows() / int64(max(s.parts, 1)) }
 
-func (s lsmSource) piece(part, parts int) tableSource { return lsmSource{s.v, part, parts} }
+func (s lsmSource) piece(part, parts int, keys *keyFilter) tableSource {
+	return lsmSource{s.v, part, parts, keys}
+}
 
 func (s lsmSource) scan(ctx context.Context, columns []int, keys *keyFilter) (morselReader, error) {
 	return s.open(ctx, columns, keys)
@@ -249,6 +253,9 @@ func (s lsmSource) reads(ctx context.Context, keys *keyFilter) (rows int64, err 
 func (s lsmSource) open(ctx context.Context, columns []int, keys *keyFilter) (lsmMorsels, error) {
 	if columns == nil {
 		columns = []int{} // count only; nil could be read as all columns
+	}
+	if s.parts > 0 {
+		keys = s.keys
 	}
 	o := lsm.ScanOptions{Columns: columns, Part: s.part, Parts: s.parts}
 	var err error
