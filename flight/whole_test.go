@@ -2,10 +2,12 @@ package flight
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // reopen stops the server and starts it again over the same folder.
@@ -103,26 +107,47 @@ func TestABulkIngestionUnderAKeyIsAppliedOnce(t *testing.T) {
 func TestOneStreamAtATimeWorksUnderAKey(t *testing.T) {
 	h := serve(t)
 	h.createTable("events", false)
-	schema := eventSchema(false)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	u, err := h.client.PutOnce(ctx, "k", false, schema, "events")
+	schema, rows := eventSchema(false), events(t, false, 0, 10, "x")
+	other, err := h.db.Claim(context.Background(), lsm.TableName{Name: "events"}, lsm.Request{Key: "k"})
 	require.NoError(t, err)
-	require.NoError(t, u.Send(events(t, false, 0, 10, "x")))
-	var second error
-	require.Eventually(t, func() bool { // as soon as the first one is at work
-		_, second = h.once("k", arrow.NewSchema([]arrow.Field{{Name: "no", Type: arrow.Null}}, nil))
-		return strings.Contains(second.Error(), "another stream")
-	}, patience, time.Millisecond)
-	requireCode(t, second, codes.Aborted, "k")
-	require.NoError(t, u.CloseSend())
-	ack, err := drainAcks(u)
-	require.NoError(t, err)
-	require.EqualValues(t, 10, ack.Rows)
-	again, err := h.once("k", schema, events(t, false, 0, 10, "x"))
-	require.NoError(t, err)
-	require.True(t, again.Repeated)
-	require.Len(t, h.ids("events"), 10)
+	_, err = h.once("k", schema, rows)
+	requireCode(t, err, codes.Aborted, `"k"`, "another stream")
+	o := &flightsql.ExecuteIngestOpts{Table: "events", TableDefinitionOptions: &modeAppend, Options: map[string]string{"idempotency-key": "k"}}
+	_, err = h.ingestAs(context.Background(), o, schema, rows)
+	requireCode(t, err, codes.Aborted, `"k"`, "another stream")
+	other.Release()
+
+	// Many at once: each is refused, or is the first, or comes after it.
+	var first atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for {
+				u, err := h.client.PutOnce(context.Background(), "k", false, schema, "events")
+				if err == nil {
+					err = errors.Join(u.Send(rows), u.CloseSend())
+				}
+				if err != nil && !errors.Is(err, io.EOF) {
+					t.Error(err)
+					return
+				}
+				ack, err := drainAcks(u)
+				if err == nil && !ack.Repeated {
+					first.Add(1)
+				}
+				if err == nil {
+					return
+				}
+				if codeOf(err) != codes.Aborted {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, 1, first.Load())
+	require.Equal(t, sequence(0, 10), h.ids("events"))
 }
 
 // resume begins a stream that goes on with what there is under a key, and returns what the server says of that.
@@ -244,7 +269,7 @@ func TestSilentStreamsAreEndedAndFreeWhatTheyHold(t *testing.T) {
 	require.NoError(t, u.Send(events(t, false, 10, 10, "x")))
 	last, err := drainAcks(u)
 	requireCode(t, err, codes.Aborted, "sent nothing", "what was acknowledged is stored")
-	require.EqualValues(t, 10, last.Rows)
+	require.Len(t, h.ids("events"), 10+int(last.Rows))
 
 	stream, err := h.client.sql.Client.DoPut(ctx)
 	require.NoError(t, err)
