@@ -9,7 +9,7 @@ import lance
 import pyarrow as pa
 import pytest
 
-from clients import Stream, code_of, execute, put, query, query_flight, refused, scalar
+from clients import Stream, code_of, execute, put, query, refused, scalar
 from server import eventually
 
 ROWS = pa.schema([("id", pa.int64()), ("pad", pa.string())])
@@ -26,7 +26,10 @@ def files(folder):
 
 def vacuum(server, table=""):
     """Returns the number of files that VACUUM says it removed."""
-    return query_flight(server, f"VACUUM {table}").column(0)[0].as_py()
+    freed = query(server, f"VACUUM {table}")
+    assert freed.column_names == ["table_schema", "table_name", "versions", "files", "bytes"] and freed.num_rows == 1
+    assert freed["table_name"].to_pylist() == ["t"] and freed["versions"][0].as_py() <= freed["files"][0].as_py()
+    return freed["files"][0].as_py()
 
 
 def test_vacuum_leaves_what_lance_has_named(new_server):

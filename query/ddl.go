@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -79,35 +78,6 @@ func (p *parsed) onlyTable() (tableRef, error) {
 		return ref, err
 	}
 	return ref, p.end(next)
-}
-
-// vacuumTarget reads VACUUM [TABLE] [name]; without a name it means all tables.
-func (p *parsed) vacuumTarget() (ref tableRef, all bool, err error) {
-	if len(p.tokens) == 1 {
-		return ref, true, nil
-	}
-	ref, err = p.onlyTable()
-	return ref, false, err
-}
-
-// vacuum removes what a table, or all of them, keep no longer, and returns the number of files.
-func (st *Statement) vacuum(ctx context.Context) (int64, error) {
-	ref, all, err := st.parsed.vacuumTarget()
-	if err != nil {
-		return 0, err
-	}
-	if !all {
-		return st.e.store.vacuum(ctx, ref.schema, ref.name)
-	}
-	files := int64(0)
-	for _, t := range st.e.store.tables() {
-		n, err := st.e.store.vacuum(ctx, t.schema, t.name)
-		if err != nil && !errors.Is(err, lsm.ErrTableNotFound) { // dropped meanwhile
-			return files, err
-		}
-		files += n
-	}
-	return files, nil
 }
 
 // nameInString reads a table name from a SQL string.

@@ -141,7 +141,7 @@ func (s *memStore) optimize(_ context.Context, schema, name string) error {
 }
 
 // alter, modify and stageTable are for the storage engine alone.
-func (s *memStore) vacuum(context.Context, string, string) (int64, error) { return 0, nil }
+func (s *memStore) vacuum(context.Context, string, string) (freed, error) { return freed{}, nil }
 
 func (s *memStore) modify(context.Context, tableInfo, bool, func(context.Context, snapshot, writer) error) error {
 	return errors.New("tables in memory cannot be modified")

@@ -35,9 +35,11 @@ func (p *parsed) returning() returningClause {
 	return returningClause{}
 }
 
-// Returns says whether the statement changes rows and returns them: Run runs it, and so does Update, which drops the
-// rows.
-func (st *Statement) Returns() bool { return !st.parsed.returning().list.empty() }
+// Returns says whether the statement changes something and returns rows about it: Run runs it, and so does Update, which
+// drops the rows.
+func (st *Statement) Returns() bool {
+	return st.parsed.kind == kindVacuum || !st.parsed.returning().list.empty()
+}
 
 // returning collects what a statement returns. Its list is computed for each batch of rows that the statement changes,
 // by a query over them: the list sees one row at a time, as subqueries, aggregates, windows and parameters do not stand
@@ -53,6 +55,9 @@ type returning struct {
 
 // newReturning returns a collector, nil when the statement returns nothing.
 func (st *Statement) newReturning(l *lease) (*returning, error) {
+	if st.parsed.kind == kindVacuum {
+		return &returning{st: st, types: vacuumSchema, out: &spool{limit: st.e.opts.Memory}}, nil
+	}
 	c := st.parsed.returning()
 	if c.list.empty() {
 		return nil, nil

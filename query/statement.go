@@ -46,6 +46,7 @@ func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statemen
 	case kindOptimize:
 		_, err = p.optimizeTarget()
 	case kindVacuum:
+		st.dataset = vacuumSchema
 		_, _, err = p.vacuumTarget()
 	case kindCreate:
 		err = st.prepareCreate(l)
@@ -331,7 +332,7 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 		}
 		return 0, st.e.store.optimize(ctx, t.schema, t.name)
 	case kindVacuum:
-		return st.vacuum(ctx)
+		return st.vacuum(ctx, out)
 	}
 	return 0, errorf(InvalidArgument, "the statement returns rows; run it as a query")
 }

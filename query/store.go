@@ -24,8 +24,8 @@ type store interface {
 	alter(ctx context.Context, t tableInfo, columns []alteredColumn, next tableInfo) error
 	insert(ctx context.Context, schema, name string, rec arrow.RecordBatch) (int64, error)
 	optimize(ctx context.Context, schema, name string) error
-	// vacuum removes what a table keeps no longer and returns the number of files.
-	vacuum(ctx context.Context, schema, name string) (int64, error)
+	// vacuum removes what a table keeps no longer.
+	vacuum(ctx context.Context, schema, name string) (freed, error)
 	// modify calls fn while nobody else changes the rows that it may change, and applies what fn wrote if it returns nil.
 	// With rewrite, which is for tables without a key, rows have addresses and the writer removes by them; fn may then
 	// be called again.
@@ -94,9 +94,9 @@ func (s lsmStore) optimize(ctx context.Context, schema, name string) error {
 	return s.db.Optimize(ctx, lsm.TableName{Schema: schema, Name: name})
 }
 
-func (s lsmStore) vacuum(ctx context.Context, schema, name string) (int64, error) {
+func (s lsmStore) vacuum(ctx context.Context, schema, name string) (freed, error) {
 	c, err := s.db.Vacuum(ctx, lsm.TableName{Schema: schema, Name: name})
-	return c.Files, err
+	return freed{c.Versions, c.Files, c.Bytes}, err
 }
 
 func (s lsmStore) modify(ctx context.Context, of tableInfo, rewrite bool, fn func(context.Context, snapshot, writer) error) error {
