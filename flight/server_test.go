@@ -228,8 +228,14 @@ func TestASilentConnectionHoldsUpNothing(t *testing.T) {
 	defer half.Close()
 	_, err = half.Write([]byte("PRI * HTTP/2"))
 	require.NoError(t, err)
-	l := h.server.listeners[0]
 	heard := func() bool {
+		h.server.mu.Lock()
+		listeners := h.server.listeners
+		h.server.mu.Unlock()
+		if len(listeners) == 0 {
+			return false
+		}
+		l := listeners[0]
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for c := range l.open {
