@@ -3,6 +3,7 @@ package flight
 import (
 	"strings"
 	"testing"
+	"time"
 
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/stretchr/testify/require"
@@ -35,7 +36,8 @@ func TestLike(t *testing.T) {
 }
 
 func TestEverySQLInfoIsAnswered(t *testing.T) {
-	info := sqlInfoOf("1.2.3")
+	info := sqlInfoOf("1.2.3", 30*time.Minute)
+	require.EqualValues(t, 1_800_000, info[100])
 	for id, name := range pb.SqlInfo_name {
 		require.Contains(t, info, uint32(id), name)
 	}

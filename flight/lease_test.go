@@ -139,6 +139,25 @@ func TestTicketsOfALeaseExpireUnlessRenewed(t *testing.T) {
 	require.Nil(t, renewed.GetExpirationTime())
 }
 
+func TestAListingKeepsNoSnapshots(t *testing.T) {
+	h := serve(t, inParts)
+	ctx := context.Background()
+	h.execute("CREATE TABLE n (id BIGINT PRIMARY KEY)")
+	h.execute("INSERT INTO n SELECT range FROM range(3000)")
+	flights, err := h.client.sql.Client.ListFlights(ctx, &flight.Criteria{})
+	require.NoError(t, err)
+	listed, err := flights.Recv()
+	require.NoError(t, err)
+	require.Len(t, listed.GetEndpoint(), 1)
+	require.Empty(t, h.server.leases.byID)
+	info, err := h.client.sql.Client.GetFlightInfo(ctx, listed.GetFlightDescriptor())
+	require.NoError(t, err)
+	require.Len(t, info.GetEndpoint(), 3)
+	require.Equal(t, info.GetSchema(), listed.GetSchema())
+	require.Len(t, h.allIDs(listed), 3000)
+	require.Len(t, h.allIDs(info), 3000)
+}
+
 func TestTheLeaseThatIsMissedLeastGoesFirst(t *testing.T) {
 	h := serve(t, inParts)
 	h.execute("CREATE TABLE n (id BIGINT PRIMARY KEY)")

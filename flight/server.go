@@ -153,7 +153,7 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s := &Server{
 		db: o.DB, query: o.Query, log: o.Logger, maxMessage: o.MaxMessageBytes, idle: o.TransactionIdle,
-		info: sqlInfoOf(o.Version), health: health.NewServer(), prepared: newPreparedStatements(), running: newRunningQueries(),
+		info: sqlInfoOf(o.Version, o.SessionIdle), health: health.NewServer(), prepared: newPreparedStatements(), running: newRunningQueries(),
 		returned: newReturnedRows(), leases: newLeases(), sessions: newSessions(), jobs: newJobs(),
 		partitionRows: o.PartitionRows, sessionIdle: o.SessionIdle, readIdle: o.ReadIdle,
 	}

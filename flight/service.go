@@ -159,7 +159,7 @@ func (s *service) ListFlights(_ *flight.Criteria, stream pb.FlightService_ListFl
 	for _, table := range s.db.Tables() {
 		name := table.Name()
 		path := []string{schemaName(name), name.Name}
-		info, err := s.tableInfo(stream.Context(), table, &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: path})
+		info, err := s.listedInfo(stream.Context(), table, &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: path})
 		if err != nil {
 			return err
 		}
@@ -238,10 +238,24 @@ func (s *service) tableAt(ctx context.Context, path []string) (*lsm.Table, error
 	return table, nil
 }
 
+// tableQuery is the statement that reads a whole table.
+func tableQuery(table *lsm.Table) string {
+	name := table.Name()
+	return "SELECT * FROM " + quoteName(schemaName(name)) + "." + quoteName(name.Name)
+}
+
 // tableInfo describes reading a whole table. Its schema is the query's, in which every column may be null.
 func (s *service) tableInfo(ctx context.Context, table *lsm.Table, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	name := table.Name()
-	return s.statementInfo(ctx, "SELECT * FROM "+quoteName(schemaName(name))+"."+quoteName(name.Name), d)
+	return s.statementInfo(ctx, tableQuery(table), d)
+}
+
+// listedInfo is tableInfo for a listing, which is no reason to keep snapshots: it has one endpoint.
+func (s *service) listedInfo(ctx context.Context, table *lsm.Table, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+	schema, err := s.statementSchema(ctx, tableQuery(table))
+	if err != nil {
+		return nil, err
+	}
+	return queryInfo(schemaName(table.Name()), tableQuery(table), schema, d)
 }
 
 // newInfo describes a result of one endpoint, on the connection at hand.

@@ -1,7 +1,9 @@
 package flight
 
 import (
+	"math"
 	"slices"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -30,7 +32,7 @@ const (
 // sqlInfoOf returns the answers of a server of the version, to every id of FlightSql.proto: JDBC fails with a null
 // pointer on ids that are left out. A number of 0 means that there is no limit, or none that is known. The Go types
 // choose the branch of the answer's union.
-func sqlInfoOf(version string) map[uint32]any {
+func sqlInfoOf(version string, sessionIdle time.Duration) map[uint32]any {
 	info := map[uint32]any{
 		0: "flightd", 1: version, 2: arrow.PkgVersion,
 		3: false, // read only
@@ -38,10 +40,11 @@ func sqlInfoOf(version string) map[uint32]any {
 		5: false, // Substrait, with no lowest and no highest version
 		6: "", 7: "",
 		8:   noTransactions,
-		9:   true,  // CancelFlightInfo
-		10:  true,  // bulk ingestion by CommandStatementIngest
-		11:  false, // bulk ingestion inside a transaction
-		100: int32(0), 101: int32(0),
+		9:   true,                                                  // CancelFlightInfo
+		10:  true,                                                  // bulk ingestion by CommandStatementIngest
+		11:  false,                                                 // bulk ingestion inside a transaction
+		100: int32(min(sessionIdle.Milliseconds(), math.MaxInt32)), // after which a prepared statement is closed
+		101: int32(0),                                              // the same for transactions
 
 		500: false, 501: false, 502: true, // CREATE and DROP of catalogs, schemas, tables
 		503: caseInsensitive, 504: `"`, 505: caseInsensitive,

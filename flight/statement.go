@@ -155,7 +155,12 @@ func (s *service) statementInfo(ctx context.Context, sql string, d *flight.Fligh
 		}
 		return s.leasedInfo(schema, d, parts)
 	}
-	ticket, err := packTicket(queryTicket{schema: sessionOf(ctx).currentSchema(), sql: sql})
+	return queryInfo(sessionOf(ctx).currentSchema(), sql, schema, d)
+}
+
+// queryInfo describes the result of a query by a ticket that holds its text.
+func queryInfo(schemaName, sql string, schema *arrow.Schema, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+	ticket, err := packTicket(queryTicket{schema: schemaName, sql: sql})
 	if err != nil {
 		return nil, err
 	}
