@@ -60,6 +60,9 @@ func (db *DB) StageTable(ctx context.Context, d TableDef, replace bool) (*Stage,
 
 // refuseTaken returns ErrTableExists for a name that is in use, unless it may be replaced.
 func (db *DB) refuseTaken(n TableName, replace bool) error {
+	if db.hasView(n) {
+		return fmt.Errorf("table %q: %w: a view has the name", n, ErrTableExists)
+	}
 	_, err := db.Table(n)
 	switch {
 	case err == nil && replace, errors.Is(err, ErrTableNotFound):

@@ -62,6 +62,8 @@ type catalog struct {
 	Tables []tableEntry `json:"tables"`
 	// Dropped are tables whose folders may still be there: their removal is finished at the next Open.
 	Dropped []tableEntry `json:"dropped,omitempty"`
+	// Views are in the order in which they were made: one may read those before it.
+	Views []viewEntry `json:"views,omitempty"`
 }
 
 // ddl is the body of a DDL record, as JSON. With both of the first fields the new table takes the place of the old.
@@ -69,11 +71,15 @@ type ddl struct {
 	Create *tableEntry `json:"create,omitempty"`
 	Drop   uint64      `json:"drop,omitempty"`
 	Alter  *ddlAlter   `json:"alter,omitempty"`
+	View   *viewEntry  `json:"view,omitempty"`
 }
 
 // apply adds the effect of a DDL record.
 func (c *catalog) apply(lsn LSN, d ddl) {
 	c.LSN = lsn
+	if d.View != nil {
+		c.applyView(*d.View)
+	}
 	c.Tables = slices.DeleteFunc(c.Tables, func(t tableEntry) bool {
 		gone := t.Incarnation == d.Drop
 		if gone && d.Create == nil { // else its folder is the new table's

@@ -44,7 +44,8 @@ type DB struct {
 	moment  sync.Mutex
 	tables  map[string]*Table // by folded name, guarded by moment
 	closed  bool              // guarded by moment
-	version atomic.Uint64     // rises with every change of tables
+	version atomic.Uint64     // rises with every change of tables and views
+	views   atomic.Pointer[[]ViewDef]
 
 	// trim wakes the trimmer, garbage the collector; done waits for both.
 	trim    chan struct{}
@@ -217,6 +218,9 @@ func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 	defer db.ddl.Unlock()
 	if err := db.removeDropped(ctx); err != nil {
 		return err
+	}
+	if db.hasView(d.Name) {
+		return fmt.Errorf("table %q: %w: a view has the name", d.Name, ErrTableExists)
 	}
 	if _, err := db.Table(d.Name); err == nil {
 		return fmt.Errorf("table %q: %w", d.Name, ErrTableExists)

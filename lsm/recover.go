@@ -35,6 +35,7 @@ func (db *DB) recover(ctx context.Context) error {
 	if err := db.removeDropped(ctx); err != nil {
 		return err
 	}
+	db.showViews()
 	for _, e := range db.cat.Tables {
 		t, err := newTable(db, e)
 		if err != nil {

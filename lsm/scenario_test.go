@@ -91,6 +91,15 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		_, err = s.stages[name].Commit(ctx)
 	case "abort": // abort NAME
 		s.stages[name].Abort()
+	case "create-view": // create-view NAME [replace]: the input is its SQL
+		err = s.db.CreateView(ctx, ViewDef{Name: TableName{Name: name}, SQL: d.Input}, d.HasArg("replace"))
+	case "drop-view": // drop-view NAME
+		err = s.db.DropView(ctx, TableName{Name: name})
+	case "views":
+		out = ""
+		for _, v := range s.db.Views() {
+			out += fmt.Sprintf("%s: %s\n", v.Name, v.SQL)
+		}
 	case "tables":
 		out = ""
 		for _, t := range s.db.Tables() {
