@@ -72,3 +72,29 @@ def test_tables_without_a_key_change_and_lance_reads_them(server):
         assert cursor.fetchone() == (len(want) - 2, 2)
         with refused("INVALID_ARGUMENT", "nosuch"):
             cursor.execute("DELETE FROM loose RETURNING nosuch")
+
+
+def test_merge_and_views(server):
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE stock (item VARCHAR PRIMARY KEY, n INTEGER)")
+        cursor.execute("CREATE TABLE news (item VARCHAR, n INTEGER)")
+        cursor.execute("INSERT INTO stock VALUES ('bolt', 5), ('nut', 7), ('cog', 1)")
+        cursor.execute("INSERT INTO news VALUES ('bolt', 2), ('cog', -1), ('cam', 3)")
+        cursor.execute("CREATE VIEW news_of_all AS SELECT item, sum(n)::INTEGER AS n FROM news GROUP BY item")
+        cursor.execute("""MERGE INTO stock USING news_of_all AS new ON stock.item = new.item
+            WHEN MATCHED AND stock.n + new.n = 0 THEN DELETE
+            WHEN MATCHED THEN UPDATE SET n = stock.n + new.n
+            WHEN NOT MATCHED THEN INSERT BY NAME
+            RETURNING merge_action, item, n""")
+        assert sorted(cursor.fetchall()) == [("DELETE", "cog", 1), ("INSERT", "cam", 3), ("UPDATE", "bolt", 7)]
+        cursor.executemany("MERGE INTO stock USING (SELECT ?::VARCHAR AS item, ?::INTEGER AS n) s USING (item) "
+                           "WHEN MATCHED THEN UPDATE SET n = s.n WHEN NOT MATCHED THEN INSERT BY NAME", [("nut", 1), ("pin", 2)])
+        tables = connection.adbc_get_objects(depth="tables").read_all().to_pylist()
+        names = {(t["table_name"], t["table_type"]) for c in tables for s in c["catalog_db_schemas"] for t in s["db_schema_tables"]}
+        assert names == {("stock", "TABLE"), ("news", "TABLE"), ("news_of_all", "VIEW")}
+    server.restart()
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM stock ORDER BY item")
+        assert cursor.fetchall() == [("bolt", 7), ("cam", 3), ("nut", 1), ("pin", 2)]
+        cursor.execute("SELECT count(*) FROM news_of_all")
+        assert cursor.fetchone() == (3,)

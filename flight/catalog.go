@@ -19,6 +19,9 @@ import (
 // tableType is what tables are listed as. Tools ask for it in upper case.
 const tableType = "TABLE"
 
+// viewType is what views are listed as.
+const viewType = "VIEW"
+
 // listing is a metadata command: the schema that the specification gives its answer, to the letter because ADBC
 // compares it, and the answer.
 type listing struct {
@@ -32,7 +35,7 @@ func (s *service) listing(command proto.Message) (listing, bool) {
 	case *pb.CommandGetCatalogs:
 		return fixed(schema_ref.Catalogs, []string{catalogName}), true
 	case *pb.CommandGetTableTypes:
-		return fixed(schema_ref.TableTypes, []string{tableType}), true
+		return fixed(schema_ref.TableTypes, []string{tableType}, []string{viewType}), true
 	case *pb.CommandGetDbSchemas:
 		return fixed(schema_ref.DBSchemas, s.schemaRows(c)...), true
 	case *pb.CommandGetTables:
@@ -109,25 +112,39 @@ func (s *service) tables(c *pb.CommandGetTables) listing {
 	if c.GetIncludeSchema() {
 		schema = schema_ref.TablesWithIncludedSchema
 	}
-	wanted := len(c.GetTableTypes()) == 0 || slices.Contains(c.GetTableTypes(), tableType)
 	return listing{schema, func() (arrow.RecordBatch, error) {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 		defer b.Release()
-		for _, table := range s.db.Tables() {
-			name := table.Name()
-			if !wanted || !inCatalog(c.Catalog) || !like(c.DbSchemaFilterPattern, schemaName(name)) || !like(c.TableNameFilterPattern, name.Name) {
-				continue
+		add := func(name lsm.TableName, kind string, columns func() *arrow.Schema) {
+			if len(c.GetTableTypes()) > 0 && !slices.Contains(c.GetTableTypes(), kind) || !inCatalog(c.Catalog) ||
+				!like(c.DbSchemaFilterPattern, schemaName(name)) || !like(c.TableNameFilterPattern, name.Name) {
+				return
 			}
-			for i, v := range []string{catalogName, schemaName(name), name.Name, tableType} {
+			for i, v := range []string{catalogName, schemaName(name), name.Name, kind} {
 				b.Field(i).(*array.StringBuilder).Append(v)
 			}
 			if c.GetIncludeSchema() {
-				described := flight.SerializeSchema(describeTable(table), memory.DefaultAllocator)
-				b.Field(4).(*array.BinaryBuilder).Append(described)
+				b.Field(4).(*array.BinaryBuilder).Append(flight.SerializeSchema(columns(), memory.DefaultAllocator))
 			}
+		}
+		for _, table := range s.db.Tables() {
+			add(table.Name(), tableType, func() *arrow.Schema { return describeTable(table) })
+		}
+		for _, view := range s.db.Views() {
+			add(view.Name, viewType, func() *arrow.Schema { return s.viewColumns(view.Name) })
 		}
 		return b.NewRecordBatch(), nil
 	}}
+}
+
+// viewColumns returns what a view's query gives, and no columns when its tables are not there any more.
+func (s *service) viewColumns(name lsm.TableName) *arrow.Schema {
+	statement, err := s.query.Prepare(s.stop, s.query.NewSession(), "SELECT * FROM "+quoteName(schemaName(name))+"."+quoteName(name.Name))
+	if err != nil {
+		return arrow.NewSchema(nil, nil)
+	}
+	defer s.close(statement)
+	return describeResult(statement.DatasetSchema())
 }
 
 // keyRows answers GetPrimaryKeys. A table that does not exist has no keys, as in JDBC.

@@ -9,18 +9,20 @@ import (
 type statementKind uint8
 
 const (
-	kindSelect   statementKind = iota // DuckDB, over a snapshot
-	kindCatalog                       // the shadow: what tables there are, and what they look like
-	kindCreate                        // CREATE TABLE
-	kindDrop                          // DROP TABLE
-	kindInsert                        // INSERT
-	kindUpdate                        // UPDATE
-	kindDelete                        // DELETE
-	kindMerge                         // MERGE INTO
-	kindTruncate                      // TRUNCATE
-	kindAlter                         // ALTER TABLE
-	kindOptimize                      // OPTIMIZE name, CALL flightd_flush('name')
-	kindVacuum                        // VACUUM [name]
+	kindSelect     statementKind = iota // DuckDB, over a snapshot
+	kindCatalog                         // the shadow: what tables there are, and what they look like
+	kindCreate                          // CREATE TABLE
+	kindDrop                            // DROP TABLE
+	kindCreateView                      // CREATE VIEW
+	kindDropView                        // DROP VIEW
+	kindInsert                          // INSERT
+	kindUpdate                          // UPDATE
+	kindDelete                          // DELETE
+	kindMerge                           // MERGE INTO
+	kindTruncate                        // TRUNCATE
+	kindAlter                           // ALTER TABLE
+	kindOptimize                        // OPTIMIZE name, CALL flightd_flush('name')
+	kindVacuum                          // VACUUM [name]
 )
 
 // A parsed statement is its text with what the lexer found out about it.
@@ -140,7 +142,10 @@ func (p *parsed) classify() error {
 	case first == "CREATE":
 		return p.classifyCreate()
 	case first == "DROP":
-		p.kind = kindDrop
+		if p.kind = kindDrop; p.word(1) == "VIEW" {
+			p.kind = kindDropView
+			return nil
+		}
 		if p.word(1) != "TABLE" {
 			return p.unimplemented("DROP " + p.word(1))
 		}
@@ -275,6 +280,10 @@ func (p *parsed) classifyCreate() error {
 	what := 1
 	if p.word(1) == "OR" && p.word(2) == "REPLACE" {
 		what = 3
+	}
+	if p.word(what) == "VIEW" {
+		p.kind = kindCreateView
+		return nil
 	}
 	if p.word(what) != "TABLE" {
 		return p.unimplemented("CREATE " + p.word(what))

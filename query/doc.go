@@ -10,7 +10,8 @@
 //	                                                                        SHOW, DESCRIBE and information_schema,
 //	                                                                        binds plans
 //
-// A statement first brings both catalogs up to the engine's catalog version (a table that was replaced has another
+// Views of clients are in both, and made anew after each change of the catalog: DuckDB remembers the columns that a
+// view had. A statement first brings both catalogs up to the engine's catalog version (a table that was replaced has another
 // incarnation and gets a new scan id), then takes its snapshot; if DDL came between the two, it starts again. An
 // internal error makes DuckDB refuse all further work in its instance, so such an instance is replaced by a new one,
 // and closed when its last statement ends.

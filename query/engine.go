@@ -120,6 +120,7 @@ type view struct {
 	in     *instance
 	tables map[string]tableInfo // by folded name; never changed
 	byID   map[int64]tableInfo
+	views  []viewInfo
 }
 
 // A lease is the two catalogs at one version, held while a statement uses them.
@@ -184,7 +185,7 @@ func (l *lease) stale(t tableInfo) bool {
 
 // view copies what a statement needs to know of the catalog.
 func (c *catalog) view() view {
-	return view{in: c.in.acquire(), tables: c.frozen, byID: c.frozenByID}
+	return view{in: c.in.acquire(), tables: c.frozen, byID: c.frozenByID, views: c.views}
 }
 
 // refreshLocked replaces dead instances and makes the catalogs those of the store.
@@ -200,15 +201,19 @@ func (e *Engine) refreshLocked() (err error) {
 		if e.query.version == version && e.shadow.version == version && e.query.frozen != nil && e.shadow.frozen != nil {
 			return nil
 		}
-		tables := e.store.tables()
+		tables, views := e.store.tables(), e.store.views()
 		if e.store.catalogVersion() != version {
 			continue // a table came or went between the two calls
 		}
 		warn := func(act string, t tableInfo, err error) {
 			e.opts.Logger.Warn("a table cannot be queried", "act", act, "table", t.qualified(), "err", err)
 		}
+		e.shadow.hideViews(warn)
+		e.query.hideViews(warn)
 		e.shadow.refresh(version, tables, e.shadow.addTable, e.shadow.dropTable, warn)
 		e.query.refresh(version, tables, e.query.addView, e.query.dropView, warn)
+		e.shadow.showViews(views, warn)
+		e.query.showViews(views, warn)
 		return nil
 	}
 }

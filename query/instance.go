@@ -200,6 +200,7 @@ type catalog struct {
 	version uint64               // of the engine's catalog
 	tables  map[string]tableInfo // by folded schema and name
 	nextID  int64
+	views   []viewInfo // of clients, that are shown
 
 	// frozen and frozenByID are copies of tables for the statements; a refresh makes new ones.
 	frozen     map[string]tableInfo

@@ -155,6 +155,17 @@ func (s *memStore) stageTable(context.Context, tableInfo, bool, func(func(arrow.
 	return errors.New("tables in memory cannot be staged")
 }
 
+// views are for the storage engine alone.
+func (s *memStore) views() []viewInfo { return nil }
+
+func (s *memStore) createView(context.Context, viewInfo, bool) error {
+	return errors.New("tables in memory have no views")
+}
+
+func (s *memStore) dropView(context.Context, string, string) error {
+	return errors.New("tables in memory have no views")
+}
+
 type memSnapshot struct {
 	s       *memStore
 	version uint64

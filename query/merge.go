@@ -218,7 +218,10 @@ func (w *mergeWriter) branch(match mergeMatch, from string) string {
 		}
 		action += fmt.Sprintf(" WHEN %s THEN %d", when, number)
 	}
-	inner := []string{action + " ELSE 0 END AS flightd_action"}
+	if action += " ELSE 0 END"; action == "CASE ELSE 0 END" {
+		action = "0"
+	}
+	inner := []string{action + " AS flightd_action"}
 	var outer, ident []string
 	for i, f := range w.t.arrow.Fields() {
 		inner = append(inner, fmt.Sprintf("%s AS flightd_%d", w.value(match, i, f), i))

@@ -264,7 +264,8 @@ type shape struct {
 // shapeOf reads the plan of a query. It is only asked for when a table of the text has a column whose type DuckDB does
 // not keep by itself.
 func shapeOf(shadow *view, p *parsed) (s shape, err error) {
-	if !mentionsInexact(shadow.tables, p) {
+	throughView := slices.ContainsFunc(shadow.views, func(v viewInfo) bool { return p.mentions(v.name) })
+	if !throughView && !mentionsInexact(shadow.tables, p) {
 		return s, nil
 	}
 	plan, err := planOf(shadow, p.sql)

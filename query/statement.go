@@ -50,8 +50,10 @@ func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statemen
 		_, _, err = p.vacuumTarget()
 	case kindCreate:
 		err = st.prepareCreate(l)
-	case kindDrop:
+	case kindDrop, kindDropView:
 		_, _, err = p.dropTarget()
+	case kindCreateView:
+		_, err = p.viewCreation()
 	case kindTruncate:
 		_, err = p.truncateTarget()
 	case kindAlter: // classify has read it; what it names is looked up when it runs
@@ -316,6 +318,10 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 		return 0, st.create(ctx, l)
 	case kindDrop:
 		return 0, st.drop(ctx)
+	case kindCreateView:
+		return 0, st.createView(ctx, l)
+	case kindDropView:
+		return 0, st.dropView(ctx)
 	case kindInsert, kindUpdate, kindDelete, kindMerge:
 		if st.parsed.kind == kindInsert && st.parsed.plainValues() {
 			return st.insert(ctx, l, params, out)

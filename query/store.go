@@ -17,6 +17,9 @@ import (
 type store interface {
 	catalogVersion() uint64
 	tables() []tableInfo
+	views() []viewInfo
+	createView(ctx context.Context, v viewInfo, replace bool) error
+	dropView(ctx context.Context, schema, name string) error
 	snapshot(ctx context.Context) (snapshot, error)
 	create(ctx context.Context, t tableInfo) error
 	drop(ctx context.Context, schema, name string) error
@@ -62,6 +65,22 @@ func (s lsmStore) tables() []tableInfo {
 		})
 	}
 	return out
+}
+
+func (s lsmStore) views() []viewInfo {
+	var out []viewInfo
+	for _, v := range s.db.Views() {
+		out = append(out, viewInfo{schema: lsm.MainSchema, name: v.Name.Name, sql: v.SQL})
+	}
+	return out
+}
+
+func (s lsmStore) createView(ctx context.Context, v viewInfo, replace bool) error {
+	return s.db.CreateView(ctx, lsm.ViewDef{Name: lsm.TableName{Schema: v.schema, Name: v.name}, SQL: v.sql}, replace)
+}
+
+func (s lsmStore) dropView(ctx context.Context, schema, name string) error {
+	return s.db.DropView(ctx, lsm.TableName{Schema: schema, Name: name})
 }
 
 func (s lsmStore) snapshot(ctx context.Context) (snapshot, error) {
