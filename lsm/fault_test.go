@@ -30,6 +30,8 @@ type faultStore struct {
 
 // withFaults puts a faultStore under a DB.
 func withFaults(db *DB) *faultStore {
+	db.ddl.Lock() // the trimmer may be at work
+	defer db.ddl.Unlock()
 	f := &faultStore{Store: db.st}
 	db.st = f
 	return f
