@@ -1,9 +1,12 @@
 """What an ADBC user does to rows: RETURNING, changes of tables without a key, what Lance makes of them."""
 
+import threading
+
 import lance
 import pytest
 
 from clients import adbc, refused
+from server import eventually
 
 
 @pytest.fixture
@@ -98,3 +101,37 @@ def test_merge_and_views(server):
         assert cursor.fetchall() == [("bolt", 7), ("cam", 3), ("nut", 1), ("pin", 2)]
         cursor.execute("SELECT count(*) FROM news_of_all")
         assert cursor.fetchone() == (3,)
+
+
+def test_a_change_without_keys_is_whole_after_kill(server):
+    """Each UPDATE touches all rows: whenever the server dies, they have all seen the same number of them."""
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE loose (id INTEGER, n INTEGER)")
+        cursor.execute("INSERT INTO loose SELECT i, 0 FROM range(5000) r(i)")
+    least = 0
+    for round in range(3):
+        acknowledged = []
+
+        def update():
+            try:
+                with adbc(server) as connection, connection.cursor() as cursor:
+                    while True:
+                        cursor.execute("UPDATE loose SET n = n + 1")
+                        acknowledged.append(cursor.rowcount)
+            except Exception:  # the server is gone, and closing what was open there fails, too
+                return
+
+        thread = threading.Thread(target=update)
+        thread.start()
+        assert eventually(lambda: len(acknowledged) > 2 + round)
+        server.kill()
+        thread.join()
+        server.start()
+        assert set(acknowledged) == {5000}
+        with adbc(server) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT count(*), count(DISTINCT id), min(n), max(n) FROM loose")
+            rows, ids, low, high = cursor.fetchone()
+        assert (rows, ids) == (5000, 5000)
+        assert low == high
+        assert least + len(acknowledged) <= low <= least + len(acknowledged) + 1
+        least = low
