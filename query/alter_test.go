@@ -1,7 +1,10 @@
 package query
 
 import (
+	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -146,4 +149,65 @@ func TestStatementsOutliveAnAlteration(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, r.Schema().Equal(star.DatasetSchema()))
 	require.NoError(t, r.Close())
+}
+
+// TestAlterBesideStatements alters a table while others insert into it, update it and read it: each statement finds the
+// columns of before or of after, or says that it came between, and what it answered stands.
+func TestAlterBesideStatements(t *testing.T) {
+	h := newAlterHarness(t)
+	h.update("CREATE TABLE docs (id BIGINT PRIMARY KEY, a INT DEFAULT 5)")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	loop := func(do func(i int) error) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := do(i); err != nil && codeOf(t, err) != FailedPrecondition {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	var inserted atomic.Int64
+	count := func(n int64, err error) error {
+		inserted.Add(n)
+		return err
+	}
+	loop(func(i int) error {
+		return count(runUpdate(h.e, fmt.Sprintf("INSERT INTO docs (id) VALUES (%d)", 2*i), nil))
+	})
+	loop(func(i int) error {
+		return count(runUpdate(h.e, fmt.Sprintf("INSERT INTO docs (id) SELECT %d", 2*i+1), nil))
+	})
+	loop(func(int) error {
+		_, err := runUpdate(h.e, "UPDATE docs SET a = 5 WHERE id < 10", nil)
+		return err
+	})
+	loop(func(int) error {
+		rec, err := tryRows(h.e, "FROM docs", nil)
+		if err == nil {
+			rec.Release()
+		}
+		return err
+	})
+	for i := range 12 {
+		h.update(fmt.Sprintf("ALTER TABLE docs ADD COLUMN c%d INT DEFAULT 5", i))
+		if i%3 == 2 {
+			h.update(fmt.Sprintf("ALTER TABLE docs DROP COLUMN c%d", i-1))
+		}
+		if i%3 == 0 {
+			h.update(fmt.Sprintf("ALTER TABLE docs RENAME COLUMN c%d TO r%d", i, i))
+		}
+	}
+	close(stop)
+	wg.Wait()
+	require.Equal(t, []string{fmt.Sprint(inserted.Load())}, h.rows("SELECT count(*) FROM docs"))
+	require.Equal(t, []string{"true"}, h.rows("SELECT bool_and(a = 5 AND r0 = 5 AND c2 = 5 AND r3 = 5 AND c11 = 5) FROM docs"))
 }

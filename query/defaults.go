@@ -18,6 +18,17 @@ import (
 // asked for, so that now() is one moment for all of a stream; one that differs from row to row, like random(), is
 // evaluated for each.
 func (e *Engine) Defaults(ctx context.Context, name lsm.TableName) (map[string]func(context.Context, int) (arrow.Array, error), error) {
+	for attempt := 0; ; attempt++ {
+		version := e.store.catalogVersion()
+		out, err := e.defaults(ctx, name)
+		if err == nil || !e.overtaken(version, err) || attempt == maxAttempts {
+			return out, err
+		}
+	}
+}
+
+// defaults is Defaults with the catalogs as they are now.
+func (e *Engine) defaults(ctx context.Context, name lsm.TableName) (map[string]func(context.Context, int) (arrow.Array, error), error) {
 	l, err := e.acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -32,7 +43,7 @@ func (e *Engine) Defaults(ctx context.Context, name lsm.TableName) (map[string]f
 		return nil, engineError(err)
 	}
 	if len(columns) != t.arrow.NumFields() {
-		return nil, fmt.Errorf("the shadow has another table %q", name)
+		return nil, errTableChanged
 	}
 	out := make(map[string]func(context.Context, int) (arrow.Array, error))
 	for i, c := range columns {

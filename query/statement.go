@@ -32,6 +32,17 @@ type Statement struct {
 
 // Prepare checks one statement and finds out what it takes and returns.
 func (e *Engine) Prepare(ctx context.Context, s *Session, sql string) (*Statement, error) {
+	for attempt := 0; ; attempt++ {
+		version := e.store.catalogVersion()
+		st, err := e.prepare(ctx, s, sql)
+		if err == nil || !e.overtaken(version, err) || attempt == maxAttempts {
+			return st, err
+		}
+	}
+}
+
+// prepare is Prepare with the catalogs as they are now.
+func (e *Engine) prepare(ctx context.Context, s *Session, sql string) (*Statement, error) {
 	p, err := parse(sql)
 	if err != nil {
 		return nil, err
@@ -251,12 +262,25 @@ func (st *Statement) Query(ctx context.Context, params arrow.RecordBatch) (*Resu
 	// A table that is replaced between our look at the catalog and DuckDB's is seen by the scan; the next attempt
 	// looks again. Nothing was handed out yet.
 	for attempt := 0; ; attempt++ {
+		version := st.e.store.catalogVersion()
 		r, err := st.start(ctx, run{params: params, wire: true})
-		again := errors.Is(err, errTableChanged) || errors.Is(err, errRestarted)
-		if err == nil || !again || attempt == 2 {
+		if err == nil || !st.e.overtaken(version, err) || attempt == maxAttempts {
 			return r, err
 		}
 	}
+}
+
+// maxAttempts is how often a statement that was overtaken by changes of the catalog runs again.
+const maxAttempts = 4
+
+// overtaken says whether a statement that began at a version of the catalog may have failed only because the catalog
+// changed under it: what it names was there when it looked, or its columns were others.
+func (e *Engine) overtaken(version uint64, err error) bool {
+	if errors.Is(err, errTableChanged) || errors.Is(err, errRestarted) {
+		return true
+	}
+	var own *Error
+	return errors.As(err, &own) && (own.Code == InvalidArgument || own.Code == NotFound) && e.store.catalogVersion() != version
 }
 
 // Update runs a statement that changes something, and returns the number of rows that it wrote. params is nil or
@@ -275,9 +299,9 @@ func (st *Statement) Update(ctx context.Context, params arrow.RecordBatch) (int6
 // again runs a change until the catalogs stay while it runs.
 func (st *Statement) again(do func() (int64, error)) (int64, error) {
 	for attempt := 0; ; attempt++ {
+		version := st.e.store.catalogVersion()
 		n, err := do()
-		again := errors.Is(err, errTableChanged) || errors.Is(err, errRestarted)
-		if err == nil || !again || n > 0 || attempt == 2 {
+		if err == nil || n > 0 || !st.e.overtaken(version, err) || attempt == maxAttempts {
 			return n, err
 		}
 	}

@@ -123,6 +123,14 @@ func (s lsmStore) modify(ctx context.Context, of tableInfo, rewrite bool, fn fun
 	if err != nil {
 		return err
 	}
+	inner := fn
+	fn = func(ctx context.Context, snap snapshot, w writer) error {
+		// Nobody alters the table as long as this runs; what came before, the statement has not seen.
+		if t.Incarnation() != of.incarnation || t.SchemaID() != of.version {
+			return errTableChanged
+		}
+		return inner(ctx, snap, w)
+	}
 	if rewrite {
 		return t.Rewrite(ctx, func(ctx context.Context, snap *lsm.Snapshot, rw *lsm.Rewrite) error {
 			return fn(ctx, lsmSnapshot{snap}, lsmRewriter{rw})

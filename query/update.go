@@ -216,7 +216,7 @@ func (in *instance) defaults(t tableInfo) ([]string, error) {
 		return nil, err
 	}
 	if len(rows) != t.arrow.NumFields() {
-		return nil, errors.New("the shadow has another table")
+		return nil, errTableChanged
 	}
 	out := make([]string, len(rows))
 	for i, r := range rows {
