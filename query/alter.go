@@ -116,9 +116,9 @@ func (p *parsed) oneDefinition(i int) error {
 	depth := 0
 	for ; i < len(p.tokens); i++ {
 		switch t := p.tokens[i]; {
-		case t.is("(") || t.is("["):
+		case t.is("(") || t.is("[") || t.is("{"):
 			depth++
-		case t.is(")") || t.is("]"):
+		case t.is(")") || t.is("]") || t.is("}"):
 			depth--
 		case t.is(",") && depth == 0:
 			return p.syntaxError(i, "one change at a time: ALTER TABLE takes one action")

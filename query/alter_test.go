@@ -87,6 +87,20 @@ func TestAlterTable(t *testing.T) {
 	require.Equal(t, []string{"5 | five | de | NULL | NULL"}, h.rows("FROM docs WHERE key = 5"))
 }
 
+// TestAlterTableAddsNestedColumns has defaults with commas in them, which the base gets in a file of its own.
+func TestAlterTableAddsNestedColumns(t *testing.T) {
+	h := newAlterHarness(t)
+	h.update("CREATE TABLE docs (id BIGINT PRIMARY KEY)")
+	h.update("INSERT INTO docs VALUES (1), (2)")
+	h.update("OPTIMIZE docs")
+	h.update("ALTER TABLE docs ADD COLUMN s STRUCT(x INT, l VARCHAR[]) DEFAULT {'x': 1, 'l': ['a', 'b']}")
+	h.update("ALTER TABLE docs ADD COLUMN l INT[] DEFAULT [1, 2]")
+	want := []string{"1 | 1 | b | 2", "2 | 1 | b | 2"}
+	require.Equal(t, want, h.rows("SELECT id, s.x, s.l[2], l[2] FROM docs ORDER BY id"))
+	h.update("OPTIMIZE docs")
+	require.Equal(t, want, h.rows("SELECT id, s.x, s.l[2], l[2] FROM docs ORDER BY id"))
+}
+
 func TestAlterTableRefuses(t *testing.T) {
 	h := newAlterHarness(t)
 	h.update("CREATE TABLE docs (id BIGINT PRIMARY KEY, body VARCHAR, s STRUCT(x INT))")
