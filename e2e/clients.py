@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import pathlib
 import re
 import threading
 
 import adbc_driver_flightsql.dbapi
 import adbc_driver_manager
+import duckdb
+import duckdb_extension_lance
 import grpc
 import pyarrow as pa
 import pyarrow.flight
@@ -15,6 +18,14 @@ import pyarrow.flight
 def adbc(server):
     """Opens an ADBC connection. Every statement commits by itself."""
     return adbc_driver_flightsql.dbapi.connect(server.url, autocommit=True)
+
+
+def duckdb_with_lance():
+    """Opens a DuckDB that has its lance extension, as `INSTALL lance; LOAD lance` would."""
+    extension = next(pathlib.Path(duckdb_extension_lance.__file__).parent.rglob("lance.duckdb_extension"))
+    db = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+    db.execute(f"LOAD '{extension}'")
+    return db
 
 
 def execute(server, *statements):

@@ -1,15 +1,12 @@
 """Streams in by plain DoPut, every row out by SQL, before and after a crash and a merge into the base table."""
 
-import duckdb
-import duckdb_extension_lance
 import lance
 import numpy as np
-import pathlib
 import pyarrow as pa
 import pytest
 
 import rows
-from clients import check_acks, execute, put, query, query_flight, refused, scalar, Stream
+from clients import check_acks, duckdb_with_lance, execute, put, query, query_flight, refused, scalar, Stream
 
 FLIGHTS = 'CREATE TABLE flights (delay SMALLINT, distance SMALLINT, "time" FLOAT, id BIGINT PRIMARY KEY)'
 MNIST = "CREATE TABLE mnist (id BIGINT PRIMARY KEY, v UTINYINT[784])"
@@ -28,9 +25,7 @@ def by_lance(dataset, order="id"):
 
 def by_duckdb(dataset, order="id"):
     """Reads a table with DuckDB's lance extension."""
-    extension = next(pathlib.Path(duckdb_extension_lance.__file__).parent.rglob("lance.duckdb_extension"))
-    with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as db:
-        db.execute(f"LOAD '{extension}'")
+    with duckdb_with_lance() as db:
         return db.execute(f"SELECT * FROM '{dataset}' ORDER BY {order}").to_arrow_table()
 
 

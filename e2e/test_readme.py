@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 
+from clients import duckdb_with_lance
+
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
 def test_python_of_the_readme_runs_in_order(server):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    assert len(blocks) >= 3
+    assert len(blocks) == 3
     outputs = []
     for block in blocks:
         # Only the port and the folder are this test's own.
@@ -21,6 +23,9 @@ def test_python_of_the_readme_runs_in_order(server):
     assert "roof" in outputs[0]
     assert '"rows": 100000' in outputs[1].replace("'", '"')
     assert outputs[2].strip() == "100000"
+    query = re.search(r"LOAD lance;\n(.*?)```", README.read_text(), re.S).group(1)
+    with duckdb_with_lance() as db:
+        assert db.execute(query.replace("flightd-data/", f"{server.data}/")).fetchall() == [("roof", 100000)]
 
 
 def test_targets_and_links_of_the_readme_exist():
