@@ -51,7 +51,6 @@ def test_every_way_to_fetch(cursor):
 
 
 def test_fetch_df(cursor):
-    pytest.importorskip("pandas")
     cursor.execute("SELECT range AS i FROM range(3)")
     assert cursor.fetch_df()["i"].tolist() == [0, 1, 2]
 
@@ -127,7 +126,7 @@ def test_get_objects_at_every_depth(shared_server, connection):
 def test_get_info_and_table_types(connection):
     info = connection.adbc_get_info()
     assert info["vendor_name"] == "flightd" and info["vendor_version"]
-    assert connection.adbc_get_table_types() == ["TABLE"]
+    assert connection.adbc_get_table_types() == ["TABLE", "VIEW"]
 
 
 def test_current_catalog_and_schema(connection):
