@@ -199,10 +199,10 @@ def test_flightd_ingest_goes_on_after_a_kill(server, tmp_path):
             time.sleep(dice.random() * 0.3)
             server.kill()
         out, err = job.communicate(timeout=120)
-        if job.returncode == 0:
-            break
         if not server.running():
             server.start()
+        if job.returncode == 0:
+            break
     assert job.returncode == 0, err
     assert "60,000 rows from 1 file stored" in out
     assert query(server, "SELECT count(*) AS n, count(DISTINCT id) AS d FROM t").to_pylist() == [{"n": 60000, "d": 60000}]
