@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/uuid"
 
 	"github.com/flightd/flightd/btree"
 )
@@ -26,6 +27,8 @@ type keyCodec struct {
 	cols []int
 	// names are their names.
 	names []string
+	// fields are the columns themselves.
+	fields []arrow.Field
 	// typ is the type of a key as the BTREE of a generation or of the base stores it.
 	typ arrow.DataType
 	// wide is true when keys are normalised to bytes, false when to int64.
@@ -47,7 +50,7 @@ func newKeyCodec(s *arrow.Schema, key []string) (*keyCodec, error) {
 		if !isWideKey(f.Type) && !isIntKey(f.Type) {
 			return nil, fmt.Errorf("%w key: column %q has type %s; keys are integers, booleans, strings, binaries, dates, timestamps or decimals", ErrInvalid, name, f.Type)
 		}
-		k.cols = append(k.cols, i)
+		k.cols, k.fields = append(k.cols, i), append(k.fields, f)
 		k.typ, k.wide = f.Type, isWideKey(f.Type)
 	}
 	if len(k.cols) > 1 {
@@ -228,6 +231,24 @@ func appendTuple(dst []byte, cols []arrow.Array, i int) []byte {
 	return dst
 }
 
+// cutTuple undoes appendTuple for one column: it appends the value to b and returns what follows it.
+func cutTuple(b array.Builder, tuple []byte) []byte {
+	if isIntKey(b.Type()) {
+		appendInt(b, int64(binary.BigEndian.Uint64(tuple)^1<<63))
+		return tuple[8:]
+	}
+	var v []byte
+	for i := 0; ; i++ {
+		if v = append(v, tuple[i]); tuple[i] != 0 {
+			continue
+		}
+		if i++; tuple[i] == 0 {
+			appendWide(b, v[:len(v)-1])
+			return tuple[i+1:]
+		}
+	}
+}
+
 // alone returns the codec for batches that have the key's columns and no others, in the order of the key.
 func (k *keyCodec) alone() *keyCodec {
 	c := *k
@@ -275,9 +296,42 @@ func (r *keyRun) array() arrow.Array {
 
 // describe returns the i-th key as text, for messages.
 func (r *keyRun) describe(i int) string {
-	a := r.one(i).array()
-	defer a.Release()
-	return a.ValueStr(0)
+	if len(r.codec.fields) == 1 {
+		a := r.one(i).array()
+		defer a.Release()
+		return describeKeyValue(r.codec.fields[0], a)
+	}
+	var parts []string
+	rest := r.wide[i]
+	for _, f := range r.codec.fields {
+		b := array.NewBuilder(memory.DefaultAllocator, f.Type)
+		rest = cutTuple(b, rest)
+		a := b.NewArray()
+		parts = append(parts, describeKeyValue(f, a))
+		a.Release()
+		b.Release()
+	}
+	return "(" + strings.Join(parts, ", ") + ")"
+}
+
+// describeKeyValue returns the only value of an array as SQL shows it: bytes are in hex, because ValueStr's base64 is
+// nothing that one could look for.
+func describeKeyValue(f arrow.Field, a arrow.Array) string {
+	var v []byte
+	switch a := a.(type) {
+	case *array.Binary:
+		v = a.Value(0)
+	case *array.LargeBinary:
+		v = a.Value(0)
+	case *array.FixedSizeBinary:
+		v = a.Value(0)
+		if name, _ := f.Metadata.GetValue(extensionName); name == "arrow.uuid" && len(v) == len(uuid.UUID{}) {
+			return uuid.UUID(v).String()
+		}
+	default:
+		return a.ValueStr(0)
+	}
+	return fmt.Sprintf("0x%x", v)
 }
 
 // appendInt undoes appendInts.

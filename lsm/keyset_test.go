@@ -476,3 +476,21 @@ func TestAfterPrefix(t *testing.T) {
 	require.Nil(t, afterPrefix(bytes.Repeat([]byte{0xFF}, 3)))
 	require.Nil(t, afterPrefix(nil))
 }
+
+// TestDescribedTuplesAreTheirValues reads a key of several columns back for a message: empty texts, zero bytes that are
+// escaped, and negative numbers.
+func TestDescribedTuplesAreTheirValues(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.BinaryTypes.Binary}, {Name: "b", Type: arrow.PrimitiveTypes.Int32},
+		{Name: "c", Type: arrow.BinaryTypes.String}, {Name: "d", Type: &arrow.Decimal128Type{Precision: 5, Scale: 2}}}, nil)
+	codec, err := newKeyCodec(schema, []string{"a", "b", "c", "d"})
+	require.NoError(t, err)
+	rec, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(
+		`[{"a":"AAD/AQ==","b":-7,"c":"","d":"-1.5"},{"a":"","b":7,"c":"x\u0000y","d":"2.25"}]`))
+	require.NoError(t, err)
+	defer rec.Release()
+	keys := codec.normalise(rec, nil)
+	for i, want := range []string{"(0x0000ff01, -7, , -1.5)", "(0x, 7, x\x00y, 2.25)"} {
+		run := &keyRun{codec: codec, wide: [][]byte{keys.wide(i)}}
+		require.Equal(t, want, run.describe(0))
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -177,7 +178,7 @@ func keyedSchema(d TableDef) (*arrow.Schema, []string, error) {
 			return nil, nil, fmt.Errorf("%w: column %q is there twice", ErrInvalid, f.Name)
 		}
 		seen[name] = true
-		if slices.Contains(reservedColumns, f.Name) {
+		if slices.ContainsFunc(reservedColumns, func(reserved string) bool { return strings.EqualFold(reserved, f.Name) }) {
 			return nil, nil, fmt.Errorf("%w: %q is a reserved column name; choose another", ErrInvalid, f.Name)
 		}
 	}
