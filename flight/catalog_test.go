@@ -61,7 +61,7 @@ func TestXdbcTypesCanBeFiltered(t *testing.T) {
 }
 
 func TestTicketsAreReadBack(t *testing.T) {
-	for _, want := range []queryTicket{{schema: "main", sql: "SELECT 1"}, {sql: "x"}, {update: true, rows: 42}, {update: true, rows: -1}} {
+	for _, want := range []queryTicket{{schema: "main", sql: "SELECT 1"}, {sql: "x"}, {schema: "main", sql: "SELECT 1", prepared: "HANDLE"}, {update: true, rows: 42}, {update: true, rows: -1}} {
 		packed, err := packTicket(want)
 		require.NoError(t, err)
 		command, err := parseCommand(packed)

@@ -3,7 +3,6 @@ package flight
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -224,11 +223,21 @@ func (s *service) preparedInfo(ctx context.Context, handle []byte, d *flight.Fli
 		}
 		return s.leasedInfo(schema, d, parts)
 	}
-	ticket, err := packCommand(&pb.CommandPreparedStatementQuery{PreparedStatementHandle: handle})
+	ticket, err := s.preparedTicket(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	return newInfo(schema, d, ticket), nil
+}
+
+// preparedTicket returns the ticket of a prepared query. One without parameters outlives the prepared statement.
+func (s *service) preparedTicket(ctx context.Context, p *prepared) ([]byte, error) {
+	if params := p.bound(); params != nil {
+		params.Release()
+	} else if schema := p.statement.ParameterSchema(); schema == nil || schema.NumFields() == 0 {
+		return packTicket(queryTicket{schema: sessionOf(ctx).currentSchema(), sql: p.statement.SQL(), prepared: p.handle})
+	}
+	return packCommand(&pb.CommandPreparedStatementQuery{PreparedStatementHandle: []byte(p.handle)})
 }
 
 // update runs a prepared update with the parameters that are bound.
@@ -240,27 +249,13 @@ func (s *service) update(ctx context.Context, p *prepared) (int64, error) {
 	return p.statement.Update(ctx, params)
 }
 
-// preparedSchema returns the schema of a prepared statement's result. Where the columns depend on the parameters'
-// values, as in SELECT ?, it runs the statement with those that are bound to see what comes.
+// preparedSchema returns the schema of a prepared statement's result under the parameters that are bound.
 func (s *service) preparedSchema(ctx context.Context, p *prepared) (*arrow.Schema, error) {
 	params := p.bound()
 	if params != nil {
 		defer params.Release()
 	}
-	if params == nil || params.NumRows() == 0 || p.statement.IsUpdate() || p.statement.Returns() || p.statement.DatasetSchema() != nil {
-		return resultSchema(p.statement)
-	}
-	first := params.NewSlice(0, 1)
-	defer first.Release()
-	result, err := p.statement.Query(ctx, first)
-	if err != nil {
-		return nil, cause(ctx, err)
-	}
-	schema := describeResult(result.Schema())
-	if err := result.Close(); err != nil {
-		return nil, fmt.Errorf("close a result: %w", err)
-	}
-	return schema, nil
+	return s.resultSchema(ctx, p.statement, params)
 }
 
 // getPrepared streams the result of a prepared statement with the parameters that are bound.

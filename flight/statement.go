@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -27,18 +28,24 @@ import (
 //	| kind  | nonce   | rows: i64, little-endian            |   kind 'u', an update that has run
 //	+-------+---------+-------------------------------------+
 //	| kind  | nonce   | handle                              |   kind 'r', rows that a statement returned that has run
-//	+-------+---------+-------------------------------------+
 //	+-------+---------+-------------------+-----------------+
 //	| kind  | nonce   | part: u16, l.-e.  | lease           |   kind 'p', a part of a query
 //	+-------+---------+-------------------+-----------------+
+//	| kind  | nonce   | prepared length: u8 | prepared | as 'q' |   kind 's', a query that was prepared
+//	+-------+---------+---------------------+----------+--------+
+//
+// A prepared query is read through the prepared statement, which knows its plan, while there is one, and from its text
+// afterwards: who asked for partitions may be gone when others read them.
 //
 // An update runs when its FlightInfo is asked for, once; its ticket only repeats the count, or names the rows that it
 // returned (see returnedRows), so that reading it twice changes nothing. The nonce keeps two runs of one text apart for CancelFlightInfo.
 type queryTicket struct {
 	schema string
 	sql    string
-	update bool
-	rows   int64
+	// prepared is the handle of the prepared statement that the query comes from, or empty.
+	prepared string
+	update   bool
+	rows     int64
 	// returned is the handle of rows that the server keeps for a while.
 	returned string
 	lease    string
@@ -46,11 +53,12 @@ type queryTicket struct {
 }
 
 const (
-	ticketQuery  = 'q'
-	ticketUpdate = 'u'
-	ticketRows   = 'r'
-	ticketPart   = 'p'
-	nonceBytes   = 8
+	ticketQuery    = 'q'
+	ticketUpdate   = 'u'
+	ticketRows     = 'r'
+	ticketPart     = 'p'
+	ticketPrepared = 's'
+	nonceBytes     = 8
 )
 
 // countSchema is what an update answers when it is read as a query, as DuckDB has it.
@@ -74,6 +82,10 @@ func packTicket(t queryTicket) ([]byte, error) {
 		handle[0] = ticketPart
 		handle = append(binary.LittleEndian.AppendUint16(handle, uint16(t.part)), t.lease...)
 	default:
+		if t.prepared != "" {
+			handle[0] = ticketPrepared
+			handle = append(append(handle, byte(len(t.prepared))), t.prepared...)
+		}
 		handle = append(handle, byte(len(t.schema)))
 		handle = append(append(handle, t.schema...), t.sql...)
 	}
@@ -100,14 +112,31 @@ func parseTicket(handle []byte) (queryTicket, error) {
 			return queryTicket{}, bad
 		}
 		return queryTicket{lease: string(rest[2:]), part: int(binary.LittleEndian.Uint16(rest))}, nil
-	case ticketQuery:
-		n := int(rest[0])
-		if rest = rest[1:]; len(rest) < n {
+	case ticketQuery, ticketPrepared:
+		var t queryTicket
+		ok := true
+		if handle[0] == ticketPrepared {
+			t.prepared, rest, ok = cutShort(rest)
+		}
+		if ok {
+			t.schema, rest, ok = cutShort(rest)
+		}
+		if !ok {
 			return queryTicket{}, bad
 		}
-		return queryTicket{schema: string(rest[:n]), sql: string(rest[n:])}, nil
+		t.sql = string(rest)
+		return t, nil
 	}
 	return queryTicket{}, bad
+}
+
+// cutShort splits a text with its length in a byte in front of it off b.
+func cutShort(b []byte) (text string, rest []byte, ok bool) {
+	if len(b) == 0 || len(b)-1 < int(b[0]) {
+		return "", nil, false
+	}
+	n := 1 + int(b[0])
+	return string(b[1:n]), b[n:], true
 }
 
 // ticketOf decodes a whole ticket; what is not a statement's has neither lease nor text.
@@ -145,7 +174,7 @@ func (s *service) statementInfo(ctx context.Context, sql string, d *flight.Fligh
 	if statement.Returns() {
 		return s.runReturning(ctx, statement, nil, d)
 	}
-	schema, err := resultSchema(statement)
+	schema, err := s.resultSchema(ctx, statement, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -192,18 +221,36 @@ func (s *service) statementSchema(ctx context.Context, sql string) (*arrow.Schem
 		return nil, err
 	}
 	defer s.close(statement)
-	return resultSchema(statement)
+	return s.resultSchema(ctx, statement, nil)
 }
 
-// resultSchema returns the schema of what reading a statement gives.
-func resultSchema(statement *query.Statement) (*arrow.Schema, error) {
+// resultSchema returns the schema of what reading a statement gives. Where the columns depend on the parameters'
+// values, as in SELECT ?, or on what the tables hold, as in PIVOT without IN, it runs the statement to see what comes.
+func (s *service) resultSchema(ctx context.Context, statement *query.Statement, params arrow.RecordBatch) (*arrow.Schema, error) {
 	if statement.IsUpdate() {
 		return countSchema, nil
 	}
 	if schema := statement.DatasetSchema(); schema != nil {
 		return describeResult(schema), nil
 	}
-	return nil, invalid("the result's columns are not known before the parameters are bound; prepare the statement and bind them")
+	if params != nil && params.NumRows() == 0 {
+		return nil, invalid("the result's columns depend on the parameters' values, and the parameters have no row")
+	}
+	if params != nil {
+		params = params.NewSlice(0, 1)
+		defer params.Release()
+	} else if schema := statement.ParameterSchema(); schema != nil && schema.NumFields() > 0 {
+		return nil, invalid("the result's columns are not known before the parameters are bound; prepare the statement and bind them")
+	}
+	result, err := statement.Query(ctx, params)
+	if err != nil {
+		return nil, cause(ctx, err)
+	}
+	schema := describeResult(result.Schema())
+	if err := result.Close(); err != nil {
+		return nil, fmt.Errorf("close a result: %w", err)
+	}
+	return schema, nil
 }
 
 // close ends a statement; what fails then changes nothing for the client.
@@ -235,6 +282,10 @@ func (s *service) getStatement(stream pb.FlightService_DoGetServer, ticket, hand
 
 // getQuery runs the query of a ticket.
 func (s *service) getQuery(ctx context.Context, out grpc.ServerStream, t queryTicket) error {
+	if p, release, err := s.prepared.acquire([]byte(t.prepared)); err == nil {
+		defer release()
+		return s.readQuery(ctx, out, p.statement)
+	}
 	session := s.query.NewSession()
 	session.Catalog, session.Schema = catalogName, t.schema
 	statement, err := s.query.Prepare(ctx, session, t.sql)
@@ -242,6 +293,11 @@ func (s *service) getQuery(ctx context.Context, out grpc.ServerStream, t queryTi
 		return err
 	}
 	defer s.close(statement)
+	return s.readQuery(ctx, out, statement)
+}
+
+// readQuery streams the result of a statement that a ticket names, which may be forged.
+func (s *service) readQuery(ctx context.Context, out grpc.ServerStream, statement *query.Statement) error {
 	if statement.IsUpdate() || statement.Returns() {
 		return invalid("the ticket is not one of this server's: reading never changes anything")
 	}

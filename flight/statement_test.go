@@ -120,6 +120,51 @@ func TestBadStatementsHaveCodes(t *testing.T) {
 	requireCode(t, err, codes.AlreadyExists, "1")
 }
 
+func TestThePartitionOfAPreparedQueryOutlivesIt(t *testing.T) {
+	h := serve(t)
+	ctx := context.Background()
+	h.execute("CREATE TABLE log (line VARCHAR)")
+	h.execute("INSERT INTO log VALUES ('a')")
+	prepared, err := h.client.sql.Prepare(ctx, "SELECT line FROM log")
+	require.NoError(t, err)
+	info, err := prepared.Execute(ctx)
+	require.NoError(t, err)
+	rows, _ := h.read(info)
+	require.Equal(t, `{"line":"a"}`, rows)
+	require.NoError(t, prepared.Close(ctx))
+	rows, _ = h.read(info)
+	require.Equal(t, `{"line":"a"}`, rows)
+
+	// A forged ticket does not make reading write.
+	change, err := h.client.sql.Prepare(ctx, "INSERT INTO log VALUES ('b')")
+	require.NoError(t, err)
+	ticket, err := packTicket(queryTicket{schema: "main", sql: "SELECT 1", prepared: string(change.Handle())})
+	require.NoError(t, err)
+	_, err = h.client.sql.DoGet(ctx, &flight.Ticket{Ticket: ticket})
+	requireCode(t, err, codes.InvalidArgument, "never changes")
+	require.Equal(t, `{"n":1}`, h.ask("SELECT count(*) AS n FROM log"))
+}
+
+func TestAPivotHasTheColumnsThatItsRowsTell(t *testing.T) {
+	h := serve(t)
+	ctx := context.Background()
+	h.execute("CREATE TABLE sales (city VARCHAR, year INTEGER)")
+	h.execute("INSERT INTO sales VALUES ('Rome', 2024), ('Rome', 2025), ('Oslo', 2025)")
+	const pivot = "PIVOT sales ON year USING count(*) ORDER BY city"
+	want := "{\"2024\":0,\"2025\":1,\"city\":\"Oslo\"}\n{\"2024\":1,\"2025\":1,\"city\":\"Rome\"}"
+	info, err := h.client.sql.Execute(ctx, pivot)
+	require.NoError(t, err)
+	rows, _ := h.read(info)
+	require.Equal(t, want, rows)
+	prepared, err := h.client.sql.Prepare(ctx, pivot)
+	require.NoError(t, err)
+	info, err = prepared.Execute(ctx)
+	require.NoError(t, err)
+	rows, _ = h.read(info)
+	require.Equal(t, want, rows)
+	require.NoError(t, prepared.Close(ctx))
+}
+
 // row returns a record of one column.
 func row(t *testing.T, typ arrow.DataType, json string) arrow.RecordBatch {
 	return recordOf(t, arrow.NewSchema([]arrow.Field{{Name: "p", Type: typ, Nullable: true}}, nil), json)

@@ -79,6 +79,9 @@ func (e *Engine) prepare(ctx context.Context, s *Session, sql string) (*Statemen
 	return st, nil
 }
 
+// SQL returns the statement's text.
+func (st *Statement) SQL() string { return st.parsed.sql }
+
 // IsUpdate tells whether the statement changes something and returns no rows: Update runs it. One that Returns rows of
 // its change is for Run, and the others are for Query.
 func (st *Statement) IsUpdate() bool { return st.changes() && !st.Returns() }
