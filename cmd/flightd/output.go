@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/flightd/flightd/flight"
@@ -69,7 +70,7 @@ func (t *tableWriter) Batch(b arrow.RecordBatch) error {
 		cells := make([]string, b.NumCols())
 		for i, column := range b.Columns() {
 			if cells[i] = "NULL"; column.IsValid(row) {
-				cells[i] = printable(column.ValueStr(row))
+				cells[i] = printable(cellText(column, row))
 			}
 		}
 		if t.widths != nil {
@@ -188,7 +189,7 @@ func (c *csvWriter) Batch(b arrow.RecordBatch) error {
 	for row := range int(b.NumRows()) {
 		for i, column := range b.Columns() {
 			if cells[i] = ""; column.IsValid(row) {
-				cells[i] = csvCell(column.ValueStr(row))
+				cells[i] = csvCell(cellText(column, row))
 			}
 		}
 		if _, err := c.out.WriteString(strings.Join(cells, ",") + "\n"); err != nil {
@@ -196,6 +197,36 @@ func (c *csvWriter) Batch(b arrow.RecordBatch) error {
 		}
 	}
 	return nil
+}
+
+// cellText returns a value that is not null as text.
+func cellText(column arrow.Array, row int) string {
+	if text, ok := decimalText(column, row); ok {
+		return text
+	}
+	return column.ValueStr(row)
+}
+
+// cellValue returns a value as it is marshalled to JSON, nil for a null.
+func cellValue(column arrow.Array, row int) any {
+	if column.IsValid(row) {
+		if text, ok := decimalText(column, row); ok {
+			return text
+		}
+	}
+	return column.GetOneForMarshal(row)
+}
+
+// decimalText returns a decimal with all digits of its scale. Arrow's own text goes by a binary float: it drops zeros
+// at the end and writes small numbers with an exponent.
+func decimalText(column arrow.Array, row int) (string, bool) {
+	switch column := column.(type) {
+	case *array.Decimal128:
+		return column.Value(row).ToString(column.DataType().(*arrow.Decimal128Type).Scale), true
+	case *array.Decimal256:
+		return column.Value(row).ToString(column.DataType().(*arrow.Decimal256Type).Scale), true
+	}
+	return "", false
 }
 
 // csvCell quotes what must be quoted.
@@ -232,7 +263,7 @@ func (j *jsonWriter) Batch(b arrow.RecordBatch) error {
 	for row := range int(b.NumRows()) {
 		line := []byte{'{'}
 		for i, column := range b.Columns() {
-			value, err := json.Marshal(column.GetOneForMarshal(row))
+			value, err := json.Marshal(cellValue(column, row))
 			if err != nil {
 				return fmt.Errorf("write column %s as JSON: %w", j.names[i], err)
 			}

@@ -143,15 +143,14 @@ const shellHelp = `  \d          lists the tables
 // command replaces a line that is a command of the shell by the statement it stands for, and reports whether the shell
 // should end.
 func (s *shell) command(line *string) (quit bool) {
-	name, argument, _ := strings.Cut(strings.TrimRight(strings.TrimSpace(*line), ";"), " ")
-	argument = strings.TrimSpace(argument)
+	if statement, ok := describeCommand(*line); ok {
+		*line = statement
+		return false
+	}
+	name, argument := cutCommand(*line)
 	switch {
 	case name == `\q` || argument == "" && (name == "quit" || name == "exit"):
 		return true
-	case name == `\d` && argument == "":
-		*line = "SHOW TABLES;"
-	case name == `\d`:
-		*line = "DESCRIBE " + argument + ";"
 	case name == `\?`:
 		*line = ""
 		s.session.note("%s", shellHelp)
@@ -160,6 +159,24 @@ func (s *shell) command(line *string) (quit bool) {
 		s.session.note("unknown command %s; \\? lists those there are\n", printable(name))
 	}
 	return false
+}
+
+// cutCommand splits a command of the shell off its argument.
+func cutCommand(line string) (name, argument string) {
+	name, argument, _ = strings.Cut(strings.TrimRight(strings.TrimSpace(line), ";"), " ")
+	return name, strings.TrimSpace(argument)
+}
+
+// describeCommand returns the statement that \d stands for; ok is false when the line is another one.
+func describeCommand(line string) (statement string, ok bool) {
+	name, argument := cutCommand(line)
+	switch {
+	case name != `\d`:
+		return "", false
+	case argument == "":
+		return "SHOW TABLES;", true
+	}
+	return "DESCRIBE " + argument + ";", true
 }
 
 // keyReader turns Ctrl-C, for which package term ends the input, into the keys that empty the line and send it.

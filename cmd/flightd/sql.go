@@ -28,7 +28,7 @@ func (p process) sqlCommand() *cobra.Command {
 		Short: "Run SQL on a server",
 		Long: "sql runs statements, separated by semicolons, from -c or from stdin, and prints their results. It ends at\n" +
 			"the first error, with exit code 1. On a terminal it is a shell with history, in ~/.flightd_history: \\d lists\n" +
-			"tables, \\d TABLE describes one, \\q or Ctrl-D ends it.\n\n" +
+			"tables, \\d TABLE describes one (also as -c '\\d'), \\q or Ctrl-D ends it.\n\n" +
 			"Results go to stdout; how many rows there were and how long they took goes to stderr. The formats: table\n" +
 			"for people; csv, where NULL is empty and \"\" is the empty string; json, an object a line; arrow, an IPC\n" +
 			"stream, of one result only.",
@@ -57,6 +57,11 @@ func (p process) sqlCommand() *cobra.Command {
 			}
 			ctx, stop := untilSignal(cmd.Context(), p.stderr)
 			defer stop()
+			for i, command := range commands {
+				if statement, ok := describeCommand(command); ok {
+					commands[i] = statement
+				}
+			}
 			text := strings.Join(commands, ";\n")
 			if !script {
 				b, err := io.ReadAll(p.stdin)

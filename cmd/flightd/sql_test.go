@@ -59,6 +59,10 @@ func TestSQLPrintsResultsInEachFormat(t *testing.T) {
 	f("json", statement, `{"n":7,"word":"a,\"ü\"","nothing":null,"empty":""}`+"\n"+`{"n":1234,"word":"x\ny","nothing":"z","empty":" "}`+"\n")
 	f("table", "SELECT chr(27) || '[31m' AS c WHERE 1 = 1", " c\n──────────\n \\x1b[31m\n")
 	f("table", "SELECT 1 AS one WHERE false", " one\n─────\n")
+	const decimals = "SELECT 1.5::DECIMAL(10,2) AS a, 0.00001::DECIMAL(10,8) AS b, (-7)::DECIMAL(38,0) AS c"
+	f("table", decimals, "    a │          b │  c\n──────┼────────────┼────\n 1.50 │ 0.00001000 │ -7\n")
+	f("csv", decimals, "a,b,c\n1.50,0.00001000,-7\n")
+	f("json", decimals, `{"a":"1.50","b":"0.00001000","c":"-7"}`+"\n")
 	f("csv", "SELECT 1 AS one WHERE false", "one\n")
 }
 
@@ -88,6 +92,10 @@ func TestSQLRunsScriptsUntilTheFirstError(t *testing.T) {
 	require.Zero(t, code, stderr)
 	require.Equal(t, "n\n2\n", stdout)
 	require.Contains(t, stderr, "done, 2 rows changed")
+
+	code, stdout, stderr = call("sql", "--url", url, "--format", "csv", "-c", `\d`, "-c", "SELECT 1 AS a", "-c", `\d t`)
+	require.Zero(t, code, stderr)
+	require.Equal(t, "name\nt\na\n1\ncolumn_name,column_type,null,key,default,extra\nid,INTEGER,NO,PRI,,\n", stdout)
 
 	code, stdout, stderr = call("sql", "--url", url, "--format", "csv", "-c", "SELECT 1 AS a", "-c", "SELECT * FROM nowhere; SELECT 2")
 	require.Equal(t, exitFailed, code)
