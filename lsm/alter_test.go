@@ -116,7 +116,10 @@ func (m *alterModel) put(r *rand.Rand, keyed bool) string {
 func TestRandomAlterations(t *testing.T) {
 	for _, keyed := range []bool{true, false} {
 		for seed := range uint64(6) {
-			t.Run(fmt.Sprintf("keyed=%v seed=%d", keyed, seed), func(t *testing.T) { randomAlterations(t, keyed, seed) })
+			t.Run(fmt.Sprintf("keyed=%v seed=%d", keyed, seed), func(t *testing.T) {
+				t.Parallel() // it waits for syncs, most of the time
+				randomAlterations(t, keyed, seed)
+			})
 		}
 	}
 }

@@ -43,7 +43,10 @@ func nines(t *testing.T) map[string]func(context.Context, int) (arrow.Array, err
 func TestRandomPartialUpserts(t *testing.T) {
 	for _, key := range []string{"id int64 key", "id utf8 key"} {
 		for seed := range uint64(5) {
-			t.Run(fmt.Sprintf("%s seed=%d", key, seed), func(t *testing.T) { randomPartialUpserts(t, key, seed) })
+			t.Run(fmt.Sprintf("%s seed=%d", key, seed), func(t *testing.T) {
+				t.Parallel() // it waits for syncs, most of the time
+				randomPartialUpserts(t, key, seed)
+			})
 		}
 	}
 }
