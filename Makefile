@@ -73,9 +73,10 @@ house:
 	.ci/quiet $(LOGS)/house.log $(GO) test -count=1 -v ./internal/lint
 	@grep -h 'warning:' $(LOGS)/house.log || true
 
+# With -short, tests in which nothing is concurrent leave out what takes long: they have run without the detector.
 race:
 	@mkdir -p $(LOGS)
-	.ci/quiet $(LOGS)/race.log $(GO) test $(GOFLAGS_ALL) -race -v $(RACE)
+	.ci/quiet $(LOGS)/race.log $(GO) test $(GOFLAGS_ALL) -race -short -v $(RACE)
 
 # bench-ingest and bench-scan run a peer beside flightd.
 bench-ingest bench-scan: bench-%: build venv

@@ -41,8 +41,12 @@ func nines(t *testing.T) map[string]func(context.Context, int) (arrow.Array, err
 // TestRandomPartialUpserts puts rows without one of their columns, with deletes between, alone and in stages that
 // spill, over stored rows in all layers, and compares the table with a model.
 func TestRandomPartialUpserts(t *testing.T) {
+	seeds := 5
+	if testing.Short() {
+		seeds = 2
+	}
 	for _, key := range []string{"id int64 key", "id utf8 key"} {
-		for seed := range uint64(5) {
+		for seed := range uint64(seeds) {
 			t.Run(fmt.Sprintf("%s seed=%d", key, seed), func(t *testing.T) {
 				t.Parallel() // it waits for syncs, most of the time
 				randomPartialUpserts(t, key, seed)
