@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from clients import adbc, execute, put, query, refused, scalar, Stream
+from server import eventually
 
 
 def batch(**columns):
@@ -126,6 +127,20 @@ def test_streams_that_add_the_same_columns_at_a_time(server):
     assert not errors
     rows = query(server, "SELECT id, c0, c1, c2, c3, c4, c5 FROM docs ORDER BY id").to_pylist()
     assert [sum(v is not None for v in r.values()) for r in rows] == [5] * 6
+
+
+def test_a_column_that_is_dropped_under_a_stream_deletes_nothing(shared_server):
+    """The stream's last column is boolean, as the tombstones would be that stand there."""
+    execute(shared_server, "CREATE TABLE flags (id BIGINT PRIMARY KEY, flag BOOLEAN)")
+    batch = pa.record_batch([[1, 2], [True, True]], schema=pa.schema([("id", pa.int64()), ("flag", pa.bool_())]))
+    stream = Stream(shared_server, "flags", batch.schema)
+    stream.send(batch)
+    eventually(lambda: stream.acked == 2)
+    execute(shared_server, "ALTER TABLE flags DROP COLUMN flag")
+    stream.send(batch)
+    with refused("INVALID_ARGUMENT", "batch 2", '"flag"', "no such column"):
+        stream.finish()
+    assert query(shared_server, "SELECT id FROM flags ORDER BY id").column(0).to_pylist() == [1, 2]
 
 
 def test_a_stream_goes_on_while_its_table_is_altered(server):

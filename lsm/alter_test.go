@@ -354,3 +354,24 @@ func TestAlterBesideWritersAndReaders(t *testing.T) {
 	wg.Wait()
 	require.Len(t, tableLines(t, db, "t"), stored[0]+stored[1])
 }
+
+// TestADroppedColumnIsNotTakenForTombstones puts a batch that was made before its table lost the last column, a boolean
+// one, where batches with tombstones have these.
+func TestADroppedColumnIsNotTakenForTombstones(t *testing.T) {
+	ctx := context.Background()
+	db := openTest(t, t.TempDir())
+	defer func() { require.NoError(t, db.Close()) }()
+	table := createTest(t, db, "t", "id int64 key, flag bool")
+	rec, err := rows.Parse(table.Schema(), "1 true\n2 true")
+	require.NoError(t, err)
+	defer rec.Release()
+	lsn, err := table.Put(ctx, Batch{Record: rec})
+	require.NoError(t, err)
+	require.NoError(t, db.Wait(ctx, lsn))
+	a := unchanged(table)
+	require.NoError(t, alterLine(&a, "drop flag"))
+	require.NoError(t, db.AlterTable(ctx, table.Name(), a))
+	_, err = table.Put(ctx, Batch{Record: rec})
+	require.ErrorIs(t, err, ErrTableChanged)
+	require.Equal(t, []string{"1", "2"}, tableLines(t, db, "t"))
+}

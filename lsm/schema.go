@@ -141,7 +141,9 @@ func (s *tableSchema) withTombstones(tombstones bool) *arrow.Schema {
 	return arrow.NewSchema(append(slices.Clone(s.arrow.Fields()), tombstoneField), nil)
 }
 
-// names reports whether a batch has the names of the schema's columns, then optionally one more column.
+// names reports whether a batch has the names of the schema's columns, then optionally the tombstones. That has to
+// have its name: a batch that was made before the table's last column was dropped has one column more, too, which must
+// not be taken for what deletes rows.
 func (s *tableSchema) names(rec arrow.RecordBatch) bool {
 	fields := rec.Schema().Fields()
 	n := s.arrow.NumFields()
@@ -153,7 +155,7 @@ func (s *tableSchema) names(rec arrow.RecordBatch) bool {
 			return false
 		}
 	}
-	return true
+	return len(fields) == n || strings.EqualFold(fields[n].Name, TombstoneColumn)
 }
 
 // differs says how a dataset's columns differ from those of the schema, "" when they do not.
