@@ -35,6 +35,8 @@ type tableEntry struct {
 	Key []string `json:"key,omitempty"`
 	// Schemas are the Arrow schemas that records in the log may have, by schema id.
 	Schemas []schemaEntry `json:"schemas"`
+	// Comments are what COMMENT ON said of the table and its columns.
+	Comments *comments `json:"comments,omitempty"`
 }
 
 // schemaEntry is one Arrow schema of a table.
@@ -68,10 +70,11 @@ type catalog struct {
 
 // ddl is the body of a DDL record, as JSON. With both of the first fields the new table takes the place of the old.
 type ddl struct {
-	Create *tableEntry `json:"create,omitempty"`
-	Drop   uint64      `json:"drop,omitempty"`
-	Alter  *ddlAlter   `json:"alter,omitempty"`
-	View   *viewEntry  `json:"view,omitempty"`
+	Create  *tableEntry `json:"create,omitempty"`
+	Drop    uint64      `json:"drop,omitempty"`
+	Alter   *ddlAlter   `json:"alter,omitempty"`
+	View    *viewEntry  `json:"view,omitempty"`
+	Comment *ddlComment `json:"comment,omitempty"`
 }
 
 // apply adds the effect of a DDL record.
@@ -79,6 +82,9 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 	c.LSN = lsn
 	if d.View != nil {
 		c.applyView(*d.View)
+	}
+	if d.Comment != nil {
+		c.applyComment(*d.Comment)
 	}
 	c.Tables = slices.DeleteFunc(c.Tables, func(t tableEntry) bool {
 		gone := t.Incarnation == d.Drop

@@ -52,7 +52,7 @@
 // Letters, digits, '-', '_' and '.' of a table's name stand for themselves in its folder's name (the first may be
 // no '.', nor "_" when the name would be that of flightd's own folder); other bytes are %XX. catalog.json is
 // {"catalog": C, "crc32c": N}: C is the catalog as of the LSN of its last DDL record, N the CRC32C of C's text.
-// Views are in it, too, as texts. DDL is logged before it takes effect, in order with batches, and then written to the checkpoint; a record's table
+// Views are in it, too, as texts, and comments, those on a table's columns by field id. DDL is logged before it takes effect, in order with batches, and then written to the checkpoint; a record's table
 // incarnation and schema id say what it was written against, so that replay brings nothing back after a DROP. Log
 // bodies of batches are described in codec.go.
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +96,10 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		err = s.db.CreateView(ctx, ViewDef{Name: TableName{Name: name}, SQL: d.Input}, d.HasArg("replace"))
 	case "drop-view": // drop-view NAME
 		err = s.db.DropView(ctx, TableName{Name: name})
+	case "comment": // comment NAME [column=NAME]: the input is the text, without one the comment goes away
+		err = s.comment(ctx, name, d)
+	case "comments": // comments NAME: of a table or view and its columns
+		out = s.comments(name)
 	case "views":
 		out = ""
 		for _, v := range s.db.Views() {
@@ -139,6 +144,37 @@ func (s *scenario) alter(ctx context.Context, name, text string) error {
 		}
 	}
 	return s.db.AlterTable(ctx, t.Name(), a)
+}
+
+func (s *scenario) comment(ctx context.Context, name string, d *datadriven.TestData) error {
+	var column string
+	d.MaybeScanArgs(s.t, "column", &column)
+	var text *string
+	if d.Input != "" {
+		text = &d.Input
+	}
+	return s.db.Comment(ctx, TableName{Name: name}, column, text)
+}
+
+// comments prints the comments on a table or view.
+func (s *scenario) comments(name string) string {
+	var c Comments
+	if t, err := s.db.Table(TableName{Name: name}); err == nil {
+		c = t.Comments()
+	}
+	for _, v := range s.db.Views() {
+		if v.Name.fold() == (TableName{Name: name}).fold() {
+			c = v.Comments
+		}
+	}
+	out := "no comment\n"
+	if c.Self != nil {
+		out = *c.Self + "\n"
+	}
+	for _, column := range slices.Sorted(maps.Keys(c.Columns)) {
+		out += column + ": " + c.Columns[column] + "\n"
+	}
+	return out
 }
 
 // unchanged returns the alteration of a table that changes nothing yet.

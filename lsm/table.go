@@ -35,6 +35,8 @@ type TableDef struct {
 	Key []string
 	// SQL is the CREATE TABLE statement that makes the same table in DuckDB.
 	SQL string
+	// Comments are all comments on the table and its columns; nil leaves those that the fields' metadata has.
+	Comments *Comments
 }
 
 // Table is one table. It is safe for concurrent use.
@@ -46,6 +48,8 @@ type Table struct {
 	shard *shard
 	// schemas are all schemas that the table ever had, the current one last. The list is replaced under DB.moment.
 	schemas atomic.Pointer[[]*tableSchema]
+	// comments are replaced under DB.moment; nil is none.
+	comments atomic.Pointer[comments]
 
 	// turn is held by a Rewrite from its first to its last step, and by DROP. It comes before every other lock.
 	turn gate
@@ -111,6 +115,7 @@ func newTable(db *DB, e tableEntry) (*Table, error) {
 	}
 	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder(), collecting: make(chan struct{}, 1), writing: make(map[string]bool)}
 	t.schemas.Store(&schemas)
+	t.comments.Store(e.Comments)
 	return t, nil
 }
 
@@ -151,8 +156,9 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("make shard id: %w", err)
 	}
+	said := newComments(schema, func(column int) int32 { return ls.Fields[column].ID }, d.Comments)
 	return tableEntry{Schema: MainSchema, Name: d.Name.Name, Incarnation: incarnation, Shard: shard, SQL: d.SQL, Key: key,
-		Schemas: []schemaEntry{{ID: 1, Arrow: text}}}, nil
+		Schemas: []schemaEntry{{ID: 1, Arrow: text}}, Comments: said}, nil
 }
 
 // keyedSchema returns the schema of a definition with its key marked in both ways: by name and by field metadata.

@@ -13,6 +13,8 @@ type ViewDef struct {
 	Name TableName
 	// SQL is the CREATE VIEW statement that makes it in DuckDB.
 	SQL string
+	// Comments are what COMMENT ON said of it; CreateView takes none.
+	Comments Comments
 }
 
 // viewEntry is a view as the catalog stores it. Without SQL it is, in a DDL record, one that is dropped.
@@ -20,6 +22,8 @@ type viewEntry struct {
 	Schema string `json:"schema"`
 	Name   string `json:"name"`
 	SQL    string `json:"sql,omitempty"`
+	// Comments are what COMMENT ON said of the view and its columns.
+	Comments *comments `json:"comments,omitempty"`
 }
 
 // name returns the entry's name.
@@ -45,7 +49,7 @@ func (db *DB) Views() []ViewDef {
 func (db *DB) showViews() {
 	list := make([]ViewDef, len(db.cat.Views))
 	for i, v := range db.cat.Views {
-		list[i] = ViewDef{Name: v.name(), SQL: v.SQL}
+		list[i] = ViewDef{Name: v.name(), SQL: v.SQL, Comments: v.comments()}
 	}
 	db.moment.Lock()
 	db.views.Store(&list)
