@@ -103,6 +103,36 @@ def test_merge_and_views(server):
         assert cursor.fetchone() == (3,)
 
 
+def test_comments_are_remarks_and_last(server):
+    def remarks(connection, table):
+        schema = connection.adbc_get_table_schema(table)
+        of = {field.name: (field.metadata or {}).get(b"ARROW:FLIGHT:SQL:REMARKS", b"").decode() for field in schema}
+        return (schema.metadata or {}).get(b"comment", b"").decode(), of
+
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE parts (id BIGINT PRIMARY KEY, name VARCHAR)")
+        cursor.execute("CREATE VIEW names AS SELECT name FROM parts")
+        cursor.execute("COMMENT ON TABLE parts IS 'all parts'")
+        cursor.execute("COMMENT ON COLUMN parts.name IS 'as printed'")
+        cursor.execute("COMMENT ON COLUMN names.name IS 'of a part'")
+        cursor.execute("ALTER TABLE parts RENAME COLUMN id TO number")
+        cursor.execute("COMMENT ON COLUMN parts.number IS 'it''s the key'")
+        assert remarks(connection, "parts") == ("all parts", {"number": "it's the key", "name": "as printed"})
+    server.restart()
+    with adbc(server) as connection, connection.cursor() as cursor:
+        assert remarks(connection, "parts") == ("all parts", {"number": "it's the key", "name": "as printed"})
+        assert remarks(connection, "names") == ("", {"name": "of a part"})
+        cursor.execute("SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'parts' ORDER BY column_index")
+        assert cursor.fetchall() == [("number", "it's the key"), ("name", "as printed")]
+        cursor.execute("COMMENT ON TABLE parts IS NULL")
+        assert remarks(connection, "parts")[0] == ""
+        with refused("NOT_FOUND", "nosuch"):
+            cursor.execute("COMMENT ON TABLE nosuch IS 'x'")
+        cursor.execute("DROP TABLE parts")
+        with refused("NOT_FOUND", 'view "names"', "parts"):
+            cursor.execute("SELECT * FROM names")
+
+
 def test_a_change_without_keys_is_whole_after_kill(server):
     """Each UPDATE touches all rows: whenever the server dies, they have all seen the same number of them."""
     with adbc(server) as connection, connection.cursor() as cursor:

@@ -131,20 +131,21 @@ func (s *service) tables(c *pb.CommandGetTables) listing {
 			add(table.Name(), tableType, func() *arrow.Schema { return describeTable(table) })
 		}
 		for _, view := range s.db.Views() {
-			add(view.Name, viewType, func() *arrow.Schema { return s.viewColumns(view.Name) })
+			add(view.Name, viewType, func() *arrow.Schema { return s.viewColumns(view) })
 		}
 		return b.NewRecordBatch(), nil
 	}}
 }
 
 // viewColumns returns what a view's query gives, and no columns when its tables are not there any more.
-func (s *service) viewColumns(name lsm.TableName) *arrow.Schema {
+func (s *service) viewColumns(view lsm.ViewDef) *arrow.Schema {
+	name := view.Name
 	statement, err := s.query.Prepare(s.stop, s.query.NewSession(), "SELECT * FROM "+quoteName(schemaName(name))+"."+quoteName(name.Name))
 	if err != nil {
 		return arrow.NewSchema(nil, nil)
 	}
 	defer s.close(statement)
-	return describeResult(statement.DatasetSchema())
+	return describeView(describeResult(statement.DatasetSchema()), view.Comments)
 }
 
 // keyRows answers GetPrimaryKeys. A table that does not exist has no keys, as in JDBC.

@@ -14,16 +14,46 @@ import (
 // describeTable returns a table's schema with what Flight SQL says about columns in their metadata, behind the
 // table's own.
 func describeTable(table *lsm.Table) *arrow.Schema {
-	name := table.Name()
-	return describe(lsm.WireSchema(table.Schema()), func(b *flightsql.ColumnMetadataBuilder, _ arrow.Field) {
+	name, comments := table.Name(), table.Comments()
+	schema := describe(lsm.WireSchema(table.Schema()), func(b *flightsql.ColumnMetadataBuilder, field arrow.Field) {
 		b.CatalogName(catalogName).SchemaName(schemaName(name)).TableName(name.Name).IsReadOnly(false)
+		if remarks, ok := comments.Columns[field.Name]; ok {
+			b.Remarks(remarks)
+		}
 	})
+	return withComment(schema, comments)
+}
+
+// describeView adds to what describeResult said of a view's query the comments on the view.
+func describeView(schema *arrow.Schema, comments lsm.Comments) *arrow.Schema {
+	fields := slices.Clone(schema.Fields())
+	for i, field := range fields {
+		if remarks, ok := comments.Columns[field.Name]; ok {
+			fields[i].Metadata = merged(arrow.NewMetadata([]string{flightsql.RemarksKey}, []string{remarks}), field.Metadata)
+		}
+	}
+	meta := schema.Metadata()
+	return withComment(arrow.NewSchema(fields, &meta), comments)
+}
+
+// withComment adds the comment on a table or view. Flight SQL has no place for it but the schema's own metadata.
+func withComment(schema *arrow.Schema, comments lsm.Comments) *arrow.Schema {
+	if comments.Self == nil {
+		return schema
+	}
+	meta := merged(arrow.NewMetadata([]string{lsm.CommentKey}, []string{*comments.Self}), schema.Metadata())
+	return arrow.NewSchema(schema.Fields(), &meta)
 }
 
 // describeResult returns the schema of a query's result with what Flight SQL says about columns in their metadata.
 // The columns of a result cannot be written, wherever they come from.
 func describeResult(schema *arrow.Schema) *arrow.Schema {
-	return describe(schema, func(b *flightsql.ColumnMetadataBuilder, _ arrow.Field) { b.IsReadOnly(true) })
+	return describe(schema, func(b *flightsql.ColumnMetadataBuilder, field arrow.Field) {
+		b.IsReadOnly(true)
+		if remarks, ok := field.Metadata.GetValue(lsm.CommentKey); ok {
+			b.Remarks(remarks)
+		}
+	})
 }
 
 // describe adds to each field's metadata what follows from its type, and what place adds. Keys that are there stay
@@ -41,9 +71,6 @@ func describe(schema *arrow.Schema, place func(*flightsql.ColumnMetadataBuilder,
 		if t.precision > 0 {
 			b.Precision(t.precision).Scale(t.scale)
 		}
-		if remarks, ok := field.Metadata.GetValue(commentKey); ok {
-			b.Remarks(remarks)
-		}
 		fields[i].Metadata = merged(field.Metadata, b.Metadata())
 	}
 	meta := schema.Metadata()
@@ -58,9 +85,6 @@ func extensionOf(field arrow.Field) string {
 	name, _ := field.Metadata.GetValue("ARROW:extension:name")
 	return name
 }
-
-// commentKey is where Arrow schemas from elsewhere, pandas and Iceberg among them, keep a column's description.
-const commentKey = "comment"
 
 // merged returns the pairs of both; where a key is in both, the first's value.
 func merged(own, added arrow.Metadata) arrow.Metadata {

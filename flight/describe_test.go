@@ -5,11 +5,14 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 func TestTypesHaveSQLNames(t *testing.T) {
@@ -69,7 +72,7 @@ func TestResultsTellTheSQLTypes(t *testing.T) {
 
 func TestAColumnsCommentIsItsRemark(t *testing.T) {
 	field := arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int32, Metadata: arrow.NewMetadata(
-		[]string{commentKey, flightsql.TypeNameKey}, []string{"degrees", "celsius"})}
+		[]string{lsm.CommentKey, flightsql.TypeNameKey}, []string{"degrees", "celsius"})}
 	got := describeResult(arrow.NewSchema([]arrow.Field{field}, nil)).Field(0).Metadata
 	remarks, _ := got.GetValue(flightsql.RemarksKey)
 	name, _ := got.GetValue(flightsql.TypeNameKey)
@@ -115,4 +118,36 @@ func TestMetadataSchemasAreThoseOfTheSpecification(t *testing.T) {
 	f(schema_ref.CrossReference)(c.GetCrossReference(ctx, docs, docs))
 	f(schema_ref.SqlInfo)(c.GetSqlInfo(ctx, nil))
 	f(schema_ref.XdbcTypeInfo)(c.GetXdbcTypeInfo(ctx, nil))
+}
+
+func TestCommentsAreRemarks(t *testing.T) {
+	h := serve(t)
+	ctx := context.Background()
+	h.execute("CREATE TABLE docs (id BIGINT PRIMARY KEY, body VARCHAR)")
+	h.execute("CREATE VIEW texts AS SELECT body AS Text FROM docs")
+	h.execute("COMMENT ON TABLE docs IS 'all of them'")
+	h.execute("COMMENT ON COLUMN docs.body IS 'words'")
+	h.execute("COMMENT ON VIEW texts IS 'only words'")
+	h.execute("COMMENT ON COLUMN texts.TEXT IS 'of a document'")
+	info, err := h.client.sql.GetTables(ctx, &flightsql.GetTablesOpts{IncludeSchema: true})
+	require.NoError(t, err)
+	r, err := h.client.sql.DoGet(ctx, info.GetEndpoint()[0].GetTicket())
+	require.NoError(t, err)
+	defer r.Release()
+	require.True(t, r.Next())
+	f := func(row int, table, column, name string) {
+		t.Helper()
+		schema, err := flight.DeserializeSchema(r.RecordBatch().Column(4).(*array.Binary).Value(row), memory.DefaultAllocator)
+		require.NoError(t, err)
+		meta := schema.Metadata()
+		got, _ := meta.GetValue(lsm.CommentKey)
+		require.Equal(t, table, got)
+		fields, ok := schema.FieldsByName(name)
+		require.True(t, ok)
+		got, _ = fields[0].Metadata.GetValue(flightsql.RemarksKey)
+		require.Equal(t, column, got)
+	}
+	f(0, "all of them", "words", "body")
+	f(0, "all of them", "", "id")
+	f(1, "only words", "of a document", "Text")
 }

@@ -23,6 +23,7 @@ const (
 	kindAlter                           // ALTER TABLE
 	kindOptimize                        // OPTIMIZE name, CALL flightd_flush('name')
 	kindVacuum                          // VACUUM [name]
+	kindComment                         // COMMENT ON
 )
 
 // A parsed statement is its text with what the lexer found out about it.
@@ -50,7 +51,7 @@ var refused = map[string]string{
 }
 
 // later are statements that the engine does not run yet.
-var later = []string{"COMMENT", "ANALYZE", "REINDEX",
+var later = []string{"ANALYZE", "REINDEX",
 	"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "REFRESH", "GRANT", "REVOKE"}
 
 // refusedFunctions reach beyond the tables of the catalog: files, the settings and log of the instance, pointers, or
@@ -155,6 +156,10 @@ func (p *parsed) classify() error {
 	case first == "ALTER":
 		p.kind = kindAlter
 		_, err := p.altering()
+		return err
+	case first == "COMMENT":
+		p.kind = kindComment
+		_, err := p.commenting()
 		return err
 	case first == "TRUNCATE":
 		p.kind = kindTruncate

@@ -44,7 +44,7 @@ func TestWhatIsOff(t *testing.T) {
 		"FROM duckdb.main.n", "SELECT * FROM nosuch.n")
 	f(Unimplemented,
 		"ALTER TABLE n ALTER COLUMN v TYPE INT", "ALTER TABLE n RENAME TO m", "ALTER TABLE n ADD PRIMARY KEY (v)", "ALTER VIEW n RENAME TO m",
-		"COMMENT ON TABLE n IS 'x'", "ANALYZE", "BEGIN", "COMMIT", "ROLLBACK",
+		"COMMENT ON SCHEMA main IS 'x'", "COMMENT ON INDEX n IS 'x'", "ANALYZE", "BEGIN", "COMMIT", "ROLLBACK",
 		"CREATE TEMP TABLE m (i INT)", "CREATE INDEX i ON n (v)", "CREATE INDEX i ON n USING BTREE (id)", "SHOW INDEXES ON n", "ALTER INDEX i OPTIMIZE", "CREATE SCHEMA x", "CREATE MACRO f(a) AS a",
 		"CREATE TYPE x AS ENUM ('a')", "CREATE SEQUENCE x", "CREATE SECRET x (TYPE s3)", "DROP SCHEMA main", "DROP INDEX i",
 		"UPDATE n SET (v) = (SELECT 1)",
@@ -54,7 +54,7 @@ func TestWhatIsOff(t *testing.T) {
 		"CREATE TABLE m (a INT[2][3])", "CREATE TABLE m (a INT[][2])", "CREATE TABLE m (a VARCHAR[2])", "CREATE TABLE m (a STRUCT(x INT)[2])",
 	)
 	f(InvalidArgument,
-		"", " ; ", "-- x", "SELECT", "SELEC 1", "SELECT 1; SELECT 2", "SELECT * FROM n WHERE", "SELECT nosuch FROM n", "FLY", "OPTIMIZE", "OPTIMIZE n n", "OPTIMIZE 'n'",
+		"", " ; ", "-- x", "SELECT", "SELEC 1", "SELECT 1; SELECT 2", "SELECT * FROM n WHERE", "SELECT nosuch FROM n", "FLY", "OPTIMIZE", "OPTIMIZE n n", "OPTIMIZE 'n'", "ALTER TABLE n", "COMMENT ON", "COMMENT ON COLUMN n IS 'x'",
 		"CALL flightd_flush(n)", "CALL flightd_flush('n", "CREATE TABLE", "CREATE TABLE m", "CREATE TABLE m (a NOSUCH)(", "CREATE TABLE m (a INT) WITH (color = 'red')",
 		"CREATE TABLE m (a INT) WITH (shards)", "CREATE TABLE m (a INT) WITH (shards = 1", "DROP TABLE n n", "DROP TABLE", "INSERT n VALUES (1, 2)", "INSERT INTO n VALUES (1)",
 		"INSERT INTO n VALUES ('x', 1)", "INSERT INTO n VALUES (NULL, 1)", "INSERT INTO n (id, nosuch) VALUES (1, 1)", "SELECT 'x'::INT", "SELECT 1 + (2", "SELECT 9223372036854775807 + 1 + 2147483647::BIGINT",

@@ -366,9 +366,14 @@ func (st *Statement) tryCreate(in *instance, c creation) (t tableInfo, err error
 	return in.readTable(conn, c.table)
 }
 
-// onlyCreates refuses a text that DuckDB itself takes for anything but one CREATE statement, whatever our lexer made
-// of it: it is about to run as a whole.
+// onlyCreates is only for CREATE.
 func (in *instance) onlyCreates(conn bind.Connection, sql string) error {
+	return in.only(conn, sql, bind.StatementTypeCreate)
+}
+
+// only refuses a text that DuckDB itself takes for anything but one statement of a type, whatever our lexer made of it:
+// it is about to run as a whole.
+func (in *instance) only(conn bind.Connection, sql string, kind bind.StatementType) error {
 	x, err := in.extract(conn, sql)
 	if err != nil {
 		return err
@@ -379,8 +384,8 @@ func (in *instance) onlyCreates(conn bind.Connection, sql string) error {
 	if bind.PrepareExtractedStatement(conn, x.list, 0, &ps) == bind.StateError {
 		return in.check(bind.PrepareError(ps), sql)
 	}
-	if x.count != 1 || bind.PreparedStatementType(ps) != bind.StatementTypeCreate {
-		return errorf(PermissionDenied, "only one CREATE statement may run here")
+	if x.count != 1 || bind.PreparedStatementType(ps) != kind {
+		return errorf(PermissionDenied, "only one statement of its kind may run here")
 	}
 	return nil
 }

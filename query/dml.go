@@ -195,6 +195,9 @@ func (p *parsed) assignments(set span) ([]assignment, error) {
 
 // unimplementedAt is unimplemented about a place.
 func (p *parsed) unimplementedAt(i int, what string) error {
+	if i >= len(p.tokens) {
+		return p.syntaxError(i, "syntax error")
+	}
 	return &Error{Code: Unimplemented, Message: what + " is not implemented yet", Position: p.tokens[i].start + 1}
 }
 

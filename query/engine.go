@@ -121,6 +121,7 @@ type view struct {
 	tables map[string]tableInfo // by folded name; never changed
 	byID   map[int64]tableInfo
 	views  []viewInfo
+	lost   []lostView
 }
 
 // A lease is the two catalogs at one version, held while a statement uses them.
@@ -185,7 +186,7 @@ func (l *lease) stale(t tableInfo) bool {
 
 // view copies what a statement needs to know of the catalog.
 func (c *catalog) view() view {
-	return view{in: c.in.acquire(), tables: c.frozen, byID: c.frozenByID, views: c.views}
+	return view{in: c.in.acquire(), tables: c.frozen, byID: c.frozenByID, views: c.views, lost: c.lost}
 }
 
 // refreshLocked replaces dead instances and makes the catalogs those of the store.
@@ -211,6 +212,7 @@ func (e *Engine) refreshLocked() (err error) {
 		e.shadow.hideViews(warn)
 		e.query.hideViews(warn)
 		e.shadow.refresh(version, tables, e.shadow.addTable, e.shadow.dropTable, warn)
+		e.shadow.showComments(warn)
 		e.query.refresh(version, tables, e.query.addView, e.query.dropView, warn)
 		e.shadow.showViews(views, warn)
 		e.query.showViews(views, warn)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	bind "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // catalogName is the name under which clients see the database.
@@ -200,7 +202,9 @@ type catalog struct {
 	version uint64               // of the engine's catalog
 	tables  map[string]tableInfo // by folded schema and name
 	nextID  int64
-	views   []viewInfo // of clients, that are shown
+	views   []viewInfo             // of clients, that are shown
+	lost    []lostView             // of clients, that cannot be shown
+	said    map[int64]lsm.Comments // by id of a table, that are shown
 
 	// frozen and frozenByID are copies of tables for the statements; a refresh makes new ones.
 	frozen     map[string]tableInfo
@@ -216,6 +220,8 @@ type tableInfo struct {
 	incarnation  uint64
 	version      uint32 // of its schema
 	id           int64  // of the scan
+	// comments are those of a table that is there, nil of one that is being made.
+	comments *lsm.Comments
 }
 
 // fold is the key under which names that differ in case only are one.
@@ -245,6 +251,8 @@ func (c *catalog) refresh(version uint64, now []tableInfo, add func(*tableInfo) 
 	for _, k := range slices.Sorted(maps.Keys(c.tables)) {
 		old := c.tables[k]
 		if t, ok := next[k]; ok && t.incarnation == old.incarnation && t.version == old.version && t.arrow.Equal(old.arrow) {
+			old.comments = t.comments
+			c.tables[k] = old
 			continue
 		}
 		delete(c.tables, k)

@@ -162,6 +162,10 @@ func (s *memStore) createView(context.Context, viewInfo, bool) error {
 	return errors.New("tables in memory have no views")
 }
 
+func (s *memStore) comment(context.Context, tableRef, string, *string) error {
+	return errors.New("tables in memory have no comments")
+}
+
 func (s *memStore) dropView(context.Context, string, string) error {
 	return errors.New("tables in memory have no views")
 }

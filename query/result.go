@@ -114,7 +114,9 @@ func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
 	r.guard.add(r)
 	defer func() {
 		if err != nil {
-			err = engineError(err)
+			if err = engineError(err); r.lease != nil {
+				err = r.lease.explain(err)
+			}
 			_ = r.Close()
 		}
 	}()

@@ -67,14 +67,14 @@ func (e *Engine) prepare(ctx context.Context, s *Session, sql string) (*Statemen
 		_, err = p.viewCreation()
 	case kindTruncate:
 		_, err = p.truncateTarget()
-	case kindAlter: // classify has read it; what it names is looked up when it runs
+	case kindAlter, kindComment: // classify has read it; what it names is looked up when it runs
 	case kindInsert, kindUpdate, kindDelete, kindMerge:
 		err = st.describe(l, &l.shadow)
 	default:
 		err = st.prepareSelect(l)
 	}
 	if err != nil {
-		return nil, explainOpaque(engineError(err), l.shadow.tables, p)
+		return nil, l.explain(explainOpaque(engineError(err), l.shadow.tables, p))
 	}
 	return st, nil
 }
@@ -319,11 +319,11 @@ func (st *Statement) updateOnce(ctx context.Context, params arrow.RecordBatch) (
 	defer l.release()
 	out, err := st.newReturning(l)
 	if err != nil {
-		return 0, nil, engineError(err)
+		return 0, nil, l.explain(err)
 	}
 	n, err = st.update(ctx, l, params, out)
 	if out == nil {
-		return n, nil, engineError(err)
+		return n, nil, l.explain(err)
 	}
 	if err == nil {
 		rows, err = out.finish(ctx, n)
@@ -331,7 +331,7 @@ func (st *Statement) updateOnce(ctx context.Context, params arrow.RecordBatch) (
 	if err != nil {
 		out.out.close()
 	}
-	return n, rows, engineError(err)
+	return n, rows, l.explain(err)
 }
 
 // update runs the statement by its kind.
@@ -356,6 +356,8 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 		return st.changeRows(ctx, l, params, out)
 	case kindAlter:
 		return 0, st.alter(ctx, l)
+	case kindComment:
+		return 0, st.comment(ctx, l)
 	case kindTruncate:
 		return 0, st.truncate(ctx, l)
 	case kindOptimize:

@@ -20,6 +20,8 @@ type store interface {
 	views() []viewInfo
 	createView(ctx context.Context, v viewInfo, replace bool) error
 	dropView(ctx context.Context, schema, name string) error
+	// comment comments on a table or view, or on a column of it if column is not empty; a nil text takes the comment away.
+	comment(ctx context.Context, of tableRef, column string, text *string) error
 	snapshot(ctx context.Context) (snapshot, error)
 	create(ctx context.Context, t tableInfo) error
 	drop(ctx context.Context, schema, name string) error
@@ -59,8 +61,10 @@ func (s lsmStore) tables() []tableInfo {
 		if d.Name.Schema == "" {
 			d.Name.Schema = lsm.MainSchema
 		}
+		comments := t.Comments()
 		out = append(out, tableInfo{
-			schema: d.Name.Schema, name: d.Name.Name,
+			comments: &comments,
+			schema:   d.Name.Schema, name: d.Name.Name,
 			arrow: d.Schema, key: d.Key, sql: d.SQL, incarnation: t.Incarnation(), version: version,
 		})
 	}
@@ -70,7 +74,7 @@ func (s lsmStore) tables() []tableInfo {
 func (s lsmStore) views() []viewInfo {
 	var out []viewInfo
 	for _, v := range s.db.Views() {
-		out = append(out, viewInfo{schema: lsm.MainSchema, name: v.Name.Name, sql: v.SQL})
+		out = append(out, viewInfo{schema: lsm.MainSchema, name: v.Name.Name, sql: v.SQL, comments: v.Comments})
 	}
 	return out
 }
@@ -81,6 +85,10 @@ func (s lsmStore) createView(ctx context.Context, v viewInfo, replace bool) erro
 
 func (s lsmStore) dropView(ctx context.Context, schema, name string) error {
 	return s.db.DropView(ctx, lsm.TableName{Schema: schema, Name: name})
+}
+
+func (s lsmStore) comment(ctx context.Context, of tableRef, column string, text *string) error {
+	return s.db.Comment(ctx, lsm.TableName{Schema: of.schema, Name: of.name}, column, text)
 }
 
 func (s lsmStore) snapshot(ctx context.Context) (snapshot, error) {
@@ -143,7 +151,7 @@ func (s lsmStore) modify(ctx context.Context, of tableInfo, rewrite bool, fn fun
 
 func (s lsmStore) stageTable(ctx context.Context, t tableInfo, replace bool, fill func(func(arrow.RecordBatch) error) error) error {
 	stage, err := s.db.StageTable(ctx, lsm.TableDef{
-		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql,
+		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql, Comments: t.comments,
 	}, replace)
 	if err != nil {
 		return err

@@ -2,14 +2,24 @@ package query
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // A viewInfo is a view that a client made.
 type viewInfo struct {
 	schema, name string
 	sql          string // CREATE VIEW
+	comments     lsm.Comments
+}
+
+// A lostView is a view that cannot be shown, because what it reads is not there any more.
+type lostView struct {
+	viewInfo
+	err error // why
 }
 
 // qualified returns the view's name as SQL text.
@@ -22,7 +32,7 @@ func (c *catalog) hideViews(warn func(string, tableInfo, error)) {
 			warn("forget", tableInfo{schema: v.schema, name: v.name}, err)
 		}
 	}
-	c.views = nil
+	c.views, c.lost = nil, nil
 }
 
 // showViews makes the clients' views. One may read others, whatever their order; one that reads what is not there any
@@ -36,6 +46,9 @@ func (c *catalog) showViews(list []viewInfo, warn func(string, tableInfo, error)
 				continue
 			}
 			c.views = append(c.views, v)
+			if err := c.showViewComments(v); err != nil {
+				warn("comment on", tableInfo{schema: v.schema, name: v.name}, err)
+			}
 		}
 		progress = len(left) < len(list)
 		list = left
@@ -43,7 +56,29 @@ func (c *catalog) showViews(list []viewInfo, warn func(string, tableInfo, error)
 	for _, v := range list {
 		err := c.in.exec(v.sql)
 		warn("show", tableInfo{schema: v.schema, name: v.name}, err)
+		c.lost = append(c.lost, lostView{v, err})
 	}
+}
+
+// explain says of the error of a statement what DuckDB does not know.
+func (l *lease) explain(err error) error { return explainLost(engineError(err), l.shadow.lost) }
+
+// explainLost says of a view that is not there what it misses: DuckDB knows nothing of it.
+func explainLost(err error, lost []lostView) error {
+	e, ok := err.(*Error)
+	if !ok || e.Code != NotFound {
+		return err
+	}
+	i := slices.IndexFunc(lost, func(v lostView) bool {
+		return strings.HasPrefix(strings.ToLower(e.Message), "catalog error: table with name "+strings.ToLower(v.name)+" does not exist!")
+	})
+	if i < 0 {
+		return err
+	}
+	v := lost[i]
+	// Each view is taken off the list, so that two that read each other do not go round.
+	why := explainLost(unplaced(v.err), slices.Delete(slices.Clone(lost), i, i+1))
+	return &Error{Code: NotFound, Position: e.Position, Message: fmt.Sprintf("view %q reads what is not there any more: %v", v.name, why)}
 }
 
 // A viewCreation is a CREATE VIEW, cut at its own keywords.
