@@ -19,7 +19,7 @@ import (
 // openRetain opens a DB that keeps for an hour what is superseded: the collector itself then finds nothing in a test.
 func openRetain(t *testing.T, dir string) *DB {
 	t.Helper()
-	db, err := Open(context.Background(), Options{Dir: dir, Retain: time.Hour, SegmentBytes: 1 << 20})
+	db, err := Open(context.Background(), Options{Dir: dir, wrap: faulty, Retain: time.Hour, SegmentBytes: 1 << 20})
 	require.NoError(t, err)
 	return db
 }

@@ -27,7 +27,7 @@ const writesSchema = "key int64 key, writer int64, seq int64"
 // openTest opens a DB with small memtables, so that flushes happen in a short test.
 func openTest(t *testing.T, dir string) *DB {
 	t.Helper()
-	db, err := Open(context.Background(), Options{Dir: dir, Memory: minMemory, MemtableBytes: 256 << 10, SegmentBytes: 1 << 20})
+	db, err := Open(context.Background(), Options{Dir: dir, wrap: faulty, Memory: minMemory, MemtableBytes: 256 << 10, SegmentBytes: 1 << 20})
 	require.NoError(t, err)
 	return db
 }
@@ -219,7 +219,7 @@ func TestSnapshotIsOneMoment(t *testing.T) {
 // never exceeded by more than one batch of each writer and the growth of indexes.
 func TestWritersWaitForMemory(t *testing.T) {
 	ctx := context.Background()
-	db, err := Open(ctx, Options{Dir: t.TempDir(), Memory: minMemory, MemtableBytes: 4 << 20})
+	db, err := Open(ctx, Options{Dir: t.TempDir(), wrap: faulty, Memory: minMemory, MemtableBytes: 4 << 20})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	db.budget.limit = 8 << 20
@@ -292,7 +292,7 @@ func TestStageIsSeenWhole(t *testing.T) {
 	for name, stageBytes := range map[string]int64{"memory": 1 << 20, "spilled": 4 << 10} {
 		t.Run(name, func(t *testing.T) {
 			ctx := context.Background()
-			db, err := Open(ctx, Options{Dir: t.TempDir(), StageBytes: stageBytes})
+			db, err := Open(ctx, Options{Dir: t.TempDir(), wrap: faulty, StageBytes: stageBytes})
 			require.NoError(t, err)
 			defer func() { require.NoError(t, db.Close()) }()
 			table := createTest(t, db, "s", writesSchema)
@@ -371,7 +371,7 @@ func TestModifyKeepsOthersOut(t *testing.T) {
 // TestDropWhileWriting drops a table that others write and read: they end with ErrTableNotFound or a whole answer.
 func TestDropWhileWriting(t *testing.T) {
 	ctx := context.Background()
-	db, err := Open(ctx, Options{Dir: t.TempDir(), MemtableBytes: 4 << 20, Memory: minMemory})
+	db, err := Open(ctx, Options{Dir: t.TempDir(), wrap: faulty, MemtableBytes: 4 << 20, Memory: minMemory})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	for round := range 10 {
@@ -404,7 +404,7 @@ func TestDropWhileWriting(t *testing.T) {
 func TestFolderHasOneOwner(t *testing.T) {
 	dir := t.TempDir()
 	db := openTest(t, dir)
-	_, err := Open(context.Background(), Options{Dir: dir})
+	_, err := Open(context.Background(), Options{Dir: dir, wrap: faulty})
 	require.ErrorContains(t, err, "is in use by flightd, process")
 	require.NoError(t, db.Close())
 	_, err = db.Snapshot(context.Background())

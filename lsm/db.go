@@ -82,6 +82,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if db.space, err = newSpace(o.Dir); err != nil {
 		return nil, errors.Join(err, lock.unlock())
 	}
+	if o.wrap != nil {
+		db.st = o.wrap(local)
+	}
 	db.minReclaim = minReclaim
 	db.space.debt, db.space.relieve = db.diskDebt, db.makeRoom
 	db.space.need()

@@ -28,14 +28,11 @@ type faultStore struct {
 	before, after func(op, name string) error
 }
 
-// withFaults puts a faultStore under a DB.
-func withFaults(db *DB) *faultStore {
-	db.ddl.Lock() // the trimmer may be at work
-	defer db.ddl.Unlock()
-	f := &faultStore{Store: db.st}
-	db.st = f
-	return f
-}
+// faulty is Options.wrap of tests.
+func faulty(st object.Store) object.Store { return &faultStore{Store: st} }
+
+// withFaults returns the faultStore under a DB that was opened with faulty.
+func withFaults(db *DB) *faultStore { return db.st.(*faultStore) }
 
 // inject sets the faults; nil is none.
 func (f *faultStore) inject(before, after func(op, name string) error) {
@@ -55,6 +52,11 @@ func (f *faultStore) fault(after bool, op, name string) error {
 		return nil
 	}
 	return h(op, name)
+}
+
+// Sync is that of object.Local.
+func (f *faultStore) Sync(ctx context.Context, name string) error {
+	return f.Store.(*object.Local).Sync(ctx, name)
 }
 
 // Put implements object.Store.
@@ -214,7 +216,7 @@ func TestReplayOfAReplaceTwice(t *testing.T) {
 func TestShardCommitThatFailedAndStands(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
-	db, err := Open(ctx, Options{Dir: dir, StageBytes: 1000})
+	db, err := Open(ctx, Options{Dir: dir, wrap: faulty, StageBytes: 1000})
 	require.NoError(t, err)
 	f := withFaults(db)
 	table := createTest(t, db, "a", writesSchema)
@@ -242,7 +244,7 @@ func TestShardCommitThatFailedAndStands(t *testing.T) {
 // TestSpillAfterDrop spills a stage of a table that was dropped: its name is free all the same.
 func TestSpillAfterDrop(t *testing.T) {
 	ctx := context.Background()
-	db, err := Open(ctx, Options{Dir: t.TempDir(), StageBytes: 1000})
+	db, err := Open(ctx, Options{Dir: t.TempDir(), wrap: faulty, StageBytes: 1000})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	table := createTest(t, db, "a", writesSchema)
@@ -310,7 +312,7 @@ func TestSealedStrangerIsRefused(t *testing.T) {
 	_, err = manifest.ClaimShard(ctx, db.st, stranger, id, true, manifest.Options{})
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
-	_, err = Open(ctx, Options{Dir: dir})
+	_, err = Open(ctx, Options{Dir: dir, wrap: faulty})
 	require.ErrorContains(t, err, stranger)
 	require.ErrorContains(t, err, "is sealed")
 }
@@ -319,7 +321,7 @@ func TestSealedStrangerIsRefused(t *testing.T) {
 func TestStageOfAClosedDB(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
-	db, err := Open(ctx, Options{Dir: dir, StageBytes: 100})
+	db, err := Open(ctx, Options{Dir: dir, wrap: faulty, StageBytes: 100})
 	require.NoError(t, err)
 	table := createTest(t, db, "p", writesSchema)
 	stage := table.Stage()

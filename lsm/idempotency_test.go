@@ -44,7 +44,7 @@ func crashCopy(t *testing.T, dir string) string {
 // openSpilling opens a DB whose stages spill above so many bytes.
 func openSpilling(t *testing.T, dir string, stageBytes int64) *DB {
 	t.Helper()
-	db, err := Open(context.Background(), Options{Dir: dir, Memory: minMemory, MemtableBytes: 256 << 10, SegmentBytes: 1 << 20, StageBytes: stageBytes})
+	db, err := Open(context.Background(), Options{Dir: dir, wrap: faulty, Memory: minMemory, MemtableBytes: 256 << 10, SegmentBytes: 1 << 20, StageBytes: stageBytes})
 	require.NoError(t, err)
 	return db
 }

@@ -58,7 +58,7 @@ func TestRandomPartialUpserts(t *testing.T) {
 func randomPartialUpserts(t *testing.T, key string, seed uint64) {
 	ctx := context.Background()
 	r := rand.New(rand.NewPCG(seed, 2))
-	db, err := Open(ctx, Options{Dir: t.TempDir(), StageBytes: 4000})
+	db, err := Open(ctx, Options{Dir: t.TempDir(), wrap: faulty, StageBytes: 4000})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	table := createTest(t, db, "t", key+", a int64, b int64, c utf8")

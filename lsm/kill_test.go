@@ -117,7 +117,7 @@ func killVictim(dir string) {
 			os.Exit(3)
 		}
 	}
-	db, err := Open(ctx, Options{Dir: dir, Memory: minMemory, MemtableBytes: 256 << 10, SegmentBytes: 1 << 20})
+	db, err := Open(ctx, Options{Dir: dir, wrap: faulty, Memory: minMemory, MemtableBytes: 256 << 10, SegmentBytes: 1 << 20})
 	fail(err)
 	name := TableName{Name: "k"}
 	table, err := db.Table(name)

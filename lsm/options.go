@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"time"
+
+	"github.com/flightd/flightd/object"
 )
 
 // Defaults of Options.
@@ -46,6 +48,10 @@ type Options struct {
 	Logger *slog.Logger
 	// Events are called at the engine's turning points.
 	Events Events
+
+	// wrap, which may be nil, returns what takes the place of the store: tests inject faults. Nobody may exchange the
+	// store of a DB that is open, as its goroutines use it.
+	wrap func(object.Store) object.Store
 }
 
 // Events are functions called at the engine's turning points, each may be nil. They run on the engine's goroutines

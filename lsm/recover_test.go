@@ -34,6 +34,6 @@ func TestLogThatLostItsHead(t *testing.T) {
 	require.NoError(t, err)
 	require.Greater(t, len(segments), 2)
 	require.NoError(t, os.Remove(segments[0]))
-	_, err = Open(ctx, Options{Dir: dir})
+	_, err = Open(ctx, Options{Dir: dir, wrap: faulty})
 	require.ErrorAs(t, err, new(*object.CorruptError))
 }

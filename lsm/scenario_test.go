@@ -37,7 +37,7 @@ type scenario struct {
 }
 
 func (s *scenario) open() {
-	db, err := Open(context.Background(), Options{Dir: s.dir, SegmentBytes: 1 << 20, StageBytes: 2500})
+	db, err := Open(context.Background(), Options{Dir: s.dir, wrap: faulty, SegmentBytes: 1 << 20, StageBytes: 2500})
 	require.NoError(s.t, err)
 	s.db = db
 }

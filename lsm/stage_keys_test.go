@@ -17,7 +17,7 @@ func TestStageKnowsItsKeys(t *testing.T) {
 	for name, stageBytes := range map[string]int64{"memory": 1 << 20, "spilled": 1} {
 		t.Run(name, func(t *testing.T) {
 			ctx := context.Background()
-			db, err := Open(ctx, Options{Dir: t.TempDir(), StageBytes: stageBytes})
+			db, err := Open(ctx, Options{Dir: t.TempDir(), wrap: faulty, StageBytes: stageBytes})
 			require.NoError(t, err)
 			defer func() { require.NoError(t, db.Close()) }()
 			table := createTest(t, db, "s", "k utf8 key, v int64")

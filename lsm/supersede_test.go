@@ -53,7 +53,7 @@ func TestSupersede(t *testing.T) {
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
 			random := rand.New(rand.NewPCG(seed, 0))
-			db, err := Open(ctx, Options{Dir: t.TempDir(), StageBytes: 1})
+			db, err := Open(ctx, Options{Dir: t.TempDir(), wrap: faulty, StageBytes: 1})
 			require.NoError(t, err)
 			defer func() { require.NoError(t, db.Close()) }()
 			table := createTest(t, db, "s", schema)
