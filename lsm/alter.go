@@ -66,7 +66,9 @@ func (db *DB) AlterTable(ctx context.Context, n TableName, a Alteration) error {
 		return err
 	}
 	defer unlock()
-	db.ddl.Lock()
+	if err := db.lockDDL(); err != nil {
+		return err
+	}
 	defer db.ddl.Unlock()
 	now := t.now()
 	switch {

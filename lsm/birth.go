@@ -32,7 +32,10 @@ func stageRoot(incarnation uint64) string {
 // StageTable begins a stage that makes its table: Commit brings both at once. With replace it takes the place of a
 // table of the same name, if there is one then; without, that is ErrTableExists.
 func (db *DB) StageTable(ctx context.Context, d TableDef, replace bool) (*Stage, error) {
-	db.ddl.Lock()
+	defer db.poke() // the trimmer passes over DDL that it meets
+	if err := db.lockDDL(); err != nil {
+		return nil, err
+	}
 	defer db.ddl.Unlock()
 	if err := db.refuseTaken(d.Name, replace); err != nil {
 		return nil, err
@@ -97,7 +100,9 @@ func (db *DB) bear(ctx context.Context, s *Stage) (LSN, error) {
 		defer unlock()
 	}
 	defer db.poke()
-	db.ddl.Lock()
+	if err := db.lockDDL(); err != nil {
+		return 0, err
+	}
 	defer db.ddl.Unlock()
 	if now, _ := db.Table(s.table.name); now != old || old != nil && old.dropped {
 		return 0, fmt.Errorf("table %q: %w: %w", s.table.name, ErrTableExists, errStageName)
@@ -110,6 +115,11 @@ func (db *DB) bear(ctx context.Context, s *Stage) (LSN, error) {
 
 // complete writes what the stage still has in memory and lists all generations in its shard's manifest.
 func (s *Stage) complete(ctx context.Context) error {
+	done, err := s.table.db.begin()
+	if err != nil {
+		return fmt.Errorf("table %q: %w", s.table.name, err)
+	}
+	defer done()
 	if len(s.puts) > 0 {
 		if err := s.spill(ctx); err != nil {
 			return err

@@ -30,10 +30,19 @@ func (db *DB) Vacuum(ctx context.Context, n TableName) (Collected, error) {
 	if err != nil {
 		return Collected{Table: n}, err
 	}
+	done, err := db.begin()
+	if err != nil {
+		return Collected{Table: n}, err
+	}
+	defer done()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(db.stop, func() { cancel(ErrClosed) })()
-	return t.collect(ctx)
+	c, err := t.collect(ctx)
+	if errors.Is(err, context.Canceled) && db.stop.Err() != nil {
+		err = fmt.Errorf("%w: %w", ErrClosed, err) // a store says only that it was cancelled
+	}
+	return c, err
 }
 
 // collectLoop is the collector. It waits before its first round, so that a start is not slowed.
@@ -69,6 +78,7 @@ func (db *DB) collectAll() {
 	if db.ddl.TryLock() {
 		err := db.removeDropped(db.stop)
 		db.ddl.Unlock()
+		db.poke() // the trimmer passes over DDL that it meets
 		if err != nil && db.stop.Err() == nil {
 			db.logger.Warn("remove dropped tables; will try again", "error", err)
 		}

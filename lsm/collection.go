@@ -131,7 +131,8 @@ func (c *collection) removeVersions(ctx context.Context, h *manifest.History, ch
 	} else if len(newer) > 0 {
 		newest = newer[len(newer)-1]
 	}
-	if err := h.Point(ctx, newest); err != nil {
+	// In its turn, too: of a table that was dropped meanwhile it would make the folder anew, or mislead the next one.
+	if err := c.t.remove(ctx, 1, func(int) error { return h.Point(ctx, newest) }); err != nil {
 		return err
 	}
 	err := c.t.remove(ctx, len(old), func(i int) error {

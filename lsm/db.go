@@ -149,6 +149,20 @@ func (db *DB) Close() error {
 	return db.shutdown()
 }
 
+// lockDDL takes db.ddl, which the caller unlocks. A DB that was closed meanwhile refuses it: its shards have no layers any
+// more, and its folder may be another process's.
+func (db *DB) lockDDL() error {
+	db.ddl.Lock()
+	db.moment.Lock()
+	closed := db.closed
+	db.moment.Unlock()
+	if closed {
+		db.ddl.Unlock()
+		return ErrClosed
+	}
+	return nil
+}
+
 // begin notes work on the folder that Close waits for. The caller calls done at its end. A DB that is closed refuses it:
 // the folder may be another process's.
 func (db *DB) begin() (done func(), err error) {
@@ -217,7 +231,9 @@ func (db *DB) CatalogVersion() uint64 { return db.version.Load() }
 // CreateTable makes a table. It is durable when CreateTable returns.
 func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 	defer db.poke()
-	db.ddl.Lock()
+	if err := db.lockDDL(); err != nil {
+		return err
+	}
 	defer db.ddl.Unlock()
 	if err := db.removeDropped(ctx); err != nil {
 		return err
@@ -268,7 +284,9 @@ func (db *DB) DropTable(ctx context.Context, n TableName) error {
 		return err
 	}
 	defer unlock()
-	db.ddl.Lock()
+	if err := db.lockDDL(); err != nil {
+		return err
+	}
 	defer db.ddl.Unlock()
 	if t.dropped {
 		return fmt.Errorf("table %q: %w", n, ErrTableNotFound)

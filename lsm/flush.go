@@ -233,15 +233,29 @@ func (db *DB) order(ctx context.Context, n TableName, act string, do func(*shard
 func (s *shard) order(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.stop, func() { cancel(ErrClosed) })()
+	defer context.AfterFunc(s.stop, func() { cancel(s.ended()) })()
 	o := order{do: func() error { return do(ctx) }, done: make(chan error, 1)}
 	select {
 	case s.orders <- o:
 		// The flusher answers each order that it took, soon after ctx ends.
-		return <-o.done
+		err := <-o.done
+		if errors.Is(err, context.Canceled) && s.stop.Err() != nil {
+			err = fmt.Errorf("%w: %w", s.ended(), err) // a store says only that it was cancelled
+		}
+		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// ended returns why the shard's goroutines end.
+func (s *shard) ended() error {
+	s.table.place.Lock()
+	defer s.table.place.Unlock()
+	if s.table.left {
+		return ErrTableNotFound
+	}
+	return ErrClosed
 }
 
 // compact flushes and merges, for Optimize.
