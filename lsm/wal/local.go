@@ -279,6 +279,9 @@ func (l *Local) Append(ctx context.Context, recs ...*Record) (LSN, error) {
 		<-c.done
 	}
 	last, err := c.last, c.err
+	if err != nil {
+		last = 0 // a group that the disk had no room for was given LSNs, which the next one gets
+	}
 	clear(c.recs)
 	c.last, c.err = 0, nil
 	calls.Put(c)

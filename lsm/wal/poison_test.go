@@ -338,8 +338,9 @@ func TestAGroupThatFindsNoRoomIsNoPoison(t *testing.T) {
 		}
 		return nil
 	})
-	_, err = l.Append(ctx, testRecord(2, 1<<20))
+	none, err := l.Append(ctx, testRecord(2, 1<<20))
 	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.Zero(t, none, "the next group gets its LSNs")
 	require.NotErrorIs(t, err, ErrPoisoned)
 	require.NoError(t, l.Err())
 	d.inject(tr.try)
