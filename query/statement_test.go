@@ -448,6 +448,16 @@ func TestInternalErrorOfDuckDB(t *testing.T) {
 	require.Equal(t, InvalidArgument, codeOf(t, err))
 }
 
+// TestInsertOfAPivotNeedsItsColumns refuses what would drop the columns that the table has no place for.
+func TestInsertOfAPivotNeedsItsColumns(t *testing.T) {
+	s := &memStore{}
+	numbersTable(t, s, "n", 10, 3)
+	e := newTestEngine(t, s)
+	_, err := e.Prepare(t.Context(), e.NewSession(), "INSERT INTO n FROM (PIVOT n ON id USING count(*))")
+	require.Equal(t, Unimplemented, codeOf(t, err))
+	require.ErrorContains(t, err, "IN (")
+}
+
 // TestPivotFindsItsColumns runs a PIVOT whose columns only the rows tell.
 func TestPivotFindsItsColumns(t *testing.T) {
 	s := &memStore{}
