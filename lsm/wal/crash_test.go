@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -89,9 +90,10 @@ func (w *life) live() {
 		}
 		return nil
 	})
-	o := Options{Dir: "log", End: end, After: w.trimmed, SegmentBytes: minSegmentBytes, Spares: w.random.IntN(4) - 1}
+	o := Options{Dir: "log", End: end, After: w.trimmed, SegmentBytes: minSegmentBytes, Spares: w.random.IntN(4) - 1,
+		Interval: time.Duration(1 + w.random.IntN(int(time.Millisecond)))}
 	require.NoError(t, o.validate())
-	l, err := open(o, env{disk: w.disk, maxCount: 500, salt: rand.Uint64})
+	l, err := open(o, env{disk: w.disk, maxCount: 500, salt: rand.Uint64, after: afterFunc})
 	require.NoError(t, err)
 	log.Store(l)
 	recs := w.work(l, &trimmed)
@@ -120,13 +122,16 @@ func (w *life) work(l *Local, trimmed *atomic.Uint64) []*Record {
 	var all []*Record
 	var wg sync.WaitGroup
 	ctx := context.Background()
+	buffered := w.random.IntN(3) // of 2 calls: none, some, all
 	for range 1 + w.random.IntN(4) {
 		random := rand.New(rand.NewPCG(w.random.Uint64(), 2))
 		wg.Go(func() {
 			for range random.IntN(40) {
 				recs := make([]*Record, 1+random.IntN(3))
+				lazy := random.IntN(2) < buffered
 				for i := range recs {
 					recs[i] = testRecord(w.ids.Add(1), randomBytes(random))
+					recs[i].Buffered = lazy
 				}
 				last, err := l.Append(ctx, recs...)
 				require.NoError(w.t, err)

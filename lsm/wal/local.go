@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // firstSegmentBytes is the size of the segment that Open makes when none is prepared: small, so that opening is fast
@@ -69,6 +70,10 @@ type Local struct {
 		// wanted is the end of what must be synced, synced the end of what is.
 		// INVARIANT: synced is never above what fdatasync has confirmed; group headers repeat it.
 		wanted, synced position
+		// later tells that buffered records lie beyond wanted, armed that the clock runs which will raise it.
+		later, armed bool
+		// disarm stops the clock.
+		disarm func() bool
 		// unmarked tells that the last group has records, so that a sync mark is due when they are synced.
 		unmarked bool
 		// checked is the end of the checkpoint of the segment that is written, beyond everything while it has none.
@@ -86,7 +91,12 @@ type env struct {
 	salt func() uint64
 	// maxCount is the highest count of an LSN.
 	maxCount uint64
+	// after calls a function in a goroutine of its own once a time has passed, unless it is stopped before.
+	after func(time.Duration, func()) (stop func() bool)
 }
+
+// afterFunc is the clock that is none of a test's.
+func afterFunc(d time.Duration, f func()) (stop func() bool) { return time.AfterFunc(d, f).Stop }
 
 // segment is a segment that is being written.
 type segment struct {
@@ -133,7 +143,7 @@ func Open(o Options) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(o, env{disk: d, salt: rand.Uint64, maxCount: maxCount})
+	return open(o, env{disk: d, salt: rand.Uint64, maxCount: maxCount, after: afterFunc})
 }
 
 // open is Open on any disk. REQUIRES: o is valid.
@@ -247,7 +257,7 @@ func (l *Local) enterSegmentLocked() {
 	l.mu.checked = position{l.seg.id, math.MaxInt64}
 	l.mu.file = l.seg.file
 	l.mu.written, l.mu.wanted, l.mu.synced = l.end, l.end, l.end
-	l.mu.unmarked = false
+	l.mu.unmarked, l.mu.later = false, false
 }
 
 // Append implements Log.
@@ -358,6 +368,9 @@ func (l *Local) enlist(w *waiter) (wait bool, err error) {
 		return false, ErrClosed
 	}
 	l.mu.waiters = append(l.mu.waiters, w)
+	if l.mu.later {
+		l.wantLocked()
+	}
 	return true, nil
 }
 
@@ -424,6 +437,9 @@ func (l *Local) close() {
 
 	l.mu.Lock()
 	l.mu.stopped = true
+	if l.mu.armed {
+		l.mu.disarm()
+	}
 	waiting := l.mu.waiters
 	l.mu.waiters = nil
 	l.syncWork.Signal()

@@ -40,7 +40,7 @@ func openAt(t testing.TB, d disk, o Options) *Local {
 
 func testEnv(d disk) env {
 	salt := uint64(0)
-	return env{disk: d, maxCount: maxCount, salt: func() uint64 { salt++; return salt }}
+	return env{disk: d, maxCount: maxCount, after: afterFunc, salt: func() uint64 { salt++; return salt }}
 }
 
 // testRecord returns a record whose fields all tell which one it is.
@@ -88,7 +88,7 @@ func replayAll(d disk, after LSN) ([]replayed, State, error) {
 func requireRecord(t testing.TB, want *Record, got replayed) {
 	t.Helper()
 	plain := func(r Record) Record {
-		r.Body, r.Value = nil, nil
+		r.Body, r.Value, r.Buffered = nil, nil, false
 		return r
 	}
 	if a, b := plain(*want), plain(got.Record); !reflect.DeepEqual(a, b) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 var (
@@ -29,7 +30,8 @@ var (
 type Log interface {
 	// Append gives the records consecutive LSNs and hands them to the storage, together: after a crash all of them are
 	// there or none. It returns the last LSN. The records are not durable yet (see WaitDurable), but once Append has
-	// returned, all that was appended later comes after them. Many goroutines may call it at once.
+	// returned, all that was appended later comes after them. Many goroutines may call it at once. A sync begins at once,
+	// unless all records are buffered.
 	//
 	// When ctx ends before the log has taken up the records, nothing of them is appended.
 	Append(ctx context.Context, recs ...*Record) (LSN, error)
@@ -37,7 +39,7 @@ type Log interface {
 	AppendedLSN() LSN
 	// DurableLSN returns the LSN up to which everything survives a power loss.
 	DurableLSN() LSN
-	// WaitDurable blocks until the LSN, which Append or Replay gave, is durable.
+	// WaitDurable blocks until the LSN, which Append or Replay gave, is durable. It has the log synced at once.
 	WaitDurable(ctx context.Context, lsn LSN) error
 	// Err returns why the log is poisoned, nil when it is not.
 	Err() error
@@ -56,6 +58,8 @@ const (
 	maxSegmentBytes     = 1 << 30
 	// defaultSpares is enough to take up all segments that the flush of a memtable of 256 MiB gives back.
 	defaultSpares = 4
+	// defaultInterval costs ten syncs a second, which no disk feels, and a power cut a tenth of a second.
+	defaultInterval = 100 * time.Millisecond
 )
 
 // Options configure a Local. The zero value of each field is its default, except for Dir.
@@ -68,6 +72,8 @@ type Options struct {
 	After LSN
 	// SegmentBytes is the size of a segment, 8 KiB to 1 GiB. Default 64 MiB.
 	SegmentBytes int64
+	// Interval is how long buffered records may stay unsynced when nobody waits. Default 100 ms.
+	Interval time.Duration
 	// Spares is how many trimmed segments are kept for use. Default 4; less than zero keeps none.
 	Spares int
 	// Appended is called by the log goroutine with each written group, in the order of the LSNs, before Append returns
@@ -96,6 +102,12 @@ func (o *Options) validate() error {
 	if o.SegmentBytes < minSegmentBytes || o.SegmentBytes > maxSegmentBytes || o.SegmentBytes%groupAlign != 0 {
 		return fmt.Errorf("wal: Options.SegmentBytes is %d: it must be a multiple of %d from %d to %d",
 			o.SegmentBytes, groupAlign, minSegmentBytes, maxSegmentBytes)
+	}
+	if o.Interval == 0 {
+		o.Interval = defaultInterval
+	}
+	if o.Interval < 0 {
+		return fmt.Errorf("wal: Options.Interval is %s: it must be more than nothing", o.Interval)
 	}
 	switch {
 	case o.Spares == 0:

@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 )
 
@@ -165,9 +166,12 @@ func (l *Local) writeGroup(h *groupHeader, recs []*Record) error {
 	l.mu.written, l.mu.writtenLSN = l.end, l.last
 	l.mu.unmarked = h.typ == recordGroup
 	if l.mu.unmarked {
-		l.mu.wanted = l.end
 		l.appended.Store(uint64(l.last))
-		l.syncWork.Signal()
+		if slices.ContainsFunc(recs, func(r *Record) bool { return !r.Buffered }) {
+			l.wantLocked()
+		} else {
+			l.wantLaterLocked()
+		}
 	}
 	return nil
 }
@@ -210,8 +214,7 @@ func (l *Local) writeMark(typ groupType) error {
 func (l *Local) syncAll() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.wanted = l.mu.written
-	l.syncWork.Signal()
+	l.wantLocked()
 	for l.mu.synced != l.mu.written && l.mu.err == nil {
 		l.logWork.Wait()
 	}

@@ -62,6 +62,9 @@ type Record struct {
 	// Body is the content. Append writes the pieces one after the other and does not copy large ones: they belong to the
 	// log until Append returns. Replay gives one piece that is valid only until its function returns.
 	Body [][]byte
+	// Buffered says that nobody waits until the record is durable: it is synced within Options.Interval, or with the next
+	// record that is not buffered. It is not written.
+	Buffered bool
 	// Value is not written. It travels to Options.Appended with the record.
 	Value any
 }

@@ -40,6 +40,32 @@ func (l *Local) unsynced() (f file, upTo position, lsn LSN, more bool) {
 	}
 }
 
+// wantLocked has everything synced that was written. REQUIRES: l.mu is held.
+func (l *Local) wantLocked() {
+	l.mu.wanted, l.mu.later = l.mu.written, false
+	l.syncWork.Signal()
+}
+
+// wantLaterLocked has everything synced that was written once the interval has passed. A clock that runs already is for
+// records that came before, and so it is soon enough. REQUIRES: l.mu is held.
+func (l *Local) wantLaterLocked() {
+	l.mu.later = true
+	if !l.mu.armed {
+		l.mu.armed = true
+		l.mu.disarm = l.env.after(l.opts.Interval, l.passed)
+	}
+}
+
+// passed is called when the interval has passed.
+func (l *Local) passed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.armed = false
+	if l.mu.later {
+		l.wantLocked()
+	}
+}
+
 // settle makes what was synced durable for all to know.
 func (l *Local) settle(upTo position, lsn LSN) {
 	l.mu.Lock()
