@@ -33,6 +33,8 @@ type tableEntry struct {
 	SQL string `json:"sql"`
 	// Key names the columns of the primary key in order.
 	Key []string `json:"key,omitempty"`
+	// Durability is what WITH said, if it did.
+	Durability Durability `json:"durability,omitempty"`
 	// Schemas are the Arrow schemas that records in the log may have, by schema id.
 	Schemas []schemaEntry `json:"schemas"`
 	// Comments are what COMMENT ON said of the table and its columns.

@@ -356,7 +356,7 @@ func (db *DB) removeDropped(ctx context.Context) error {
 	return nil
 }
 
-// Visible returns the LSN up to which everything is durable and visible.
+// Visible returns the LSN up to which everything is visible, and durable unless it is buffered.
 func (db *DB) Visible() LSN { return db.marks.visible() }
 
 // Watch returns a channel that is closed when Visible may have risen, or never will again; Err tells which.
@@ -371,8 +371,19 @@ func (db *DB) Err() error {
 	return err
 }
 
-// Wait blocks until an LSN is durable and visible.
+// Wait blocks until an LSN is visible, and durable unless it is that of a buffered batch.
 func (db *DB) Wait(ctx context.Context, lsn LSN) error { return db.marks.wait(ctx, lsn) }
+
+// settled blocks until an LSN is visible and durable, whatever it is of.
+func (db *DB) settled(ctx context.Context, lsn LSN) error {
+	if err := db.marks.wait(ctx, lsn); err != nil {
+		return err
+	}
+	if db.log == nil { // a replay flushes what it has read, and that was synced
+		return nil
+	}
+	return logError(db.log.WaitDurable(ctx, lsn))
+}
 
 // relieve freezes the largest active memtable, so that flushing it gives memory back.
 func (db *DB) relieve() {
@@ -467,7 +478,8 @@ func (db *DB) freezeOld() {
 // base tables. DDL needs no record once it is applied, as each writes the catalog's checkpoint.
 func (db *DB) trimmable() LSN {
 	// Visible first: a record that is visible now is in a memtable, so the loop below cannot miss it.
-	upTo := db.marks.visible()
+	// What is not durable may be gone after a power cut, and then the log ends below it.
+	upTo := min(db.marks.visible(), db.log.DurableLSN())
 	for _, t := range db.list() {
 		if first, ok := t.shard.unflushed(); ok {
 			upTo = min(upTo, first-1)

@@ -1,5 +1,5 @@
-// Package lsm is the engine: tables whose rows come in as Arrow batches, are durable and visible when they are
-// acknowledged, and end in Lance datasets.
+// Package lsm is the engine: tables whose rows come in as Arrow batches, are visible when they are acknowledged and durable
+// unless their table is a buffered one, and end in Lance datasets.
 //
 // # The way of a batch
 //
@@ -9,8 +9,9 @@
 //
 // Put hands a batch to the log, which gives it an LSN. The log goroutine passes each written group to the shards'
 // appliers, which put the batches into the active memtable and its key index, while the log is being synced. A
-// batch is visible, and DB.Wait returns, when it is durable and in its memtable. A memtable that is full is frozen;
-// the shard's flusher writes it as a generation, publishes it in the shard's manifest, and the log is trimmed.
+// batch is visible, and DB.Wait returns, when it and all before it are in their memtables, and durable unless they are
+// buffered (durability.go). What outlives the log's tail, a flush, a trim, a rewrite, waits until it is durable in any
+// case. A memtable that is full is frozen; the shard's flusher writes it as a generation, publishes it in the shard's manifest, and the log is trimmed.
 // Optimize merges generations into the base in one commit to the table's manifest.
 //
 // A Stage is batches of one table that take effect together. Small ones stay in memory and go to the log as one group,

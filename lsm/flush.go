@@ -108,7 +108,7 @@ func (s *shard) flushFrozen(ctx context.Context, upTo LSN) error {
 // synced before readers see the generation, and the log is trimmed last.
 func (s *shard) flush(ctx context.Context, m *memtable) error {
 	last := m.rows.Load().lastLSN()
-	if err := s.db.marks.wait(ctx, last); err != nil {
+	if err := s.db.settled(ctx, last); err != nil {
 		return fmt.Errorf("flush: wait for the log: %w", err)
 	}
 	s.db.space.need()

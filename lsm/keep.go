@@ -17,7 +17,7 @@ import (
 
 // A partial upsert is a batch with Keep: in these columns, a row whose key is stored keeps the stored value. What is
 // stored is read when nobody else writes the table, and the batch is logged before anybody can: so no update is lost,
-// and the log has whole rows. The price is that such a batch waits until all before it are durable.
+// and the log has whole rows. The price is that such a batch waits until all before it are visible.
 
 // putKept is Put of a batch with Keep.
 func (t *Table) putKept(ctx context.Context, b Batch, with ...*wal.Record) (LSN, error) {
@@ -51,6 +51,7 @@ func (t *Table) putKept(ctx context.Context, b Batch, with ...*wal.Record) (LSN,
 		return 0, err
 	}
 	t.db.budget.add(p.bytes)
+	p.buffered = len(with) == 0 && t.buffers(b)
 	return t.appendLocked(ctx, p, with...)
 }
 

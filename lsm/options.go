@@ -29,6 +29,10 @@ type Options struct {
 	// MemtableBytes is the size at which a memtable is frozen and flushed. Default 64 MiB, at most a quarter of
 	// Memory, so that one can be written while others are flushed.
 	MemtableBytes int64
+	// Durability is that of tables which have none of their own. Default Durable.
+	Durability Durability
+	// LogInterval is how long buffered batches may stay unsynced. Default 100 ms.
+	LogInterval time.Duration
 	// SegmentBytes is the size of a log segment. Default 64 MiB, or a 64th of the disk if that is less.
 	SegmentBytes int64
 	// StageBytes is what a stage holds in memory before it spills. Default 32 MiB.
@@ -102,6 +106,15 @@ func (o *Options) validate() error {
 		o.MemtableBytes = defaultMemtableBytes
 	}
 	o.MemtableBytes = min(o.MemtableBytes, o.Memory/4)
+	if o.Durability == "" {
+		o.Durability = Durable
+	}
+	if err := o.Durability.validate(); err != nil {
+		return err
+	}
+	if o.LogInterval < 0 {
+		return fmt.Errorf("%w options: LogInterval is %s, it cannot be below 0", ErrInvalid, o.LogInterval)
+	}
 	if o.StageBytes == 0 {
 		o.StageBytes = defaultStageBytes
 	}

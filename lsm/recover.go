@@ -65,7 +65,7 @@ func (db *DB) recover(ctx context.Context) error {
 	if err := db.removeUnborn(ctx); err != nil {
 		return err
 	}
-	db.log, err = wal.Open(wal.Options{Dir: dir, End: end, After: db.highestLSN(), SegmentBytes: db.opt.SegmentBytes,
+	db.log, err = wal.Open(wal.Options{Dir: dir, End: end, After: db.highestLSN(), SegmentBytes: db.opt.SegmentBytes, Interval: db.opt.LogInterval,
 		Appended: db.appended, Checkpoint: db.ledger.checkpoint, Durable: db.marks.sync, Poisoned: db.poisoned, Logger: db.logger})
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
@@ -99,6 +99,7 @@ func (db *DB) appended(recs []*wal.Record) {
 			db.appendedPut(r.LSN, x)
 		}
 	}
+	db.marks.written(recs)
 }
 
 // appendedPut passes a batch to its shard.

@@ -56,6 +56,9 @@ func (t *Table) rewrite(ctx context.Context, fn func(ctx context.Context, snap *
 	if err == nil {
 		err = rw.w.cut(ctx)
 	}
+	if err == nil { // the commit is not in the log: it may not outlive what it was made of, which a power cut takes from there
+		err = t.db.settled(ctx, snap.LSN())
+	}
 	if err != nil {
 		rw.abort(ctx)
 		return err

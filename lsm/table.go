@@ -37,6 +37,8 @@ type TableDef struct {
 	SQL string
 	// Comments are all comments on the table and its columns; nil leaves those that the fields' metadata has.
 	Comments *Comments
+	// Durability is what an ack of the table's streams means; empty is Options.Durability of whoever has it open.
+	Durability Durability
 }
 
 // Table is one table. It is safe for concurrent use.
@@ -102,6 +104,8 @@ type Batch struct {
 	// Keep are columns of the table whose values in Record are only for keys that are not stored: rows that are there
 	// keep theirs. Meta must be nil then.
 	Keep []int
+	// Durable makes the batch durable before it is visible in a buffered table, too.
+	Durable bool
 }
 
 // newTable returns the table of a catalog entry, without its shard.
@@ -140,6 +144,9 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 	if err := d.Name.validate(); err != nil {
 		return tableEntry{}, err
 	}
+	if err := d.Durability.validate(); err != nil {
+		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
+	}
 	schema, key, err := keyedSchema(d)
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
@@ -157,7 +164,7 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 		return tableEntry{}, fmt.Errorf("make shard id: %w", err)
 	}
 	said := newComments(schema, func(column int) int32 { return ls.Fields[column].ID }, d.Comments)
-	return tableEntry{Schema: MainSchema, Name: d.Name.Name, Incarnation: incarnation, Shard: shard, SQL: d.SQL, Key: key,
+	return tableEntry{Schema: MainSchema, Name: d.Name.Name, Incarnation: incarnation, Shard: shard, SQL: d.SQL, Key: key, Durability: d.Durability,
 		Schemas: []schemaEntry{{ID: 1, Arrow: text}}, Comments: said}, nil
 }
 
@@ -247,7 +254,7 @@ func (t *Table) Incarnation() uint64 { return t.entry.Incarnation }
 // Definition returns what makes the same table again, with the number of its schema, all as of one moment.
 func (t *Table) Definition() (TableDef, uint32) {
 	now := t.now()
-	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.sql}
+	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.sql, Durability: t.entry.Durability}
 	if now.codec != nil {
 		d.Key = now.codec.names
 	}
@@ -262,7 +269,10 @@ func (t *Table) shardDir() string {
 	return path.Join(t.root, "_mem_wal", t.entry.Shard.String())
 }
 
-// Put logs a batch and returns its LSN; DB.Wait tells when it is durable and visible. Batches of one caller are
+// Durability tells what an ack of the table's streams means.
+func (t *Table) Durability() Durability { return cmp.Or(t.entry.Durability, t.db.opt.Durability) }
+
+// Put logs a batch and returns its LSN; DB.Wait tells when it is visible, and durable unless it is buffered. Batches of one caller are
 // applied in the order of its calls. Put waits while the memory for memtables is spent.
 func (t *Table) Put(ctx context.Context, b Batch) (LSN, error) {
 	if b.Record.NumRows() == 0 {
@@ -271,7 +281,7 @@ func (t *Table) Put(ctx context.Context, b Batch) (LSN, error) {
 	return t.put(ctx, b)
 }
 
-// put logs a batch, and other records with it.
+// put logs a batch, and other records with it: these are durable before they count, and so is the batch.
 func (t *Table) put(ctx context.Context, b Batch, with ...*wal.Record) (LSN, error) {
 	if len(b.Keep) > 0 {
 		return t.putKept(ctx, b, with...)
@@ -280,6 +290,7 @@ func (t *Table) put(ctx context.Context, b Batch, with ...*wal.Record) (LSN, err
 	if err != nil {
 		return 0, err
 	}
+	p.buffered = len(with) == 0 && t.buffers(b)
 	if err := t.writes.rlock(ctx); err != nil {
 		p.drop(t)
 		return 0, fmt.Errorf("table %q: wait for a statement: %w", t.name, err)
@@ -287,6 +298,9 @@ func (t *Table) put(ctx context.Context, b Batch, with ...*wal.Record) (LSN, err
 	defer t.writes.runlock()
 	return t.appendLocked(ctx, p, with...)
 }
+
+// buffers tells whether a batch of a stream need not be durable before it is visible.
+func (t *Table) buffers(b Batch) bool { return t.Durability() == Buffered && !b.Durable }
 
 // admit checks a batch, waits for the memory that it takes and returns it as a put.
 func (t *Table) admit(ctx context.Context, b Batch) (*put, error) {
@@ -332,6 +346,8 @@ type put struct {
 	rec    arrow.RecordBatch
 	tombs  *array.Boolean
 	bytes  int64
+	// buffered is set when the batch is visible before it is durable.
+	buffered bool
 	// meta and body are what is logged, tombstones says whether it has the column.
 	tombstones bool
 	meta, body []byte
@@ -481,7 +497,7 @@ func logError(err error) error {
 func (t *Table) record(p *put) *wal.Record {
 	return &wal.Record{
 		Kind: wal.Batch, Shard: t.entry.Shard, Incarnation: t.entry.Incarnation, Schema: p.schema.id, Rows: uint32(p.rec.NumRows()),
-		Body: [][]byte{batchPrefix(p.tombstones, len(p.meta)), p.meta, p.body}, Value: p,
+		Body: [][]byte{batchPrefix(p.tombstones, len(p.meta)), p.meta, p.body}, Buffered: p.buffered, Value: p,
 	}
 }
 

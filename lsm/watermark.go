@@ -3,15 +3,22 @@ package lsm
 import (
 	"context"
 	"sync"
+
+	"github.com/flightd/flightd/lsm/wal"
 )
 
-// watermarks says which records of the log readers may see. A record is visible in all its shards at once: when it
-// is durable and its shard has it in the memtable. That is derived at each read from marks that only rise, and
+// watermarks says which records of the log readers may see. A record is visible in all its shards at once: when it and
+// all before it are in the log, durable unless they are buffered, and in the memtables of their shards. That is derived at each read from marks that only rise, and
 // never stored, so no race between two of them can let a reader see a hole.
 type watermarks struct {
 	mu sync.Mutex
 	// durable is the LSN up to which the log is synced.
 	durable LSN
+	// appended is the LSN up to which everything in the log was dispatched.
+	appended LSN
+	// strict are ranges of LSNs, ascending, that are not visible before they are durable: all but buffered batches. What
+	// durable has passed is dropped from them at the next read.
+	strict []lsnRange
 	// pending holds, for each shard with records on their way from the log to its memtable, their LSNs in order.
 	pending map[*shard][]LSN
 	// whole are ranges of LSNs, ascending, that become visible together.
@@ -56,10 +63,33 @@ func (w *watermarks) indexed(s *shard, n int) {
 	w.mu.Unlock()
 }
 
+// written notes that a group is in the log. What of it goes to shards has been dispatched.
+func (w *watermarks) written(recs []*wal.Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	buffered := false
+	for _, r := range recs {
+		n := len(w.strict)
+		switch {
+		case r.Buffered:
+			buffered = true
+		case n > 0 && w.strict[n-1].last+1 == r.LSN:
+			w.strict[n-1].last = r.LSN
+		default:
+			w.strict = append(w.strict, lsnRange{r.LSN, r.LSN})
+		}
+	}
+	w.appended = max(w.appended, recs[len(recs)-1].LSN)
+	if buffered { // its shard may have it already, and nothing else of it is to come
+		w.wakeLocked()
+	}
+}
+
 // sync notes that the log is durable up to an LSN.
 func (w *watermarks) sync(lsn LSN) {
 	w.mu.Lock()
 	w.durable = max(w.durable, lsn)
+	w.appended = max(w.appended, lsn)
 	w.wakeLocked()
 	w.mu.Unlock()
 }
@@ -87,7 +117,13 @@ func (w *watermarks) visible() LSN {
 }
 
 func (w *watermarks) visibleLocked() LSN {
-	v := w.durable
+	for len(w.strict) > 0 && w.strict[0].last <= w.durable {
+		w.strict = w.strict[1:]
+	}
+	v := w.appended
+	if len(w.strict) > 0 {
+		v = max(w.durable, w.strict[0].first-1)
+	}
 	for _, lsns := range w.pending {
 		v = min(v, lsns[0]-1)
 	}
