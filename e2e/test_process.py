@@ -142,7 +142,8 @@ def test_http_can_be_turned_off(new_server):
 @pytest.mark.parametrize("args, env, words", [
     (["--listen", "0.0.0.0:0"], {}, ["--listen", "0.0.0.0:0", "--insecure"]),
     (["--http", ":0"], {}, ["--http", "--insecure"]),
-    (["--durability", "buffered"], {}, ["--durability", "durable"]),
+    (["--durability", "eventual"], {}, ["--durability", "durable or buffered"]),
+    (["--wal-interval", "0s"], {}, ["--wal-interval", "above zero"]),
     (["--memory", "many"], {}, ["--memory", "8GiB"]),
     (["--config", "no-such-file.yaml"], {}, ["no-such-file.yaml"]),
     (["--nonsense"], {}, ["--nonsense"]),

@@ -63,6 +63,9 @@ func (s *service) newBulk(ctx context.Context, c *pb.CommandStatementIngest) (*b
 	if o.resume {
 		return nil, invalid("an ingest by CommandStatementIngest takes effect as a whole, so there is nothing to resume; leave the option out and send all of it again")
 	}
+	if o.durability == lsm.Buffered {
+		return nil, invalid("option durability = \"buffered\": an ingest by CommandStatementIngest takes effect as a whole and is durable in every table; leave the option out")
+	}
 	return &bulk{s: s, name: lsm.TableName{Schema: schema, Name: c.GetTable()}, create: missing == ifMissingCreate, ifExists: exists, options: o}, nil
 }
 

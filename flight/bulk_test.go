@@ -257,6 +257,9 @@ func TestCommandsOfBulkIngestionThatAreRefused(t *testing.T) {
 	ctx = metadata.AppendToOutgoingContext(ctx, "x-flightd-durability", "buffered")
 	_, err = h.ingestAs(ctx, &o, eventSchema(true), events(t, true, 0, 3, "x"))
 	requireCode(t, err, codes.InvalidArgument, "twice")
+	ctx = metadata.AppendToOutgoingContext(context.Background(), "x-flightd-durability", "buffered")
+	_, err = h.ingestAs(ctx, &o, eventSchema(true), events(t, true, 0, 3, "x"))
+	requireCode(t, err, codes.InvalidArgument, "durable in every table")
 }
 
 // bulkTo describes a CommandStatementIngest.

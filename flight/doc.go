@@ -17,8 +17,8 @@
 //	  | <----  PutResult {"batches":3,"rows":300,"seq":1099511627779}
 //	  | <----  status OK
 //
-// INVARIANT: an ack (a PutResult's app_metadata, JSON) counts a prefix of the stream, and all of it is durable and
-// visible. Its numbers never fall. A stream that fails still gets the ack of what it stored before its status, which
+// INVARIANT: an ack (a PutResult's app_metadata, JSON) counts a prefix of the stream, and all of it is visible, and durable
+// unless the table is buffered and the stream did not ask for more. Its numbers never fall. A stream that fails still gets the ack of what it stored before its status, which
 // names the batch that failed, counted from 1; what was acknowledged stays.
 //
 // CommandStatementIngest, ADBC's adbc_ingest, is the other door. Its rows go into an lsm.Stage and take effect

@@ -53,6 +53,9 @@ func (s *service) putRows(stream pb.FlightService_DoPutServer, first *message) e
 	if err != nil {
 		return err
 	}
+	if err := o.allow(table); err != nil {
+		return err
+	}
 	if o.key != "" && !o.resume {
 		return s.putWhole(stream, first, table, o)
 	}
@@ -168,6 +171,7 @@ func (in *ingest) put(ctx context.Context, table *lsm.Table, b lsm.Batch, m mark
 	if in.claim != nil {
 		m.Seq, err = in.claim.Put(ctx, table, b, lsm.Answer{Batches: m.Batches, Rows: m.Rows})
 	} else {
+		b.Durable = in.options.durability == lsm.Durable
 		m.Seq, err = table.Put(ctx, b)
 	}
 	return m, err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/flightd/flightd/internal/offheap"
+	"github.com/flightd/flightd/lsm"
 )
 
 func dialInsecure() grpc.DialOption {
@@ -290,7 +292,8 @@ func TestOptionsOfAStreamAreObeyedOrRefused(t *testing.T) {
 	}{
 		{"durability", "durable", codes.OK, ""},
 		{"missing", "null", codes.OK, ""},
-		{"durability", "buffered", codes.InvalidArgument, "durable"},
+		{"durability", "buffered", codes.InvalidArgument, `table "events" is durable`},
+		{"durability", "eventual", codes.InvalidArgument, `"eventual"`},
 		{"missing", "keep", codes.OK, ""},
 		{"missing", "error", codes.OK, ""},
 		{"missing", "drop", codes.InvalidArgument, `"drop"`},
@@ -314,6 +317,52 @@ func TestOptionsOfAStreamAreObeyedOrRefused(t *testing.T) {
 			requireCode(t, err, c.code, c.part)
 		}
 	}
+}
+
+// TestAcksOfABufferedTable: nobody has the log synced but a stream that is durable, and nothing else is told to wait.
+func TestAcksOfABufferedTable(t *testing.T) {
+	h := &harness{t: t, dir: t.TempDir(), engine: lsm.Options{Durability: lsm.Buffered, LogInterval: time.Hour}}
+	h.start()
+	t.Cleanup(func() { _ = h.stop(context.Background()) })
+	table := h.createTable("events", true)
+	require.Equal(t, lsm.Buffered, table.Durability())
+	var rows int64
+	send := func(durability string) (seq, durable uint64) {
+		t.Helper()
+		ctx := context.Background()
+		if durability != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "x-flightd-durability", durability)
+		}
+		u := h.put(ctx, eventSchema(true), "events")
+		require.NoError(t, u.Send(events(t, true, rows, 10, "x")))
+		ack, err := u.Ack() // while the stream is open
+		require.NoError(t, err)
+		rows += 10
+		require.Len(t, h.ids("events"), int(rows), "what is acknowledged is visible")
+		durable = uint64(h.db.Metrics().Durable)
+		require.NoError(t, u.CloseSend())
+		_, err = drainAcks(u)
+		require.NoError(t, err)
+		return uint64(ack.Seq), durable
+	}
+	for _, durability := range []string{"", "buffered"} {
+		seq, durable := send(durability)
+		require.Less(t, durable, seq)
+	}
+	seq, durable := send("durable")
+	require.GreaterOrEqual(t, durable, seq)
+	seq, durable = send("")
+	require.Less(t, durable, seq)
+
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "x-flightd-durability", "buffered", "x-flightd-idempotency-key", "k")
+	u := h.put(ctx, eventSchema(true), "events")
+	require.NoError(t, u.CloseSend())
+	_, err := drainAcks(u)
+	requireCode(t, err, codes.InvalidArgument, "buffered", "idempotency-key")
+
+	require.NoError(t, h.stop(context.Background()))
+	h.start()
+	require.Len(t, h.ids("events"), int(rows), "a shutdown syncs everything")
 }
 
 func TestEncodedStreamsAreStored(t *testing.T) {

@@ -18,6 +18,8 @@ const optionPrefix = "x-flightd-"
 
 // ingestOptions are the options of an ingest that change what it does.
 type ingestOptions struct {
+	// durability is what acks shall mean, empty for what they mean in the table.
+	durability lsm.Durability
 	// missing says what becomes of columns that the stream lacks.
 	missing lsm.Missing
 	// evolve says that columns which the table lacks are added to it.
@@ -54,17 +56,30 @@ func readOptions(ctx context.Context, command map[string]string) (o ingestOption
 	if o.resume && o.key == "" {
 		return o, invalid("option resume needs an idempotency-key: it names the request to go on with")
 	}
+	if o.key != "" && o.durability == lsm.Buffered {
+		return o, invalid("option durability = \"buffered\": what has an idempotency-key is durable in every table; leave one of the two out")
+	}
 	return o, nil
+}
+
+// allow refuses options that a table does not allow.
+func (o *ingestOptions) allow(table *lsm.Table) error {
+	if o.durability == lsm.Buffered && table.Durability() == lsm.Durable {
+		return invalid("option durability = \"buffered\": table %q is durable, which no stream can weaken; leave the option out, "+
+			"or make the table WITH (durability = 'buffered')", table.Name())
+	}
+	return nil
 }
 
 // set sets one option.
 func (o *ingestOptions) set(name, value string) error {
 	switch name {
 	case "durability":
-		if value == "durable" {
-			return nil
+		o.durability = lsm.Durability(value)
+		if o.durability != lsm.Durable && o.durability != lsm.Buffered {
+			return invalid("option durability = %q: say \"durable\" to have acks of a buffered table mean that their rows are on disk, or leave it out", value)
 		}
-		return invalid("option durability = %q: what is acknowledged here is durable, which no stream can weaken; say \"durable\" or leave it out", value)
+		return nil
 	case "missing":
 		missing, ok := map[string]lsm.Missing{"null": lsm.MissingNull, "keep": lsm.MissingKeep, "error": lsm.MissingError}[value]
 		if !ok {

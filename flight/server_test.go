@@ -38,6 +38,7 @@ const patience = 30 * time.Second
 type harness struct {
 	t      testing.TB
 	dir    string
+	engine lsm.Options // Dir is dir
 	db     *lsm.DB
 	query  *query.Engine
 	server *Server
@@ -60,7 +61,8 @@ func (h *harness) start(change ...func(*Options)) {
 	h.t.Helper()
 	ctx := context.Background()
 	var err error
-	h.db, err = lsm.Open(ctx, lsm.Options{Dir: h.dir})
+	h.engine.Dir = h.dir
+	h.db, err = lsm.Open(ctx, h.engine)
 	require.NoError(h.t, err)
 	h.query, err = query.Open(ctx, query.Options{DB: h.db, Threads: 2, Temp: h.t.TempDir()})
 	require.NoError(h.t, err)

@@ -148,6 +148,7 @@ type creation struct {
 	table       tableRef
 	ifNotExists bool
 	replace     bool
+	durability  string // empty for the server's
 	sql         string // without the WITH clause, its places kept
 	query       span   // what follows AS
 }
@@ -174,7 +175,7 @@ func (p *parsed) creation() (c creation, err error) {
 		if end >= len(p.tokens) {
 			return c, p.syntaxError(end, "syntax error")
 		}
-		if err := p.checkOptions(i+2, end); err != nil {
+		if c.durability, err = p.tableOptions(i+2, end); err != nil {
 			return c, err
 		}
 		from, to := p.tokens[i].start, p.tokens[end].end
@@ -227,26 +228,31 @@ func (p *parsed) closing(i int) int {
 	return i
 }
 
-// tableOptions are the options of WITH and the only value of each that tables have so far.
-var tableOptions = map[string]string{"shards": "1", "durability": "durable", "index_mode": "sync"}
+// onlyValues are options of WITH and the only value of each that tables have so far.
+var onlyValues = map[string]string{"shards": "1", "index_mode": "sync"}
 
-// checkOptions reads name = value, ... between two places.
-func (p *parsed) checkOptions(from, to int) error {
+// tableOptions reads name = value, ... between two places.
+func (p *parsed) tableOptions(from, to int) (durability string, err error) {
 	for i := from; i < to; i += 4 {
 		if !p.tokens[i].ident() || p.word(i+1) != "=" || i+2 >= to || i+3 < to && p.word(i+3) != "," {
-			return p.syntaxError(i, "table options are WITH (name = value, ...): syntax error")
+			return "", p.syntaxError(i, "table options are WITH (name = value, ...): syntax error")
 		}
 		name := strings.ToLower(p.tokens[i].name)
 		value := strings.ToLower(strings.Trim(p.sql[p.tokens[i+2].start:p.tokens[i+2].end], `'"`))
-		only, ok := tableOptions[name]
+		only, ok := onlyValues[name]
 		switch {
+		case name == "durability":
+			if value != string(lsm.Durable) && value != string(lsm.Buffered) {
+				return "", p.syntaxError(i+2, "durability is 'durable' or 'buffered': syntax error")
+			}
+			durability = value
 		case !ok && name != "maintain":
-			return p.syntaxError(i, "there is no table option of this name: syntax error")
+			return "", p.syntaxError(i, fmt.Sprintf("there is no table option %q: syntax error", name))
 		case value != only:
-			return &Error{Code: Unimplemented, Message: fmt.Sprintf("table option %s = %s is not implemented yet", name, value), Position: p.tokens[i].start + 1}
+			return "", &Error{Code: Unimplemented, Message: fmt.Sprintf("table option %s = %s is not implemented yet", name, value), Position: p.tokens[i].start + 1}
 		}
 	}
-	return nil
+	return durability, nil
 }
 
 // prepareCreate checks the syntax. Names and types are looked up when the statement runs: other statements may
@@ -283,6 +289,7 @@ func (st *Statement) create(ctx context.Context, l *lease) error {
 	if err != nil {
 		return err
 	}
+	t.durability = c.durability
 	switch {
 	case !c.query.empty():
 		err = st.createAs(ctx, t, c)

@@ -217,6 +217,7 @@ type tableInfo struct {
 	arrow        *arrow.Schema
 	key          []string
 	sql          string // canonical DDL
+	durability   string // empty for the server's
 	incarnation  uint64
 	version      uint32 // of its schema
 	id           int64  // of the scan

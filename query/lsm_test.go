@@ -73,6 +73,49 @@ func TestEngineOverStorage(t *testing.T) {
 	require.Zero(t, morselsAlive())
 }
 
+// TestCreateTableTakesADurability makes tables in every way, changes them and starts again.
+func TestCreateTableTakesADurability(t *testing.T) {
+	dir := t.TempDir()
+	db, e := openAll(t, dir)
+	for _, sql := range []string{
+		"CREATE TABLE a (x INT)",
+		"CREATE TABLE b (x INT) WITH (durability = 'buffered')",
+		"CREATE TABLE c (x INT) WITH (Durability = BUFFERED, shards = 1)",
+		"CREATE TABLE d WITH (durability = 'buffered') AS SELECT 1 AS x",
+		"CREATE TABLE r (x INT)",
+		"CREATE OR REPLACE TABLE r (x INT) WITH (durability = 'buffered')",
+		"CREATE TABLE s (x INT) WITH (durability = 'buffered')",
+		"CREATE OR REPLACE TABLE s (x INT)",
+		"TRUNCATE b",
+		"ALTER TABLE c ADD COLUMN y INT",
+	} {
+		_, err := runUpdate(e, sql, nil)
+		require.NoError(t, err, sql)
+	}
+	for sql, part := range map[string]string{
+		"CREATE TABLE f (x INT) WITH (durability = 'eventual')": "'durable' or 'buffered'",
+		"CREATE TABLE f (x INT) WITH (color = 'red')":           `no table option "color"`,
+		"CREATE TABLE f (x INT) WITH (durability)":              "name = value",
+	} {
+		_, err := runUpdate(e, sql, nil)
+		require.Equal(t, InvalidArgument, codeOf(t, err), sql)
+		require.ErrorContains(t, err, part)
+	}
+	for range 2 {
+		got := map[string]lsm.Durability{}
+		for _, table := range db.Tables() {
+			got[table.Name().Name] = table.Durability()
+		}
+		require.Equal(t, map[string]lsm.Durability{"a": lsm.Durable, "b": lsm.Buffered, "c": lsm.Buffered, "d": lsm.Buffered,
+			"r": lsm.Buffered, "s": lsm.Durable}, got)
+		require.NoError(t, e.Close())
+		require.NoError(t, db.Close())
+		db, e = openAll(t, dir)
+	}
+	require.NoError(t, e.Close())
+	require.NoError(t, db.Close())
+}
+
 // TestQueriesSeeOneMoment upserts two keys together, over and over, and asks for both: they never differ.
 func TestQueriesSeeOneMoment(t *testing.T) {
 	db, e := openAll(t, t.TempDir())

@@ -65,7 +65,7 @@ func (s lsmStore) tables() []tableInfo {
 		out = append(out, tableInfo{
 			comments: &comments,
 			schema:   d.Name.Schema, name: d.Name.Name,
-			arrow: d.Schema, key: d.Key, sql: d.SQL, incarnation: t.Incarnation(), version: version,
+			arrow: d.Schema, key: d.Key, sql: d.SQL, durability: string(d.Durability), incarnation: t.Incarnation(), version: version,
 		})
 	}
 	return out
@@ -101,7 +101,7 @@ func (s lsmStore) snapshot(ctx context.Context) (snapshot, error) {
 
 func (s lsmStore) create(ctx context.Context, t tableInfo) error {
 	return s.db.CreateTable(ctx, lsm.TableDef{
-		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql,
+		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql, Durability: lsm.Durability(t.durability),
 	})
 }
 
@@ -151,7 +151,7 @@ func (s lsmStore) modify(ctx context.Context, of tableInfo, rewrite bool, fn fun
 
 func (s lsmStore) stageTable(ctx context.Context, t tableInfo, replace bool, fill func(func(arrow.RecordBatch) error) error) error {
 	stage, err := s.db.StageTable(ctx, lsm.TableDef{
-		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql, Comments: t.comments,
+		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql, Comments: t.comments, Durability: lsm.Durability(t.durability),
 	}, replace)
 	if err != nil {
 		return err

@@ -15,6 +15,8 @@ import (
 	"github.com/knadh/koanf/providers/posflag"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // envPrefix begins the name of every environment variable that is meant for flightd.
@@ -22,20 +24,23 @@ const envPrefix = "FLIGHTD_"
 
 // config is what serve runs with.
 type config struct {
-	data      string
-	listen    string
-	http      string
-	memory    int64 // bytes
-	temp      string
-	retain    time.Duration
-	window    time.Duration
-	idle      time.Duration
-	grace     time.Duration
-	session   time.Duration // without calls, after which what a session holds is freed
-	read      time.Duration // after which a result that nobody takes is ended
-	insecure  bool
-	logFormat string
-	logLevel  slog.Level
+	data     string
+	listen   string
+	http     string
+	memory   int64 // bytes
+	temp     string
+	retain   time.Duration
+	window   time.Duration
+	idle     time.Duration
+	grace    time.Duration
+	session  time.Duration // without calls, after which what a session holds is freed
+	read     time.Duration // after which a result that nobody takes is ended
+	insecure bool
+	// durability is that of tables without one, logInterval how long a buffered batch may stay unsynced.
+	durability  lsm.Durability
+	logInterval time.Duration
+	logFormat   string
+	logLevel    slog.Level
 }
 
 // setting is one thing that can be configured.
@@ -60,7 +65,8 @@ var settings = []setting{
 	{"data", "`FOLDER` that holds the tables; made when absent", "./flightd-data", applyData},
 	{"listen", "`ADDRESS` of Flight SQL; port 0 picks a free one", "127.0.0.1:31337", applyListen},
 	{"http", "`ADDRESS` of /metrics, /healthz and /readyz; empty turns it off", "127.0.0.1:31338", applyHTTP},
-	{"durability", "when a write is acknowledged; `MODE` durable: after it is synced to disk", "durable", applyDurability},
+	{"durability", "`MODE` of tables that have none of their own; durable: a batch is acknowledged when it is on disk, buffered: when it is in memory", "durable", applyDurability},
+	{"wal-interval", "`TIME` that a buffered batch may not be on disk yet", "100ms", applyLogInterval},
 	{"memory", "`SIZE` of the budget for memtables, caches and queries together, as 8GiB or 50%", "50%", applyMemory},
 	{"temp", "`FOLDER` for spilled sorts and side files (default DATA/_flightd/tmp)", "", applyTemp},
 	{"retain", "`TIME` that superseded versions and files that nothing names are kept", "24h", applyRetain},

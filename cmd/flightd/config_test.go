@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // load loads a configuration as serve does.
@@ -34,6 +36,8 @@ func TestConfigOfNothingIsTheDefault(t *testing.T) {
 	require.Equal(t, 10*time.Second, c.grace)
 	require.Equal(t, 30*time.Minute, c.session)
 	require.Equal(t, 5*time.Minute, c.read)
+	require.Equal(t, lsm.Durable, c.durability)
+	require.Equal(t, 100*time.Millisecond, c.logInterval)
 	require.Equal(t, slog.LevelInfo, c.logLevel)
 	require.Equal(t, "text", c.logFormat)
 	require.False(t, c.insecure)
@@ -54,6 +58,11 @@ func TestConfigFlagBeatsEnvironmentBeatsFile(t *testing.T) {
 	c, err = load(t, yml, []string{"FLIGHTD_INSECURE=false"})
 	require.NoError(t, err)
 	require.False(t, c.insecure)
+
+	c, err = load(t, "durability: buffered\nwal-interval: 5s\n", []string{"FLIGHTD_WAL_INTERVAL=20ms"})
+	require.NoError(t, err)
+	require.Equal(t, lsm.Buffered, c.durability)
+	require.Equal(t, 20*time.Millisecond, c.logInterval)
 }
 
 func TestConfigFileIsNamedByTheEnvironmentToo(t *testing.T) {
@@ -99,7 +108,9 @@ func TestConfigRefusesAndNamesThePlace(t *testing.T) {
 	refused("", []string{"FLIGHTD_GRACE=soon"}, nil, "FLIGHTD_GRACE", `"soon"`)
 	refused("", nil, []string{"--listen", "nonsense"}, "--listen", "HOST:PORT")
 	refused("", nil, []string{"--listen", "127.0.0.1:99999"}, "--listen", "HOST:PORT")
-	refused("", nil, []string{"--durability", "buffered"}, "--durability", "durable")
+	refused("", nil, []string{"--durability", "eventual"}, "--durability", "durable or buffered", "eventual")
+	refused("", []string{"FLIGHTD_WAL_INTERVAL=0s"}, nil, "FLIGHTD_WAL_INTERVAL", "above zero")
+	refused("wal-interval: soon\n", nil, nil, "wal-interval", "soon")
 	refused("", nil, []string{"--data", "gs://bucket/prefix"}, "--data", "local")
 	refused("", nil, []string{"--data", ""}, "--data", "want a folder")
 	refused("", nil, []string{"--memory", "12"}, "--memory", "256 MiB")

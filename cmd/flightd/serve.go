@@ -161,6 +161,8 @@ func (s *server) open(ctx context.Context) error {
 		Retain:            c.retain,
 		Logger:            s.log,
 		IdempotencyWindow: c.window,
+		Durability:        c.durability,
+		LogInterval:       c.logInterval,
 	})
 	if err != nil {
 		return fmt.Errorf("open data folder %s: %w", c.data, err)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 func applyData(c *config, v string) error {
@@ -34,11 +36,17 @@ func applyHTTP(c *config, v string) error {
 	return checkAddress(v)
 }
 
-func applyDurability(_ *config, v string) error {
-	if v != "durable" {
-		return fmt.Errorf("want durable, got %q; this version has no other mode", v)
+func applyDurability(c *config, v string) error {
+	c.durability = lsm.Durability(v)
+	if c.durability != lsm.Durable && c.durability != lsm.Buffered {
+		return fmt.Errorf("want durable or buffered, got %q", v)
 	}
 	return nil
+}
+
+func applyLogInterval(c *config, v string) (err error) {
+	c.logInterval, err = positive(v)
+	return err
 }
 
 func applyTemp(c *config, v string) error {
