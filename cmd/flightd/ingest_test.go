@@ -198,7 +198,7 @@ func TestJSONLines(t *testing.T) {
 	require.Zero(t, code, stderr)
 	code, _, stderr = ingest(`{"ID": 1, "v": [1, 2.5, -3], "d": 12.34, "s": 5}`+"\n"+`{"id": 2, "d": "1.5", "_tombstone": false}`, "--table", "t")
 	require.Zero(t, code, stderr)
-	require.Equal(t, `{"id":1,"v":[1,2.5,-3],"d":"12.34","s":"5"}`+"\n"+`{"id":2,"v":null,"d":"1.5","s":null}`, rows("SELECT * FROM t ORDER BY id"))
+	require.Equal(t, `{"id":1,"v":[1,2.5,-3],"d":"12.34","s":"5"}`+"\n"+`{"id":2,"v":null,"d":"1.50","s":null}`, rows("SELECT * FROM t ORDER BY id"))
 	f := func(content string, want string) {
 		t.Helper()
 		code, _, stderr := ingest(content, "--table", "t")
