@@ -19,14 +19,15 @@
 // takes about 10 microseconds.
 #define FD_FRESH 10000000
 
-// How often freed memory is given back to the system when there is too little,
-// in nanoseconds.
-#define FD_PURGE 50000000
+// How often it is tried to get memory back before a piece is refused, and the
+// nanoseconds between.
+#define FD_TRIES 3
+#define FD_PAUSE 10000000
 
 static _Atomic int64_t limit;   // 0 = none
 static _Atomic int64_t held;    // by the process, when last read
 static _Atomic int64_t granted; // since then
-static _Atomic int64_t read_at, purged_at;
+static _Atomic int64_t read_at; // when that was, in nanoseconds
 
 void *__real_duckdb_je_malloc(size_t size);
 void *__real_duckdb_je_realloc(void *p, size_t size);
@@ -81,9 +82,13 @@ static bool refused(size_t size) {
   if (due(&read_at, FD_FRESH)) {
     refresh();
   }
-  // The allocator keeps what is freed for some seconds: the memory of the last
-  // statement that wanted too much must not be held against the next.
-  if (too_much(want, max) && want > 0 && want <= max && due(&purged_at, FD_PURGE)) {
+  // The allocator keeps what is freed for some seconds, and a statement that
+  // ended a moment ago may still be giving back: neither must be held against
+  // the next. What is refused after this ends a statement, so it is rare.
+  for (int i = 0; i < FD_TRIES && too_much(want, max) && want > 0 && want <= max; i++) {
+    if (i > 0) {
+      nanosleep(&(struct timespec){0, FD_PAUSE}, NULL);
+    }
     duckdb_je_mallctl("arena.4096.purge", NULL, NULL, NULL, 0); // of all arenas
     refresh();
   }
