@@ -119,14 +119,8 @@ func (l *lease) before(other *lease) bool {
 
 // dropWhere ends the leases that match and says how many these were.
 func (r *leases) dropWhere(match func(*lease) bool) int {
-	var gone []*lease
 	r.mu.Lock()
-	for id, l := range r.byID {
-		if match(l) {
-			delete(r.byID, id)
-			gone = append(gone, l)
-		}
-	}
+	gone := takeWhere(r.byID, match)
 	r.mu.Unlock()
 	for _, l := range gone {
 		l.parts.Release()

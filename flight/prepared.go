@@ -149,18 +149,24 @@ func (r *preparedStatements) closeAll() {
 
 // closeWhere closes the statements that match.
 func (r *preparedStatements) closeWhere(match func(*prepared) bool) {
-	var gone []*prepared
 	r.mu.Lock()
-	for handle, p := range r.byHandle {
-		if match(p) {
-			delete(r.byHandle, handle)
-			gone = append(gone, p)
-		}
-	}
+	gone := takeWhere(r.byHandle, match)
 	r.mu.Unlock()
 	for _, p := range gone {
 		p.close()
 	}
+}
+
+// takeWhere removes the values that match from a map and returns them: what it takes to end them is done without its lock.
+func takeWhere[K comparable, V any](m map[K]V, match func(V) bool) []V {
+	var gone []V
+	for k, v := range m {
+		if match(v) {
+			delete(m, k)
+			gone = append(gone, v)
+		}
+	}
+	return gone
 }
 
 // prepare makes a prepared statement. JDBC refuses statements without a dataset schema and cannot bind without a

@@ -56,25 +56,14 @@ func (a *ddlAlter) apply(e *tableEntry) {
 // row, however many there are; the files of the base follow in the background. Only a column that is no longer to
 // have nulls is read, as the rows have to be looked at.
 func (db *DB) AlterTable(ctx context.Context, n TableName, a Alteration) error {
-	t, err := db.Table(n)
-	if err != nil {
-		return err
-	}
 	defer db.poke()
-	unlock, err := t.seize(ctx)
+	t, unlock, err := db.seizeForDDL(ctx, n)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := db.lockDDL(); err != nil {
-		return err
-	}
-	defer db.ddl.Unlock()
 	now := t.now()
-	switch {
-	case t.dropped:
-		return fmt.Errorf("table %q: %w", n, ErrTableNotFound)
-	case t.entry.Incarnation != a.Incarnation || now.id != a.SchemaID:
+	if t.entry.Incarnation != a.Incarnation || now.id != a.SchemaID {
 		return fmt.Errorf("table %q: %w", n, ErrTableChanged)
 	}
 	d, next, err := t.alter(now, a)

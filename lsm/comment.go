@@ -137,7 +137,9 @@ func (db *DB) Comment(ctx context.Context, n TableName, column string, text *str
 		text = &own
 	}
 	defer db.poke()
-	db.ddl.Lock()
+	if err := db.lockDDL(); err != nil {
+		return err
+	}
 	defer db.ddl.Unlock()
 	t, err := db.Table(n)
 	if errors.Is(err, ErrTableNotFound) && db.hasView(n) {

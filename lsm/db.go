@@ -163,6 +163,30 @@ func (db *DB) lockDDL() error {
 	return nil
 }
 
+// seizeForDDL returns a table that nobody else writes, and which stays in the catalog as it is, until unlock is called.
+func (db *DB) seizeForDDL(ctx context.Context, n TableName) (t *Table, unlock func(), err error) {
+	if t, err = db.Table(n); err != nil {
+		return nil, nil, err
+	}
+	release, err := t.seize(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := db.lockDDL(); err != nil {
+		release()
+		return nil, nil, err
+	}
+	unlock = func() {
+		db.ddl.Unlock()
+		release()
+	}
+	if t.dropped {
+		unlock()
+		return nil, nil, fmt.Errorf("table %q: %w", n, ErrTableNotFound)
+	}
+	return t, unlock, nil
+}
+
 // begin notes work on the folder that Close waits for. The caller calls done at its end. A DB that is closed refuses it:
 // the folder may be another process's.
 func (db *DB) begin() (done func(), err error) {
@@ -274,23 +298,12 @@ func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 
 // DropTable removes a table with all its rows. It is durable when DropTable returns.
 func (db *DB) DropTable(ctx context.Context, n TableName) error {
-	t, err := db.Table(n)
-	if err != nil {
-		return err
-	}
 	defer db.poke()
-	unlock, err := t.seize(ctx)
+	t, unlock, err := db.seizeForDDL(ctx, n)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := db.lockDDL(); err != nil {
-		return err
-	}
-	defer db.ddl.Unlock()
-	if t.dropped {
-		return fmt.Errorf("table %q: %w", n, ErrTableNotFound)
-	}
 	// What is on its way to the memtable arrives first, so that no record of the table follows its DROP.
 	if err := db.Wait(ctx, LSN(t.last.Load())); err != nil {
 		return err

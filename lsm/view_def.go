@@ -72,7 +72,9 @@ func (db *DB) CreateView(ctx context.Context, d ViewDef, replace bool) error {
 		return fmt.Errorf("view %q: %w: it has no query", d.Name, ErrInvalid)
 	}
 	defer db.poke()
-	db.ddl.Lock()
+	if err := db.lockDDL(); err != nil {
+		return err
+	}
 	defer db.ddl.Unlock()
 	if _, err := db.Table(d.Name); err == nil {
 		return fmt.Errorf("view %q: %w: a table has the name", d.Name, ErrTableExists)
@@ -88,11 +90,10 @@ func (db *DB) CreateView(ctx context.Context, d ViewDef, replace bool) error {
 // DropView removes a view. It is durable when DropView returns.
 func (db *DB) DropView(ctx context.Context, n TableName) error {
 	defer db.poke()
-	db.ddl.Lock()
-	defer db.ddl.Unlock()
-	if _, err := db.Table(n); errors.Is(err, ErrClosed) {
+	if err := db.lockDDL(); err != nil {
 		return err
 	}
+	defer db.ddl.Unlock()
 	if !db.hasView(n) {
 		return fmt.Errorf("view %q: %w", n, ErrTableNotFound)
 	}
