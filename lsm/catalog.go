@@ -35,6 +35,8 @@ type tableEntry struct {
 	Key []string `json:"key,omitempty"`
 	// Durability is what WITH said, if it did.
 	Durability Durability `json:"durability,omitempty"`
+	// IndexMode is what WITH said, if it did.
+	IndexMode IndexMode `json:"index_mode,omitempty"`
 	// Schemas are the Arrow schemas that records in the log may have, by schema id.
 	Schemas []schemaEntry `json:"schemas"`
 	// Comments are what COMMENT ON said of the table and its columns.

@@ -39,6 +39,8 @@ type TableDef struct {
 	Comments *Comments
 	// Durability is what an ack of the table's streams means; empty is Options.Durability of whoever has it open.
 	Durability Durability
+	// IndexMode says whether batches wait for the indexes of the memtable; empty is Sync.
+	IndexMode IndexMode
 }
 
 // Table is one table. It is safe for concurrent use.
@@ -147,6 +149,9 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 	if err := d.Durability.validate(); err != nil {
 		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
 	}
+	if err := d.IndexMode.validate(); err != nil {
+		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
+	}
 	schema, key, err := keyedSchema(d)
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
@@ -165,7 +170,7 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 	}
 	said := newComments(schema, func(column int) int32 { return ls.Fields[column].ID }, d.Comments)
 	return tableEntry{Schema: MainSchema, Name: d.Name.Name, Incarnation: incarnation, Shard: shard, SQL: d.SQL, Key: key, Durability: d.Durability,
-		Schemas: []schemaEntry{{ID: 1, Arrow: text}}, Comments: said}, nil
+		IndexMode: d.IndexMode, Schemas: []schemaEntry{{ID: 1, Arrow: text}}, Comments: said}, nil
 }
 
 // keyedSchema returns the schema of a definition with its key marked in both ways: by name and by field metadata.
@@ -254,7 +259,7 @@ func (t *Table) Incarnation() uint64 { return t.entry.Incarnation }
 // Definition returns what makes the same table again, with the number of its schema, all as of one moment.
 func (t *Table) Definition() (TableDef, uint32) {
 	now := t.now()
-	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.sql, Durability: t.entry.Durability}
+	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.sql, Durability: t.entry.Durability, IndexMode: t.entry.IndexMode}
 	if now.codec != nil {
 		d.Key = now.codec.names
 	}
@@ -271,6 +276,9 @@ func (t *Table) shardDir() string {
 
 // Durability tells what an ack of the table's streams means.
 func (t *Table) Durability() Durability { return cmp.Or(t.entry.Durability, t.db.opt.Durability) }
+
+// IndexMode tells whether batches wait for the indexes of the memtable.
+func (t *Table) IndexMode() IndexMode { return cmp.Or(t.entry.IndexMode, Sync) }
 
 // Put logs a batch and returns its LSN; DB.Wait tells when it is visible, and durable unless it is buffered. Batches of one caller are
 // applied in the order of its calls. Put waits while the memory for memtables is spent.
