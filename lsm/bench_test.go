@@ -101,7 +101,14 @@ func benchDB(b *testing.B) (*DB, *Table) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := rows.Schema(benchSchema)
+	return db, benchTable(b, db, benchSchema)
+}
+
+// benchTable creates the table t with a schema.
+func benchTable(b *testing.B, db *DB, schema string) *Table {
+	b.Helper()
+	ctx := context.Background()
+	s, err := rows.Schema(schema)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -112,7 +119,7 @@ func benchDB(b *testing.B) (*DB, *Table) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return db, table
+	return table
 }
 
 // BenchmarkCountOverGenerations counts the rows of 40 generations of 20,000 rows whose keys overlap.
