@@ -38,8 +38,9 @@ type Checked struct {
 	// Tables are those of the catalog; Unfinished are those among them whose CREATE TABLE a crash cut off, which the
 	// next Open finishes.
 	Tables, Unfinished int
-	// Generations, Fragments, DeletionFiles and Indexes are those that the newest versions name.
-	Generations, Fragments, DeletionFiles, Indexes int
+	// Generations, Fragments, DeletionFiles and Indexes are those that the newest versions name; KeyFilters are those of the
+	// generations.
+	Generations, Fragments, DeletionFiles, Indexes, KeyFilters int
 	// LogRecords and LogRows are in the log, those that are in generations already included.
 	LogRecords, LogRows int64
 	// Rows and Bytes are in data files, deleted and superseded rows included.

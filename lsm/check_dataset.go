@@ -164,6 +164,9 @@ func (c *checker) generation(ctx context.Context, dir string, g manifest.Generat
 	if err := c.keys(ctx, path.Join(dir, keyIndexFolder), f); err != nil {
 		c.fault(path.Join(dir, keyIndexFolder), err)
 	}
+	if err := c.keyFilter(ctx, dir); err != nil {
+		c.fault(path.Join(dir, keyFilterFile), err)
+	}
 }
 
 // keys checks that the key index of a generation has each of its rows once, but for those that were superseded within

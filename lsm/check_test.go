@@ -83,6 +83,7 @@ func TestCheckOfAHealthyFolderCountsAndChangesNothing(t *testing.T) {
 	require.Equal(t, 2, sum.Generations)
 	require.Equal(t, 4, sum.Fragments, "two in the base of one table, one in each generation")
 	require.Equal(t, 2, sum.DeletionFiles)
+	require.Equal(t, 1, sum.KeyFilters)
 	require.Equal(t, 3, sum.Indexes, "two segments in the base, one in the generation")
 	require.EqualValues(t, 4+1+3+2, sum.Rows)
 	require.Zero(t, sum.Unsummed)
@@ -114,6 +115,8 @@ func TestCheckFindsAFlippedByte(t *testing.T) {
 		"deletion file of a generation": {"keyed.lance/_mem_wal/*/*_gen_*/_deletions/*.bin", -2},
 		"key index of a generation":     {"keyed.lance/_mem_wal/*/*_gen_*/_pk_index/page_data.lance", 0},
 		"pages of that index":           {"keyed.lance/_mem_wal/*/*_gen_*/_pk_index/page_lookup.lance", 0},
+		"key filter of a generation":    {"keyed.lance/_mem_wal/*/*_gen_*/key_filter.bin", 70},
+		"head of that filter":           {"keyed.lance/_mem_wal/*/*_gen_*/key_filter.bin", 9},
 		"table without a key":           {"plain.lance/_mem_wal/*/*_gen_*/data/*.lance", 0},
 	} {
 		t.Run(kind, func(t *testing.T) {

@@ -44,6 +44,7 @@
 //	DATA/NAME.lance/_mem_wal/SHARD/        the shard's manifests (package manifest)
 //	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/  generation N: a Lance dataset of one fragment
 //	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/_pk_index/  BTREE from key to row (package btree)
+//	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/key_filter.bin  filter of its keys (package keyfilter)
 //	DATA/_flightd/wal/                     the log (package wal)
 //	DATA/_flightd/catalog.json             checkpoint of the catalog
 //	DATA/_flightd/stage/N.lance/           the table with incarnation N while a stage makes it

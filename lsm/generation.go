@@ -17,12 +17,16 @@ import (
 
 	"github.com/flightd/flightd/btree"
 	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/lsm/keyfilter"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
 )
 
-// keyIndexFolder is the BTREE over the key, inside a generation's folder.
-const keyIndexFolder = "_pk_index"
+// keyIndexFolder is the BTREE over the key, inside a generation's folder, and keyFilterFile the filter of its keys.
+const (
+	keyIndexFolder = "_pk_index"
+	keyFilterFile  = "key_filter.bin"
+)
 
 // generation is a flushed memtable: a Lance dataset of one fragment whose rows have the memtable's row numbers.
 type generation struct {
@@ -32,6 +36,9 @@ type generation struct {
 	bytes  int64        // about what it takes on disk
 	keys   *btree.Index // nil without a key
 	bounds *keyRun      // the least and the greatest key, nil when there is none
+	// filter says of most other keys that they are not in the generation; nil without a key, and in generations of before
+	// there were filters.
+	filter *keyfilter.Filter
 	refs   atomic.Int64
 	// remove is set when the generation is in the base: its folder goes with the last reference.
 	remove atomic.Pointer[func(dir string)]
@@ -68,7 +75,7 @@ func writeGeneration(ctx context.Context, st object.Store, t *Table, m *memtable
 	}
 	o := manifest.CreateOptions{Append: []manifest.Fragment{frag}}
 	if m.codec != nil {
-		if err := writeKeys(ctx, st, path.Join(dir, keyIndexFolder), m); err != nil {
+		if err := writeKeys(ctx, st, dir, m); err != nil {
 			return g, err
 		}
 		if dead := m.rows.Load().deadBitmap(); dead != nil {
@@ -144,10 +151,14 @@ func (b *memBatch) tombstones() arrow.Array {
 	return array.NewBoolean(n, bits, nil, 0)
 }
 
-// writeKeys writes the newest row of each key, sorted by key, as a BTREE.
+// writeKeys writes the newest row of each key, sorted by key, as a BTREE, and a filter of the keys.
 func writeKeys(ctx context.Context, st object.Store, dir string, m *memtable) error {
 	run, rows := m.sortedRows()
-	w, err := btree.Create(ctx, st, dir, m.codec.typ, btree.WriterOptions{})
+	// The commit of the generation, which has files below the same folder, makes the filter's name durable.
+	if err := run.filter().Write(ctx, st, path.Join(dir, keyFilterFile)); err != nil {
+		return err
+	}
+	w, err := btree.Create(ctx, st, path.Join(dir, keyIndexFolder), m.codec.typ, btree.WriterOptions{})
 	if err != nil {
 		return err
 	}
@@ -189,9 +200,12 @@ func openGeneration(ctx context.Context, st object.Store, t *Table, m manifest.G
 	return g, nil
 }
 
-// openKeys opens the key index and hides the tombstones.
+// openKeys opens the key index and the filter, and hides the tombstones.
 func (g *generation) openKeys(ctx context.Context, st object.Store, dir string, codec *keyCodec) error {
 	var err error
+	if g.filter, err = openKeyFilter(ctx, st, dir); err != nil {
+		return err
+	}
 	if g.keys, err = btree.Open(ctx, st, path.Join(dir, keyIndexFolder), btree.Options{}); err != nil {
 		return err
 	}
@@ -246,14 +260,13 @@ func (g *generation) resolve(ctx context.Context, run *keyRun, mark func(fragmen
 
 // lookup implements layer.
 func (g *generation) lookup(ctx context.Context, run *keyRun, _ LSN, fn func(key int, fragment uint64, row uint32)) error {
-	if !run.overlaps(g.bounds) {
-		return nil
-	}
-	keys := run.array()
-	defer keys.Release()
-	return g.keys.Lookup(ctx, keys, func(key int, id uint64) error {
-		fn(key, 0, uint32(id))
-		return nil
+	return g.possible(run, func(part *keyRun, places []int) error {
+		keys := part.array()
+		defer keys.Release()
+		return g.keys.Lookup(ctx, keys, func(key int, id uint64) error {
+			fn(places[key], 0, uint32(id))
+			return nil
+		})
 	})
 }
 
@@ -266,6 +279,9 @@ func (g *generation) unref() {
 	g.frag.unref()
 	if g.keys != nil {
 		_ = g.keys.Close() // open for reading only
+	}
+	if g.filter != nil {
+		_ = g.filter.Close() // open for reading only
 	}
 	if remove := g.remove.Load(); remove != nil {
 		(*remove)(g.dir)

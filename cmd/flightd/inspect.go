@@ -20,25 +20,27 @@ import (
 	"github.com/flightd/flightd/btree"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/lsm"
+	"github.com/flightd/flightd/lsm/keyfilter"
 	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
 )
 
 // kinds are what inspect knows, in the order of its help.
-var kinds = []string{"wal", "shard", "manifest", "file", "index"}
+var kinds = []string{"wal", "shard", "manifest", "file", "index", "filter"}
 
 func (p process) inspectCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "inspect PATH [wal|shard|manifest|file|index]",
+		Use:   "inspect PATH [wal|shard|manifest|file|index|filter]",
 		Short: "Describe what is on disk, for people or as JSON",
 		Long: "inspect describes a file or a folder of a data folder, which may be in use. Without a kind it is guessed:\n\n" +
 			"  wal       the log: DATA, DATA/_flightd/wal or a segment in it\n" +
 			"  shard     what is flushed and not merged: TABLE.lance/_mem_wal/SHARD, or TABLE.lance for all of them\n" +
 			"  manifest  a version of a table: TABLE.lance for the newest, or a file in TABLE.lance/_versions\n" +
 			"  file      a Lance data file\n" +
-			"  index     a BTREE: a folder in TABLE.lance/_indices, or the _pk_index of a generation\n\n" +
+			"  index     a BTREE: a folder in TABLE.lance/_indices, or the _pk_index of a generation\n" +
+			"  filter    the filter of a generation's keys: its key_filter.bin\n\n" +
 			"DATA alone lists its tables. With --json each line of the output is one JSON object.",
 		Example: "  flightd inspect /var/lib/flightd\n" +
 			"  flightd inspect /var/lib/flightd/readings.lance\n" +
@@ -105,6 +107,9 @@ func guessKind(path string, info fs.FileInfo) string {
 		case ".lance":
 			return "file"
 		}
+		if filepath.Base(path) == "key_filter.bin" {
+			return "filter"
+		}
 		return ""
 	}
 	segments, _ := filepath.Glob(filepath.Join(path, "*.wal")) // the pattern is good
@@ -143,6 +148,8 @@ func (v *inspector) describe(ctx context.Context, kind string) error {
 		return v.manifest(ctx)
 	case "file":
 		return v.dataFile(ctx)
+	case "filter":
+		return v.filter(ctx)
 	}
 	return v.index(ctx)
 }
@@ -393,4 +400,17 @@ func (v *inspector) index(ctx context.Context) error {
 	}
 	defer x.Close()
 	return v.print(x, func() any { return indexJSON(x) })
+}
+
+// filter describes the key filter of a generation.
+func (v *inspector) filter(ctx context.Context) error {
+	st, name := store(v.path)
+	f, err := keyfilter.Open(ctx, st, name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return v.print(f, func() any {
+		return fields{"keys": f.Keys(), "bytes": f.Bytes(), "bits_per_key": f.BitsPerKey(), "false_positive_rate": f.Rate()}
+	})
 }

@@ -22,6 +22,7 @@ func TestInspectGuessesTheKind(t *testing.T) {
 		{"words.lance/_mem_wal/*", "generation 2 in ", "generations"},
 		{"words.lance/_mem_wal/*/*_gen_2", "version 1 by flightd", "rows"},
 		{"words.lance/_mem_wal/*/*_gen_2/_pk_index", "from 2 to 4\n", "greatest"},
+		{"words.lance/_mem_wal/*/*_gen_2/key_filter.bin", "key filter of 2 keys in 1 blocks", "bits_per_key"},
 	} {
 		paths, err := filepath.Glob(filepath.Join(dir, c.pattern))
 		require.NoError(t, err)
@@ -51,7 +52,7 @@ func TestInspectTakesTheKindThatItIsTold(t *testing.T) {
 
 	code, _, stderr = call("inspect", filepath.Join(dir, "_flightd"))
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "say one of wal, shard, manifest, file, index")
+	require.Contains(t, stderr, "say one of wal, shard, manifest, file, index, filter")
 	code, _, _ = call("inspect", dir, "table")
 	require.Equal(t, exitUsage, code)
 	code, _, stderr = call("inspect", filepath.Join(dir, "_flightd", "catalog.json"), "file")

@@ -8,20 +8,21 @@ const module = "github.com/flightd/flightd"
 // imports says which of the project's packages each package may import, beside internal/*, which everyone may.
 // cmd and testdata are not listed: a command puts everything together.
 var imports = map[string][]string{
-	"flight":     {"query", "lsm"},
-	"query":      {"lsm"},
-	"lsm":        {"lsm/wal", "memindex", "vector", "btree", "ivf", "fts", "manifest", "lance", "object"},
-	"lsm/wal":    {"object"},
-	"memindex":   {"vector", "fts"},
-	"btree":      {"lance", "object"},
-	"fts":        {"lance", "object"},
-	"ivf":        {"vector", "lance", "spill", "object"},
-	"manifest":   {"lance", "object"},
-	"lance":      {"spill", "object"},
-	"spill":      {"object"},
-	"vector":     {},
-	"object":     {},
-	"object/gcs": {"object"},
+	"flight":        {"query", "lsm"},
+	"query":         {"lsm"},
+	"lsm":           {"lsm/wal", "lsm/keyfilter", "memindex", "vector", "btree", "ivf", "fts", "manifest", "lance", "object"},
+	"lsm/wal":       {"object"},
+	"lsm/keyfilter": {"object"},
+	"memindex":      {"vector", "fts"},
+	"btree":         {"lance", "object"},
+	"fts":           {"lance", "object"},
+	"ivf":           {"vector", "lance", "spill", "object"},
+	"manifest":      {"lance", "object"},
+	"lance":         {"spill", "object"},
+	"spill":         {"object"},
+	"vector":        {},
+	"object":        {},
+	"object/gcs":    {"object"},
 }
 
 // composers may import everything.
