@@ -122,7 +122,8 @@
 // # Goroutines and locks
 //
 // The log goroutine owns the end of the log: it gathers what callers of Append have queued into a group, gives LSNs,
-// writes, calls Options.Appended, for a new segment Options.Checkpoint, and releases the callers. The sync goroutine runs
+// writes, calls Options.Appended, for a new segment Options.Checkpoint, and releases the callers of Append or calls the
+// receipts of what was sent. The sync goroutine runs
 // fdatasync, again as long as something was written since the last one, and owns the durable position. The keeper goroutine
 // prepares the next segment and gives trimmed ones back. All three are started by Open and awaited by Close.
 //

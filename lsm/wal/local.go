@@ -113,13 +113,68 @@ type sealedSegment struct {
 	last LSN
 }
 
-// call is one Append.
+// call is one Append or Send.
 type call struct {
 	recs  []*Record
 	bytes int64
 	last  LSN
 	err   error
-	done  chan struct{}
+	// done releases who called Append; Send has a receipt in its place, and may have an order.
+	done    chan struct{}
+	receipt Receipt
+	order   *Order
+}
+
+// newCall returns a call for some records.
+func newCall(recs []*Record) (*call, error) {
+	if len(recs) == 0 {
+		return nil, errors.New("append to the log: no records")
+	}
+	bytes := int64(0)
+	for _, r := range recs {
+		if !r.Kind.valid() {
+			return nil, fmt.Errorf("append to the log: %s is not known", r.Kind)
+		}
+		bytes += r.encodedBytes()
+	}
+	if bytes > maxGroupBytes-groupHeaderBytes {
+		return nil, fmt.Errorf("append %d bytes to the log, the most is %d: %w", bytes, maxGroupBytes-groupHeaderBytes, ErrTooLarge)
+	}
+	c := calls.Get().(*call)
+	c.recs, c.bytes = append(c.recs[:0], recs...), bytes
+	return c, nil
+}
+
+// free gives a call back that nobody uses any more.
+func (c *call) free() {
+	clear(c.recs)
+	c.last, c.err, c.receipt, c.order = 0, nil, nil, nil
+	calls.Put(c)
+}
+
+// answer tells what became of a call. It belongs to somebody else from then on.
+func (c *call) answer(err error) {
+	c.err = err
+	if err != nil {
+		c.last = 0 // a group that the disk had no room for was given LSNs, which the next one gets
+		if c.order != nil {
+			c.order.err = err
+		}
+	}
+	if c.receipt == nil {
+		c.done <- struct{}{}
+		return
+	}
+	c.receipt.Logged(c.last, err)
+	c.free()
+}
+
+// failed returns why a call must not be appended: one that it is to follow was not.
+func (c *call) failed() error {
+	if c.order == nil {
+		return nil
+	}
+	return c.order.err
 }
 
 // waiter is one WaitDurable.
@@ -262,40 +317,41 @@ func (l *Local) enterSegmentLocked() {
 
 // Append implements Log.
 func (l *Local) Append(ctx context.Context, recs ...*Record) (LSN, error) {
-	if len(recs) == 0 {
-		return 0, errors.New("append to the log: no records")
-	}
-	c := calls.Get().(*call)
-	c.recs, c.bytes = append(c.recs[:0], recs...), 0
-	for _, r := range recs {
-		if !r.Kind.valid() {
-			return 0, fmt.Errorf("append to the log: %s is not known", r.Kind)
-		}
-		c.bytes += r.encodedBytes()
-	}
-	if c.bytes > maxGroupBytes-groupHeaderBytes {
-		return 0, fmt.Errorf("append %d bytes to the log, the most is %d: %w", c.bytes, maxGroupBytes-groupHeaderBytes, ErrTooLarge)
+	c, err := newCall(recs)
+	if err != nil {
+		return 0, err
 	}
 	if err := l.queue(c); err != nil {
+		c.free()
 		return 0, err
 	}
 	select {
 	case <-c.done:
 	case <-ctx.Done():
 		if l.withdraw(c) {
+			c.free()
 			return 0, context.Cause(ctx)
 		}
 		// The log goroutine is writing it: it cannot be called back, and its memory is in use.
 		<-c.done
 	}
 	last, err := c.last, c.err
-	if err != nil {
-		last = 0 // a group that the disk had no room for was given LSNs, which the next one gets
-	}
-	clear(c.recs)
-	c.last, c.err = 0, nil
-	calls.Put(c)
+	c.free()
 	return last, err
+}
+
+// Send implements Log.
+func (l *Local) Send(order *Order, receipt Receipt, recs ...*Record) error {
+	c, err := newCall(recs)
+	if err != nil {
+		return err
+	}
+	c.receipt, c.order = receipt, order
+	if err := l.queue(c); err != nil {
+		c.free()
+		return err
+	}
+	return nil
 }
 
 // queue gives a call to the log goroutine.

@@ -35,6 +35,11 @@ type Log interface {
 	//
 	// When ctx ends before the log has taken up the records, nothing of them is appended.
 	Append(ctx context.Context, recs ...*Record) (LSN, error)
+	// Send is Append for a caller that does not wait: it returns once the records are queued, and the log's goroutine calls
+	// receipt.Logged with what Append would have returned, once, behind Options.Appended. What is sent by one goroutine is
+	// appended in that order; an Order, which may be nil, also keeps records from being appended behind ones that failed.
+	// Records, their bodies and recs belong to the log until Logged is called. After an error it is not called.
+	Send(order *Order, receipt Receipt, recs ...*Record) error
 	// AppendedLSN returns the LSN of the last record that was handed to the storage.
 	AppendedLSN() LSN
 	// DurableLSN returns the LSN up to which everything survives a power loss.
@@ -47,6 +52,19 @@ type Log interface {
 	Trim(upTo LSN) error
 	// Close writes and syncs what was appended, and ends the log. It returns the poison, if there is any.
 	Close() error
+}
+
+// Receipt is told what became of records that were sent.
+type Receipt interface {
+	// Logged gets the LSN of the last record, or why none of them was appended. It is called by the log's goroutine, under
+	// no lock, must return soon and must not call the log.
+	Logged(last LSN, err error)
+}
+
+// Order ties calls of Send together: once one has failed, those behind it fail with its error, so that no later part of a
+// stream is there without an earlier one. The zero value is ready to use.
+type Order struct {
+	err error // belongs to the log's goroutine
 }
 
 const (

@@ -53,15 +53,17 @@ func (l *Local) appendCalls(queued []*call) {
 		err := l.Err()
 		n := 1
 		if err == nil {
+			err = queued[0].failed()
+		}
+		if err == nil {
 			n, err = l.makeRoom(queued)
 		}
 		if err == nil {
 			err = l.writeCalls(queued[:n])
 		}
 		for i, c := range queued[:n] {
-			c.err = err
 			queued[i] = nil
-			c.done <- struct{}{}
+			c.answer(err)
 		}
 		queued = queued[n:]
 	}
@@ -105,13 +107,14 @@ func (l *Local) countUp(records int) error {
 // marksBytes is the room for what may follow the last records of a segment: a sync mark, an epoch mark, the seal.
 const marksBytes = 3 * groupHeaderBytes
 
-// fitting returns how many calls fit into the segment, with room for marks behind them, and into one group.
+// fitting returns how many calls fit into the segment, with room for marks behind them, and into one group. It ends before
+// one that must not be appended.
 func (l *Local) fitting(queued []*call) int {
 	room := l.seg.size - l.end.offset - marksBytes
 	size := int64(groupHeaderBytes)
 	for i, c := range queued {
 		size += c.bytes
-		if align(size, groupAlign) > room || i > 0 && size > groupTarget {
+		if align(size, groupAlign) > room || i > 0 && (size > groupTarget || c.failed() != nil) {
 			return i
 		}
 	}
