@@ -50,6 +50,7 @@ type ddlAlter struct {
 func (a *ddlAlter) apply(e *tableEntry) {
 	e.SQL, e.Key = a.SQL, a.Key
 	e.Schemas = append(slices.Clone(e.Schemas), a.Schema)
+	e.Indexes = indexesWith(e.Indexes, a.Schema.Fields)
 }
 
 // AlterTable gives a table other columns. It is durable and visible when AlterTable returns. It does not touch any
@@ -79,6 +80,8 @@ func (db *DB) AlterTable(ctx context.Context, n TableName, a Alteration) error {
 	list := append(slices.Clone(*t.schemas.Load()), next)
 	db.moment.Lock()
 	t.schemas.Store(&list)
+	indexes := indexesWith(t.indexList(), next.fieldIDs())
+	t.indexes.Store(&indexes)
 	db.version.Add(1)
 	db.moment.Unlock()
 	t.shard.wantAlign()

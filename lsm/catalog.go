@@ -41,6 +41,11 @@ type tableEntry struct {
 	Schemas []schemaEntry `json:"schemas"`
 	// Comments are what COMMENT ON said of the table and its columns.
 	Comments *comments `json:"comments,omitempty"`
+	// Indexes are those that CREATE INDEX made, LastIndex the highest id that one ever had.
+	Indexes   []indexEntry `json:"indexes,omitempty"`
+	LastIndex uint64       `json:"last_index,omitempty"`
+	// Maintain names the indexes that memtables keep while they are written; nil is all of them.
+	Maintain []string `json:"maintain,omitzero"`
 }
 
 // schemaEntry is one Arrow schema of a table.
@@ -79,6 +84,7 @@ type ddl struct {
 	Alter   *ddlAlter   `json:"alter,omitempty"`
 	View    *viewEntry  `json:"view,omitempty"`
 	Comment *ddlComment `json:"comment,omitempty"`
+	Index   *ddlIndex   `json:"index,omitempty"`
 }
 
 // apply adds the effect of a DDL record.
@@ -100,6 +106,9 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 	for i := range c.Tables {
 		if d.Alter != nil && c.Tables[i].Incarnation == d.Alter.Incarnation {
 			d.Alter.apply(&c.Tables[i])
+		}
+		if d.Index != nil && c.Tables[i].Incarnation == d.Index.Incarnation {
+			d.Index.apply(&c.Tables[i])
 		}
 	}
 	if d.Create != nil {

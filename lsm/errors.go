@@ -41,6 +41,12 @@ var (
 	// ErrKeyColumn is returned for an alteration that would take a column out of the primary key.
 	ErrKeyColumn = errors.New("a column of the primary key cannot be dropped")
 
+	// ErrIndexExists is returned by CreateIndex when the table has an index of the name.
+	ErrIndexExists = errors.New("index already exists")
+
+	// ErrIndexNotFound is returned when the table has no index of the name.
+	ErrIndexNotFound = errors.New("index does not exist")
+
 	// ErrNotNull is returned for an alteration that forbids nulls where rows have them.
 	ErrNotNull = errors.New("rows would violate NOT NULL")
 

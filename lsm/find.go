@@ -83,7 +83,7 @@ func (v *View) scanPoints(ctx context.Context, sc *Scan, p projection, run *keyR
 		}
 		sc.addPicked(v, l, p, picked, nil)
 		if b, ok := l.(*base); ok {
-			only := &KeySet{view: v, points: run}
+			only := &KeySet{view: v, by: run.codec, points: run}
 			for _, f := range b.uncovered {
 				sc.note("base", byKeyColumn, f.live)
 				sc.addFile(f, p, fileRows{hidden: []*roaring.Bitmap{f.hidden}, keys: only})
@@ -182,7 +182,7 @@ var errDense = errors.New("most rows are wanted")
 
 // eachInRange is each for one range. left is how many rows may still be called for.
 func (k *KeySet) eachInRange(ctx context.Context, x *btree.Index, r *keyRange, left *int64, fn func(id uint64)) (dense bool, err error) {
-	from, to, values := r.bounds(k.codec())
+	from, to, values := r.bounds(k.by)
 	defer values.Release()
 	least, _, err := x.CountRange(from, to)
 	if err != nil {
@@ -336,7 +336,7 @@ func (r *memRows) batchOf(row uint32) int {
 // keyLive reads the key columns of rows of a fragment and returns which of them, numbered from 0, are in the set and
 // in none of the bitmaps.
 func (u *fileUnit) keyLive(ctx context.Context) ([]uint32, error) {
-	codec := u.view.schema.codec
+	codec := u.from.keys.by
 	sc := u.frag.scan(u.view.schema, codec.cols, u.first, u.rows, morselRows)
 	defer sc.Close()
 	whole := codec.alone()

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/decimal256"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/uuid"
 
@@ -88,6 +89,18 @@ func isWideKey(t arrow.DataType) bool {
 	return false
 }
 
+// isInt reports whether values of type t, of a key or of another column that has an index, are normalised to an int64.
+func isInt(t arrow.DataType) bool {
+	switch t.ID() {
+	case arrow.TIME32, arrow.TIME64, arrow.DURATION:
+		return true
+	}
+	return isIntKey(t) || isFloat(t)
+}
+
+// isWide is isInt for bytes.
+func isWide(t arrow.DataType) bool { return isWideKey(t) || t.ID() == arrow.DECIMAL256 }
+
 // checkNulls reports the first row whose key is null.
 func (k *keyCodec) checkNulls(table string, rec arrow.RecordBatch) error {
 	for i, c := range k.cols {
@@ -131,7 +144,8 @@ func (k *keyCodec) normaliseArray(col arrow.Array, scratch []int64) keyColumn {
 	return keyColumn{ints: appendInts(scratch, col)}
 }
 
-// appendInts appends the normalised values of an array for which isIntKey holds.
+// appendInts appends the normalised values of an array for which isInt holds. Where it has a null, what comes is any
+// value.
 func appendInts(dst []int64, col arrow.Array) []int64 {
 	switch a := col.(type) {
 	case *array.Int64:
@@ -159,6 +173,14 @@ func appendInts(dst []int64, col arrow.Array) []int64 {
 		return widen(dst, a.Values())
 	case *array.Timestamp:
 		return widen(dst, a.Values())
+	case *array.Time32:
+		return widen(dst, a.Time32Values())
+	case *array.Time64:
+		return widen(dst, a.Time64Values())
+	case *array.Duration:
+		return widen(dst, a.DurationValues())
+	case *array.Float16, *array.Float32, *array.Float64:
+		return appendFloats(dst, a)
 	case *array.Boolean:
 		for i := range a.Len() {
 			v := int64(0)
@@ -180,7 +202,7 @@ func widen[T ~int8 | ~int16 | ~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32](dst 
 	return dst
 }
 
-// wideKeys returns the accessor of the normalised values of an array for which isWideKey holds.
+// wideKeys returns the accessor of the normalised values of an array for which isWide holds.
 func wideKeys(col arrow.Array) func(i int) []byte {
 	switch a := col.(type) {
 	case *array.Binary:
@@ -197,6 +219,8 @@ func wideKeys(col arrow.Array) func(i int) []byte {
 		return func(i int) []byte { return data[offsets[i]-offsets[0] : offsets[i+1]-offsets[0]] }
 	case *array.Decimal128:
 		return func(i int) []byte { return appendDecimal(nil, a.Value(i)) }
+	case *array.Decimal256:
+		return func(i int) []byte { return appendDecimal256(nil, a.Value(i)) }
 	}
 	return func(int) []byte { return nil }
 }
@@ -205,6 +229,16 @@ func wideKeys(col arrow.Array) func(i int) []byte {
 func appendDecimal(dst []byte, v decimal128.Num) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(v.HighBits())^1<<63)
 	return binary.BigEndian.AppendUint64(dst, v.LowBits())
+}
+
+// appendDecimal256 appends 32 bytes whose order is that of the decimal.
+func appendDecimal256(dst []byte, v decimal256.Num) []byte {
+	words := v.Array() // the least first
+	dst = binary.BigEndian.AppendUint64(dst, words[3]^1<<63)
+	for _, w := range []uint64{words[2], words[1], words[0]} {
+		dst = binary.BigEndian.AppendUint64(dst, w)
+	}
+	return dst
 }
 
 // appendTuple appends the key of row i over several columns, such that bytes.Compare orders tuples column by
@@ -361,6 +395,14 @@ func appendInt(b array.Builder, v int64) {
 		b.Append(arrow.Timestamp(v))
 	case *array.BooleanBuilder:
 		b.Append(v != 0)
+	case *array.Time32Builder:
+		b.Append(arrow.Time32(v))
+	case *array.Time64Builder:
+		b.Append(arrow.Time64(v))
+	case *array.DurationBuilder:
+		b.Append(arrow.Duration(v))
+	case *array.Float16Builder, *array.Float32Builder, *array.Float64Builder:
+		appendFloat(b, v)
 	}
 }
 
@@ -378,6 +420,9 @@ func appendWide(b array.Builder, v []byte) {
 	case *array.Decimal128Builder:
 		high := binary.BigEndian.Uint64(v) ^ 1<<63
 		b.Append(decimal128.New(int64(high), binary.BigEndian.Uint64(v[8:])))
+	case *array.Decimal256Builder:
+		high := binary.BigEndian.Uint64(v) ^ 1<<63
+		b.Append(decimal256.New(high, binary.BigEndian.Uint64(v[8:]), binary.BigEndian.Uint64(v[16:]), binary.BigEndian.Uint64(v[24:])))
 	}
 }
 

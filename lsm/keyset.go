@@ -13,10 +13,13 @@ import (
 	"github.com/flightd/flightd/btree"
 )
 
-// KeySet is a set of keys of one view: points, and ranges in the order of the keys. A scan that is given one leaves
-// out rows whose keys are not in it, as far as that helps. It is filled by one goroutine and then only read.
+// KeySet is a set of keys of one view, or of values of one column: points, and ranges in the order of the keys. A scan
+// that is given one leaves out rows whose keys are not in it, as far as that helps. It is filled by one goroutine and
+// then only read.
 type KeySet struct {
-	view   *View
+	view *View
+	// by says how the set's keys are compared, and where they lie.
+	by     *keyCodec
 	points *keyRun
 	ranges []keyRange
 	// ints and wide are points that are not in points yet.
@@ -45,11 +48,22 @@ func (v *View) NewKeySet() *KeySet {
 	if v.schema.codec == nil {
 		return nil
 	}
-	return &KeySet{view: v, points: &keyRun{codec: v.schema.codec}}
+	return &KeySet{view: v, by: v.schema.codec, points: &keyRun{codec: v.schema.codec}}
 }
 
-// codec says how the set's keys are compared.
-func (k *KeySet) codec() *keyCodec { return k.view.schema.codec }
+// NewColumnSet returns an empty set of values of a column, by its number in the table's schema, for ScanOptions.Where.
+// It is nil for a type that has no order. Nulls are in no set. Of floats -0 is 0, and NaN, whatever its bits, is equal
+// to itself and above all others, as in DuckDB.
+func (v *View) NewColumnSet(column int) *KeySet {
+	if column < 0 || column >= v.schema.arrow.NumFields() {
+		return nil
+	}
+	by := newColumnCodec(v.schema.arrow.Field(column), column)
+	if by == nil {
+		return nil
+	}
+	return &KeySet{view: v, by: by, points: &keyRun{codec: by}}
+}
 
 // Add adds the keys whose first columns have the values in any one row of the arrays, which are of the types of the
 // key's first columns, in the key's order, and have no nulls.
@@ -57,7 +71,11 @@ func (k *KeySet) Add(values []arrow.Array) error {
 	if err := k.check(values); err != nil {
 		return err
 	}
-	c := k.codec()
+	c := k.by
+	if isFloat(c.typ) {
+		k.addFloats(values[0])
+		return nil
+	}
 	for i := range values[0].Len() {
 		switch {
 		case len(c.cols) > len(values):
@@ -87,8 +105,10 @@ func (k *KeySet) AddRange(prefix []arrow.Array, from, to KeyBound) error {
 			return err
 		}
 	}
-	c := k.codec()
+	c := k.by
 	switch {
+	case isFloat(c.typ):
+		k.ranges = append(k.ranges, floatRange(c.typ, from, to)...)
 	case len(c.cols) > 1:
 		k.ranges = append(k.ranges, tupleRange(appendTuple(nil, all, 0), from, to))
 	case c.wide:
@@ -110,7 +130,7 @@ func (k *KeySet) AddRange(prefix []arrow.Array, from, to KeyBound) error {
 
 // check refuses values that are not of the key's first columns.
 func (k *KeySet) check(values []arrow.Array) error {
-	c := k.codec()
+	c := k.by
 	if len(values) == 0 || len(values) > len(c.cols) {
 		return fmt.Errorf("%w keys: %d columns, the key of table %q has %d", ErrInvalid, len(values), k.view.table.name, len(c.cols))
 	}
@@ -255,16 +275,16 @@ func (r *keyRange) bounds(codec *keyCodec) (from, to btree.Bound, values arrow.A
 	return from, to, values
 }
 
-// intDomain returns the least and the greatest normalised key of a type for which isIntKey holds.
+// intDomain returns the least and the greatest normalised value of a type for which isInt holds.
 func intDomain(t arrow.DataType) (least, greatest int64) {
 	switch t.ID() {
 	case arrow.BOOL:
 		return 0, 1
 	case arrow.INT8:
 		return math.MinInt8, math.MaxInt8
-	case arrow.INT16:
+	case arrow.INT16, arrow.FLOAT16:
 		return math.MinInt16, math.MaxInt16
-	case arrow.INT32, arrow.DATE32:
+	case arrow.INT32, arrow.DATE32, arrow.TIME32, arrow.FLOAT32:
 		return math.MinInt32, math.MaxInt32
 	case arrow.UINT8:
 		return 0, math.MaxUint8

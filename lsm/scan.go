@@ -26,6 +26,9 @@ type ScanOptions struct {
 	// Keys, of the same view, are the keys whose rows are wanted; nil stands for all. It is a hint: rows with other
 	// keys may come, too.
 	Keys *KeySet
+	// Where, of the same view, are the values of one column whose rows are wanted; nil stands for all. It is a hint as
+	// Keys is: layers that have an index over the column find rows by it.
+	Where *KeySet
 	// Part and Parts cut the rows into Parts scans that together, on one view and with the same Keys, have each row
 	// once; this one is number Part, from 0. Parts of 0 means that the scan has all rows.
 	Part, Parts int

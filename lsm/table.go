@@ -41,6 +41,11 @@ type TableDef struct {
 	Durability Durability
 	// IndexMode says whether batches wait for the indexes of the memtable; empty is Sync.
 	IndexMode IndexMode
+	// Indexes are those that the table is made with, beside that of its key.
+	Indexes []IndexDef
+	// Maintain names the indexes that memtables keep while they are written: of the others, scans look at the rows of
+	// memtables one by one. Nil is all of them. Names of indexes that are still to be made may be among them.
+	Maintain []string
 }
 
 // Table is one table. It is safe for concurrent use.
@@ -54,6 +59,9 @@ type Table struct {
 	schemas atomic.Pointer[[]*tableSchema]
 	// comments are replaced under DB.moment; nil is none.
 	comments atomic.Pointer[comments]
+	// indexes are replaced under DB.moment. lastIndex is the highest id that one ever had, guarded by DB.ddl.
+	indexes   atomic.Pointer[[]indexEntry]
+	lastIndex uint64
 
 	// turn is held by a Rewrite from its first to its last step, and by DROP. It comes before every other lock.
 	turn gate
@@ -122,6 +130,8 @@ func newTable(db *DB, e tableEntry) (*Table, error) {
 	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder(), collecting: make(chan struct{}, 1), writing: make(map[string]bool)}
 	t.schemas.Store(&schemas)
 	t.comments.Store(e.Comments)
+	t.indexes.Store(&e.Indexes)
+	t.lastIndex = e.LastIndex
 	return t, nil
 }
 
@@ -169,8 +179,17 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 		return tableEntry{}, fmt.Errorf("make shard id: %w", err)
 	}
 	said := newComments(schema, func(column int) int32 { return ls.Fields[column].ID }, d.Comments)
-	return tableEntry{Schema: MainSchema, Name: d.Name.Name, Incarnation: incarnation, Shard: shard, SQL: d.SQL, Key: key, Durability: d.Durability,
-		IndexMode: d.IndexMode, Schemas: []schemaEntry{{ID: 1, Arrow: text}}, Comments: said}, nil
+	e := tableEntry{Schema: MainSchema, Name: d.Name.Name, Incarnation: incarnation, Shard: shard, SQL: d.SQL, Key: key, Durability: d.Durability,
+		IndexMode: d.IndexMode, Maintain: d.Maintain, Schemas: []schemaEntry{{ID: 1, Arrow: text}}, Comments: said}
+	now, err := newTableSchema(&e.Schemas[0], key)
+	if err != nil {
+		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
+	}
+	if e.Indexes, err = newIndexEntries(d.Indexes, now); err != nil {
+		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
+	}
+	e.LastIndex = uint64(len(e.Indexes))
+	return e, nil
 }
 
 // keyedSchema returns the schema of a definition with its key marked in both ways: by name and by field metadata.
@@ -259,7 +278,8 @@ func (t *Table) Incarnation() uint64 { return t.entry.Incarnation }
 // Definition returns what makes the same table again, with the number of its schema, all as of one moment.
 func (t *Table) Definition() (TableDef, uint32) {
 	now := t.now()
-	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.sql, Durability: t.entry.Durability, IndexMode: t.entry.IndexMode}
+	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.sql, Durability: t.entry.Durability, IndexMode: t.entry.IndexMode,
+		Indexes: t.definitions(now), Maintain: t.entry.Maintain}
 	if now.codec != nil {
 		d.Key = now.codec.names
 	}

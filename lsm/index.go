@@ -1,0 +1,311 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// IndexKind is how an index finds rows.
+type IndexKind string
+
+// BTreeIndex has the values of one column in order, for points and ranges.
+const BTreeIndex IndexKind = "BTREE"
+
+// IndexDef defines an index over columns that are not the key, which has one anyway.
+type IndexDef struct {
+	// Name is the index's name, whatever its case; each of a table has one of its own.
+	Name string
+	// Kind is how it finds rows.
+	Kind IndexKind
+	// Columns are the indexed columns; a BTREE has one.
+	Columns []string
+	// Options are for kinds that have any.
+	Options map[string]string
+}
+
+// CreateIndexOptions say what CreateIndex does beside its work.
+type CreateIndexOptions struct {
+	// IfNotExists makes it no error that the table has an index of the name.
+	IfNotExists bool
+	// Replace puts the index in the place of one of the same name.
+	Replace bool
+	// Progress, which may be nil, is called from time to time with the rows that are in the index and those that will
+	// be. It must not block.
+	Progress func(done, total int64)
+}
+
+// indexEntry is an index as the catalog stores it. It does not change.
+type indexEntry struct {
+	// ID tells an index from an earlier one of the same name and table. It rises with every CREATE INDEX on the table.
+	ID      uint64            `json:"id"`
+	Name    string            `json:"name"`
+	Kind    IndexKind         `json:"kind"`
+	Fields  []int32           `json:"fields"` // by field id, so that a column may be renamed
+	Options map[string]string `json:"options,omitempty"`
+}
+
+// ddlIndex is the part of a DDL record that makes or drops an index of a table, or both at once.
+type ddlIndex struct {
+	// Incarnation names the table.
+	Incarnation uint64      `json:"incarnation"`
+	Create      *indexEntry `json:"create,omitempty"`
+	// Drop is the id of the index that goes, 0 for none.
+	Drop uint64 `json:"drop,omitempty"`
+}
+
+// apply changes a catalog entry.
+func (d *ddlIndex) apply(e *tableEntry) {
+	e.Indexes = d.after(e.Indexes)
+	if d.Create != nil {
+		e.LastIndex = max(e.LastIndex, d.Create.ID)
+	}
+}
+
+// after returns a list of indexes as it is after the change.
+func (d *ddlIndex) after(list []indexEntry) []indexEntry {
+	list = slices.DeleteFunc(slices.Clone(list), func(x indexEntry) bool { return x.ID == d.Drop })
+	if d.Create != nil {
+		list = append(list, *d.Create)
+	}
+	return list
+}
+
+// indexesWith returns the indexes that remain when a table has no other columns than those with some field ids: an
+// index goes with its column.
+func indexesWith(list []indexEntry, fields []int32) []indexEntry {
+	return slices.DeleteFunc(slices.Clone(list), func(x indexEntry) bool {
+		return slices.ContainsFunc(x.Fields, func(id int32) bool { return !slices.Contains(fields, id) })
+	})
+}
+
+// fieldIDs returns the ids of the schema's columns.
+func (s *tableSchema) fieldIDs() []int32 {
+	ids := make([]int32, len(s.lance.Fields))
+	for i, f := range s.lance.Fields {
+		ids[i] = f.ID
+	}
+	return ids
+}
+
+// indexList returns the table's indexes as of now.
+func (t *Table) indexList() []indexEntry { return *t.indexes.Load() }
+
+// index returns the index with a name, whatever its case.
+func (t *Table) index(name string) (indexEntry, bool) {
+	list := t.indexList()
+	i := slices.IndexFunc(list, func(x indexEntry) bool { return strings.EqualFold(x.Name, name) })
+	if i < 0 {
+		return indexEntry{}, false
+	}
+	return list[i], true
+}
+
+// showIndexes lets readers and the writers of memtables have a list of indexes. REQUIRES: db.ddl is held.
+func (t *Table) showIndexes(list []indexEntry) {
+	t.db.moment.Lock()
+	t.indexes.Store(&list)
+	t.db.version.Add(1)
+	t.db.moment.Unlock()
+}
+
+// maintains reports whether memtables keep an index while they are written.
+func (e *tableEntry) maintains(index string) bool {
+	return e.Maintain == nil || slices.ContainsFunc(e.Maintain, func(name string) bool { return strings.EqualFold(name, index) })
+}
+
+// newIndexEntry checks the definition of an index and returns it as the catalog stores it.
+func newIndexEntry(d IndexDef, now *tableSchema, id uint64) (*indexEntry, error) {
+	if d.Name == "" || strings.ContainsAny(d.Name, "\x00/\\") || strings.HasPrefix(d.Name, "__") {
+		return nil, fmt.Errorf("%w name for an index: %q; it must not be empty, begin with __ or have slashes", ErrInvalid, d.Name)
+	}
+	if d.Kind != BTreeIndex {
+		return nil, fmt.Errorf("index %q: %w kind %q; there is %s", d.Name, ErrInvalid, d.Kind, BTreeIndex)
+	}
+	for _, o := range slices.Sorted(maps.Keys(d.Options)) {
+		return nil, fmt.Errorf("index %q: %w: a %s has no option %q", d.Name, ErrInvalid, d.Kind, o)
+	}
+	if len(d.Columns) != 1 {
+		return nil, fmt.Errorf("index %q: %w: a %s is over one column, not %d; make one for each", d.Name, ErrInvalid, d.Kind, len(d.Columns))
+	}
+	c := columnIndex(now.arrow, d.Columns[0])
+	if c < 0 {
+		return nil, fmt.Errorf("index %q: %w: the table has no column %q", d.Name, ErrInvalid, d.Columns[0])
+	}
+	if now.codec != nil && len(now.codec.cols) == 1 && now.codec.cols[0] == c {
+		return nil, fmt.Errorf("index %q: %w: column %q is the primary key, which has an index already", d.Name, ErrInvalid, d.Columns[0])
+	}
+	if f := now.arrow.Field(c); newColumnCodec(f, c) == nil {
+		return nil, fmt.Errorf("index %q: %w: column %q has type %s, which has no order", d.Name, ErrInvalid, f.Name, f.Type)
+	}
+	return &indexEntry{ID: id, Name: d.Name, Kind: d.Kind, Fields: []int32{now.lance.Fields[c].ID}}, nil
+}
+
+// newIndexEntries is newIndexEntry for the indexes that a table is made with.
+func newIndexEntries(list []IndexDef, s *tableSchema) ([]indexEntry, error) {
+	var out []indexEntry
+	for i, d := range list {
+		x, err := newIndexEntry(d, s, uint64(i+1))
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(out, func(o indexEntry) bool { return strings.EqualFold(o.Name, x.Name) }) {
+			return nil, fmt.Errorf("index %q: %w", x.Name, ErrIndexExists)
+		}
+		out = append(out, *x)
+	}
+	return out, nil
+}
+
+// definition returns an index as its table defines it now.
+func (x *indexEntry) definition(now *tableSchema) IndexDef {
+	d := IndexDef{Name: x.Name, Kind: x.Kind, Options: maps.Clone(x.Options)}
+	for _, id := range x.Fields {
+		if c := now.column(id); c >= 0 {
+			d.Columns = append(d.Columns, now.lance.Fields[c].Name)
+		}
+	}
+	return d
+}
+
+// definitions returns all indexes as the table defines them now, nil when it has none.
+func (t *Table) definitions(now *tableSchema) []IndexDef {
+	var out []IndexDef
+	for _, x := range t.indexList() {
+		out = append(out, x.definition(now))
+	}
+	return out
+}
+
+// CreateIndex makes an index of a table. Scans use it for rows that are written from now on at once, and for those that
+// are there as they come into it, which is all of them when CreateIndex returns: reads and writes go on meanwhile. When
+// it fails, because ctx ended for instance, there is no such index.
+func (db *DB) CreateIndex(ctx context.Context, n TableName, d IndexDef, o CreateIndexOptions) error {
+	t, x, err := db.defineIndex(ctx, n, d, o)
+	if err != nil || x == nil {
+		return err
+	}
+	if err := t.cover(ctx, *x, o.Progress); err != nil {
+		return errors.Join(fmt.Errorf("create index %q on table %q: %w", d.Name, n, err), db.undoIndex(ctx, t, x))
+	}
+	return nil
+}
+
+// defineIndex brings a new index into the catalog. It returns nil for one that is there and may be.
+func (db *DB) defineIndex(ctx context.Context, n TableName, d IndexDef, o CreateIndexOptions) (*Table, *indexEntry, error) {
+	defer db.poke() // the trimmer passes over DDL that it meets
+	t, unlock, err := db.seizeForDDL(ctx, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unlock()
+	old, exists := t.index(d.Name)
+	switch {
+	case exists && o.IfNotExists && !o.Replace:
+		return t, nil, nil
+	case exists && !o.Replace:
+		return nil, nil, fmt.Errorf("create index on table %q: index %q: %w", n, d.Name, ErrIndexExists)
+	}
+	x, err := newIndexEntry(d, t.now(), t.lastIndex+1)
+	if err != nil {
+		return nil, nil, fmt.Errorf("create index on table %q: %w", n, err)
+	}
+	change := ddlIndex{Incarnation: t.entry.Incarnation, Create: x, Drop: old.ID}
+	if err := db.logDDL(ctx, ddl{Index: &change}); err != nil {
+		return nil, nil, fmt.Errorf("create index %q on table %q: %w", d.Name, n, err)
+	}
+	t.lastIndex = x.ID
+	t.showIndexes(change.after(t.indexList()))
+	return t, x, nil
+}
+
+// undoIndex drops an index whose making failed.
+func (db *DB) undoIndex(ctx context.Context, t *Table, x *indexEntry) error {
+	err := db.forgetIndex(context.WithoutCancel(ctx), t.name, func(list []indexEntry) (indexEntry, bool) {
+		i := slices.IndexFunc(list, func(o indexEntry) bool { return o.ID == x.ID })
+		if i < 0 || t.dropped {
+			return indexEntry{}, false
+		}
+		return list[i], true
+	})
+	if errors.Is(err, ErrIndexNotFound) || errors.Is(err, ErrTableNotFound) || errors.Is(err, ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// DropIndex drops an index. Scans under way may still use it.
+func (db *DB) DropIndex(ctx context.Context, n TableName, index string) error {
+	err := db.forgetIndex(ctx, n, func(list []indexEntry) (indexEntry, bool) {
+		i := slices.IndexFunc(list, func(x indexEntry) bool { return strings.EqualFold(x.Name, index) })
+		if i < 0 {
+			return indexEntry{}, false
+		}
+		return list[i], true
+	})
+	if err != nil {
+		return fmt.Errorf("drop index %q of table %q: %w", index, n, err)
+	}
+	return nil
+}
+
+// forgetIndex takes the index that pick chooses out of the catalog.
+func (db *DB) forgetIndex(ctx context.Context, n TableName, pick func(list []indexEntry) (indexEntry, bool)) error {
+	defer db.poke()
+	t, unlock, err := db.seizeForDDL(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	x, ok := pick(t.indexList())
+	if !ok {
+		return ErrIndexNotFound
+	}
+	change := ddlIndex{Incarnation: t.entry.Incarnation, Drop: x.ID}
+	if err := db.logDDL(ctx, ddl{Index: &change}); err != nil {
+		return err
+	}
+	t.showIndexes(change.after(t.indexList()))
+	return nil
+}
+
+// OptimizeIndex brings all rows of the table that the index does not have yet into it.
+func (t *Table) OptimizeIndex(ctx context.Context, index string) error {
+	x, ok := t.index(index)
+	if !ok {
+		return fmt.Errorf("optimize index %q of table %q: %w", index, t.name, ErrIndexNotFound)
+	}
+	if err := t.cover(ctx, x, nil); err != nil {
+		return fmt.Errorf("optimize index %q of table %q: %w", index, t.name, err)
+	}
+	return nil
+}
+
+// IndexInfo tells of an index.
+type IndexInfo struct {
+	IndexDef
+	// Foreign is set for an index that another program made, which the catalog does not know: rows come into it only by
+	// that program.
+	Foreign bool
+	// Segments are those of the base, Bytes what they and those of generations take on disk.
+	Segments int
+	Bytes    int64
+	// Covered are the rows that scans find by it, Uncovered those that they look at one by one.
+	Covered, Uncovered int64
+	// Maintained is set when memtables keep it while they are written; MemoryBytes is what it takes there.
+	Maintained  bool
+	MemoryBytes int64
+}
+
+// Indexes tells of all indexes of the table but that of its key, in the order in which they were made.
+func (t *Table) Indexes() []IndexInfo {
+	now := t.now()
+	var out []IndexInfo
+	for _, x := range t.indexList() {
+		out = append(out, IndexInfo{IndexDef: x.definition(now), Maintained: t.entry.maintains(x.Name)})
+	}
+	return out
+}

@@ -1,0 +1,87 @@
+package lsm
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/stretchr/testify/require"
+)
+
+// indexNames returns the indexes of a table with their columns.
+func indexNames(t *testing.T, db *DB, name string) map[string]string {
+	out := map[string]string{}
+	for _, x := range mustTable(t, db, name).Indexes() {
+		require.Len(t, x.Columns, 1)
+		out[x.Name] = x.Columns[0]
+	}
+	return out
+}
+
+// TestIndexesAreInTheLog takes the checkpoint away that was written behind CREATE INDEX, and follows indexes through
+// what happens to their columns and tables.
+func TestIndexesAreInTheLog(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	db := openTest(t, dir)
+	name := TableName{Name: "t"}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+		{Name: "b", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64), Nullable: true}}, nil)
+	require.NoError(t, db.CreateTable(ctx, TableDef{Name: name, Schema: schema, Key: []string{"id"}, Maintain: []string{"Ia"},
+		Indexes: []IndexDef{{Name: "born", Kind: BTreeIndex, Columns: []string{"b"}}}}))
+	require.NoError(t, db.Close())
+	file := filepath.Join(dir, filepath.FromSlash(catalogFile))
+	before, err := os.ReadFile(file)
+	require.NoError(t, err)
+
+	db = openTest(t, dir)
+	create := func(index, column string, o CreateIndexOptions) error {
+		return db.CreateIndex(ctx, name, IndexDef{Name: index, Kind: BTreeIndex, Columns: []string{column}}, o)
+	}
+	version := db.CatalogVersion()
+	require.NoError(t, create("ia", "A", CreateIndexOptions{}))
+	require.Equal(t, version+1, db.CatalogVersion())
+	require.ErrorIs(t, create("IA", "b", CreateIndexOptions{}), ErrIndexExists)
+	require.NoError(t, create("IA", "b", CreateIndexOptions{IfNotExists: true}))
+	require.NoError(t, create("ib", "a", CreateIndexOptions{}))
+	require.NoError(t, create("ib", "b", CreateIndexOptions{Replace: true}))
+	require.NoError(t, db.DropIndex(ctx, name, "BORN"))
+	require.ErrorIs(t, db.DropIndex(ctx, name, "born"), ErrIndexNotFound)
+	require.ErrorIs(t, create("x", "id", CreateIndexOptions{}), ErrInvalid)
+	require.ErrorIs(t, create("x", "l", CreateIndexOptions{}), ErrInvalid)
+	require.ErrorIs(t, create("x", "none", CreateIndexOptions{}), ErrInvalid)
+	require.ErrorIs(t, create("../x", "a", CreateIndexOptions{}), ErrInvalid)
+	require.ErrorIs(t, mustTable(t, db, "t").OptimizeIndex(ctx, "none"), ErrIndexNotFound)
+	require.NoError(t, db.Close())
+	require.NoError(t, os.WriteFile(file, before, 0o600))
+
+	db = openTest(t, dir)
+	require.Equal(t, map[string]string{"ia": "a", "ib": "b"}, indexNames(t, db, "t"))
+	infos := mustTable(t, db, "t").Indexes()
+	require.True(t, infos[0].Maintained)
+	require.False(t, infos[1].Maintained)
+
+	table := mustTable(t, db, "t")
+	require.NoError(t, db.AlterTable(ctx, name, Alteration{Incarnation: table.Incarnation(), SchemaID: table.SchemaID(), Columns: []AlteredColumn{
+		{Was: "id", Field: schema.Field(0)}, {Was: "a", Field: arrow.Field{Name: "renamed", Nullable: true}}, {Was: "l", Field: schema.Field(3)}}}))
+	require.Equal(t, map[string]string{"ia": "renamed"}, indexNames(t, db, "t"))
+	require.NoError(t, db.Close())
+	require.NoError(t, os.WriteFile(file, before, 0o600))
+
+	db = openTest(t, dir)
+	require.Equal(t, map[string]string{"ia": "renamed"}, indexNames(t, db, "t"))
+	d, _ := mustTable(t, db, "t").Definition()
+	require.Equal(t, []string{"Ia"}, d.Maintain)
+	stage, err := db.StageTable(ctx, d, true)
+	require.NoError(t, err)
+	_, err = stage.Commit(ctx)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"ia": "renamed"}, indexNames(t, db, "t"))
+	require.NoError(t, db.CreateIndex(ctx, name, IndexDef{Name: "next", Kind: BTreeIndex, Columns: []string{"renamed"}}, CreateIndexOptions{}))
+	require.NoError(t, db.DropTable(ctx, name))
+	d.Indexes, d.Maintain = nil, nil
+	require.NoError(t, db.CreateTable(ctx, d))
+	require.Empty(t, indexNames(t, db, "t"))
+	require.NoError(t, db.Close())
+}
