@@ -10,9 +10,10 @@ const module = "github.com/flightd/flightd"
 var imports = map[string][]string{
 	"flight":        {"query", "lsm"},
 	"query":         {"lsm"},
-	"lsm":           {"lsm/wal", "lsm/keyfilter", "memindex", "vector", "btree", "ivf", "fts", "manifest", "lance", "object"},
+	"lsm":           {"lsm/wal", "lsm/keyfilter", "lsm/policy", "memindex", "vector", "btree", "ivf", "fts", "manifest", "lance", "object"},
 	"lsm/wal":       {"object"},
 	"lsm/keyfilter": {"object"},
+	"lsm/policy":    {},
 	"memindex":      {"vector", "fts"},
 	"btree":         {"lance", "object"},
 	"fts":           {"lance", "object"},
