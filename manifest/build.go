@@ -60,9 +60,16 @@ func (b *build) version(ctx context.Context) ([]byte, error) {
 // fragments lists the fragments of the new version: the old ones with their deletions, then the appended ones.
 func (b *build) fragments(ctx context.Context) error {
 	b.m.Fragments = nil
+	if err := b.checkRewrite(); err != nil {
+		return err
+	}
 	if !b.change.Overwrite {
+		old := b.change.rewrites()
 		for i := range b.base.Fragments {
 			f := &b.base.Fragments[i]
+			if old[f.ID] {
+				continue
+			}
 			p, err := b.afterDelete(ctx, f)
 			if err != nil {
 				return err
@@ -105,6 +112,48 @@ func (b *build) fragments(ctx context.Context) error {
 		b.m.MaxFragmentId = &last
 	}
 	return nil
+}
+
+// checkRewrite holds that the groups of a rewrite have fragments of the base, and that no row is lost or doubled.
+func (b *build) checkRewrite() error {
+	first := 0
+	for _, g := range b.change.Rewrite {
+		rows := int64(0)
+		for _, id := range g.Old {
+			f, ok := b.base.Fragment(id)
+			if !ok {
+				return fmt.Errorf("%w: fragment %d is not there to be written anew", ErrConflict, id)
+			}
+			rows += f.Rows
+			if f.Deletion != nil {
+				rows -= f.Deletion.Rows
+			}
+		}
+		for _, f := range b.change.Append[first : first+g.New] {
+			rows -= f.Rows
+		}
+		if rows != 0 {
+			return fmt.Errorf("fragments %v have %d rows more than those that are to take their place", g.Old, rows)
+		}
+		first += g.New
+	}
+	return nil
+}
+
+// rewriteGroups returns the groups of a rewrite as a transaction has them.
+func (b *build) rewriteGroups() []*lancepb.RewriteGroup {
+	var list []*lancepb.RewriteGroup
+	first := 0
+	for _, g := range b.change.Rewrite {
+		p := &lancepb.RewriteGroup{NewFragments: b.appended[first : first+g.New]}
+		for _, id := range g.Old {
+			f, _ := b.base.Fragment(id) // checkRewrite found it
+			p.OldFragments = append(p.OldFragments, f.raw)
+		}
+		list = append(list, p)
+		first += g.New
+	}
+	return list
 }
 
 // addFiles gives fragments their further files.
@@ -294,6 +343,8 @@ func (b *build) transaction() *lancepb.Transaction {
 		tx.Operation = &lancepb.Transaction_Overwrite{Overwrite: &lancepb.OverwriteOperation{
 			Fragments: b.unnumbered(), Schema: b.m.GetFields(), SchemaMetadata: b.m.GetSchemaMetadata(),
 		}}
+	case len(c.Rewrite) > 0:
+		tx.Operation = &lancepb.Transaction_Rewrite{Rewrite: &lancepb.RewriteOperation{Groups: b.rewriteGroups()}}
 	case c.Schema != nil && b.addsFields():
 		tx.Operation = &lancepb.Transaction_Merge{Merge: &lancepb.MergeOperation{
 			Fragments: b.m.GetFragments(), Schema: b.m.GetFields(), SchemaMetadata: b.m.GetSchemaMetadata(),

@@ -36,8 +36,55 @@ type Change struct {
 	Schema *lance.Schema
 	// AddFiles adds files with values of new columns to fragments, by id. They are as those of Append.
 	AddFiles map[uint64][]DataFile
+	// Rewrite puts fragments of Append in the place of others that have the same live rows, as compaction does. All of
+	// Append belongs to its groups, one after the other. Such a change does nothing else to rows; it may add and remove
+	// index segments. Entries of old segments that lead to the old fragments count no longer.
+	Rewrite []RewriteGroup
 	// Properties are written to the transaction for people and programs that look into the history.
 	Properties map[string]string
+}
+
+// RewriteGroup is some fragments and what takes their place.
+type RewriteGroup struct {
+	// Old are the ids of the fragments that go, New is how many of Append come for them, none when no row of them lives.
+	Old []uint64
+	New int
+}
+
+// rewrites returns the fragments that a rewrite replaces.
+func (c *Change) rewrites() map[uint64]bool {
+	old := make(map[uint64]bool)
+	for _, g := range c.Rewrite {
+		for _, id := range g.Old {
+			old[id] = true
+		}
+	}
+	return old
+}
+
+// validateRewrite refuses rewrites that are more than that.
+func (c *Change) validateRewrite() error {
+	if len(c.Rewrite) == 0 {
+		return nil
+	}
+	if len(c.Delete)+len(c.Compacted)+len(c.AppendDeleted) > 0 || c.Overwrite || c.Schema != nil {
+		return errors.New("a rewrite of fragments cannot change rows or the schema, too")
+	}
+	old, fresh := 0, 0
+	for _, g := range c.Rewrite {
+		if len(g.Old) == 0 || g.New < 0 {
+			return errors.New("a group of a rewrite replaces nothing")
+		}
+		old += len(g.Old)
+		fresh += g.New
+	}
+	if len(c.rewrites()) != old {
+		return errors.New("a rewrite replaces a fragment twice")
+	}
+	if fresh != len(c.Append) {
+		return fmt.Errorf("the groups of a rewrite have %d new fragments, the change %d", fresh, len(c.Append))
+	}
+	return nil
 }
 
 // validate refuses changes that no version could take.
@@ -48,6 +95,9 @@ func (c *Change) validate() error {
 	}
 	if len(c.AddFiles) > 0 && !alters {
 		return errors.New("files are only added to fragments when the schema gets columns")
+	}
+	if err := c.validateRewrite(); err != nil {
+		return err
 	}
 	for i, rows := range c.AppendDeleted {
 		if i < 0 || i >= len(c.Append) || rows.IsEmpty() || int64(rows.Maximum()) >= c.Append[i].Rows {
@@ -60,7 +110,7 @@ func (c *Change) validate() error {
 	if c.Overwrite && len(c.Delete)+len(c.RemoveIndexes) > 0 {
 		return errors.New("an overwrite removes everything and cannot name rows or indexes to delete")
 	}
-	if !c.Overwrite && !alters && len(c.Append)+len(c.Delete)+len(c.RemoveIndexes)+len(c.Compacted) == 0 && c.Indexes == nil {
+	if !c.Overwrite && !alters && len(c.Append)+len(c.Delete)+len(c.RemoveIndexes)+len(c.Compacted)+len(c.Rewrite) == 0 && c.Indexes == nil {
 		return errors.New("the change is empty")
 	}
 	return nil

@@ -69,14 +69,14 @@ func (c *Change) commutes(tx *lancepb.Transaction) error {
 	}
 }
 
-// commutesWithChanges looks for fragments that c deletes rows of and that somebody else removed or changed.
+// commutesWithChanges looks for fragments that c deletes rows of, or writes anew, and that somebody else removed or changed.
 func (c *Change) commutesWithChanges(removed []uint64, updated []*lancepb.DataFragment) error {
-	touched := slices.Clone(removed)
+	touched, old := slices.Clone(removed), c.rewrites()
 	for _, f := range updated {
 		touched = append(touched, f.GetId())
 	}
 	for _, id := range touched {
-		if _, both := c.Delete[id]; both {
+		if _, both := c.Delete[id]; both || old[id] {
 			return fmt.Errorf("%w: it changed rows of fragment %d, too", ErrConflict, id)
 		}
 	}
@@ -84,7 +84,7 @@ func (c *Change) commutesWithChanges(removed []uint64, updated []*lancepb.DataFr
 }
 
 func (c *Change) commutesWithIndexes(op *lancepb.CreateIndexOperation) error {
-	if c.Indexes == nil && len(c.RemoveIndexes) == 0 {
+	if c.Indexes == nil && len(c.RemoveIndexes)+len(c.Rewrite) == 0 {
 		return nil
 	}
 	for _, x := range append(op.GetNewIndices(), op.GetRemovedIndices()...) {
