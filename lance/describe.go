@@ -21,7 +21,7 @@ func (r *Reader) Describe(w io.Writer) error {
 	if r.sums != nil {
 		sums = "checksums"
 	}
-	fmt.Fprintf(out, "%s: Lance 2.0, %d bytes, %d rows, %d columns, %s\n", r.name, r.size, r.rows, len(r.columns), sums)
+	fmt.Fprintf(out, "%s: Lance %s, %d bytes, %d rows, %d columns, %s\n", r.name, r.footer.version(), r.size, r.rows, len(r.columns), sums)
 	for _, k := range slices.Sorted(maps.Keys(r.meta)) {
 		fmt.Fprintf(out, "metadata %s = %s\n", k, r.meta[k])
 	}

@@ -1,4 +1,5 @@
-// Package lance reads and writes one Lance file, format 2.0: what a table's fragments and indexes are made of.
+// Package lance reads and writes one Lance file: what a table's fragments and indexes are made of. It writes format 2.0
+// and reads 2.0, 2.1 and 2.2.
 //
 // Version 2.0 is written because every reader of Lance accepts it and because its buffers are Arrow's own: a write is a
 // header and Arrow's buffers as they are, a read is a mapping and a slice of it. A benchmark (no disk) encodes 3 to 19
@@ -54,6 +55,21 @@
 // pages of fields and items end where they want. The batches of a scan end where a page of any field or of any items
 // ends, so that items are not copied either; a list with items in several pages is a batch of one row, and they are.
 //
+// # Versions 2.1 and 2.2
+//
+// The file is the same, the pages are not. Only leaves of the schema's tree have columns. The structure around them, null
+// rows included, is in each page of a leaf as repetition and definition levels, which count from the inside: levels.go.
+// A page has one of these layouts:
+//
+//	mini-blocks  small values in chunks of some thousand, each compressed on its own (structural.go)
+//	full zip     large values, each behind its levels; without levels Arrow's own array, which is not copied (fullzip.go)
+//	constant     one value for all, or null for all (constant.go)
+//
+// and one or several of these encodings for its values: flat, lists of one length, bits packed in FastLanes order, strings
+// behind their offsets, FSST, runs, byte streams, LZ4, ZSTD, and a dictionary for the page (block.go). Where the chunks of
+// a page are is read once and kept, as is its dictionary; a chunk is decoded each time. Scattered rows cost the chunks
+// they lie in. A batch of a scan ends with a page of any leaf, or after about 4 MiB.
+//
 // # Dictionary and extension types
 //
 // A field whose metadata have [MetaDictionary] is a dictionary of its type: callers see and give plain values, the file
@@ -99,6 +115,6 @@
 // # Errors
 //
 // Bytes that cannot be right are an object.CorruptError with the offset, in Open or when they are first needed. What is
-// right by the format but not by this package is ErrUnsupported: dictionaries of numbers, fixed-size lists of anything but
-// values of one width, other versions, compressed pages. A batch that does not fit the schema is refused by Writer.Write as a whole, naming the column.
+// right by the format but not by this package is ErrUnsupported: in 2.0 dictionaries of numbers and compressed pages, in
+// later ones blobs and packed structs, anywhere fixed-size lists of anything but values of one width, and other versions. A batch that does not fit the schema is refused by Writer.Write as a whole, naming the column.
 package lance

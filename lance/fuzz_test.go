@@ -1,6 +1,7 @@
 package lance
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -44,7 +45,7 @@ func (a *boundedAllocator) note(n int64) {
 // FuzzRead reads anything as a file: there must be no panic, no error of an unknown kind, no memory out of proportion and
 // nothing left behind.
 func FuzzRead(f *testing.F) {
-	for _, name := range []string{"types", "pages", "dictionary", "nested", "empty"} {
+	for _, name := range []string{"types", "pages", "dictionary", "nested", "empty", "types22", "few21", "few22"} {
 		b, err := os.ReadFile(filepath.Join(fixtures, name+".lance"))
 		require.NoError(f, err)
 		f.Add(b)
@@ -52,16 +53,45 @@ func FuzzRead(f *testing.F) {
 	b, _ := smallFile(f)
 	f.Add(b)
 	f.Add(withoutChecksums(f, b))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		alloc := &boundedAllocator{Allocator: memory.NewGoAllocator()}
-		err := readAnything(t.Context(), b, alloc)
-		var corrupt *object.CorruptError
-		if err != nil && !errors.As(err, &corrupt) && !errors.Is(err, ErrUnsupported) {
-			t.Fatalf("an error of no kind: %v", err)
-		}
-		require.Zero(t, alloc.out.Load(), "memory is left behind")
-		require.Less(t, alloc.peak.Load(), int64(len(b))*100+256<<20)
-	})
+	f.Fuzz(requireSafe)
+}
+
+// requireSafe reads anything as a file.
+func requireSafe(t *testing.T, b []byte) {
+	alloc := &boundedAllocator{Allocator: memory.NewGoAllocator()}
+	err := readAnything(t.Context(), b, alloc)
+	var corrupt *object.CorruptError
+	if err != nil && !errors.As(err, &corrupt) && !errors.Is(err, ErrUnsupported) {
+		t.Fatalf("an error of no kind: %v", err)
+	}
+	require.Zero(t, alloc.out.Load(), "memory is left behind")
+	require.Less(t, alloc.peak.Load(), int64(len(b))*100+256<<20)
+}
+
+// TestDamagedFiles changes a few bytes, mostly of what describes the pages, in files without checksums.
+func TestDamagedFiles(t *testing.T) {
+	rounds := 300
+	if testing.Short() {
+		rounds = 30
+	}
+	for _, name := range []string{"few21", "few22", "types22", "nested"} {
+		t.Run(name, func(t *testing.T) {
+			whole, err := os.ReadFile(filepath.Join(fixtures, name+".lance"))
+			require.NoError(t, err)
+			dice := newGenerator(5, 0)
+			for range rounds {
+				b := bytes.Clone(whole)
+				for range 1 + dice.IntN(4) {
+					from := 0
+					if dice.IntN(3) > 0 {
+						from = int(le.Uint64(b[len(b)-footerBytes:])) // where the metadata of the columns begins
+					}
+					b[from+dice.IntN(len(b)-footerBytes-from)] ^= byte(1 + dice.IntN(255))
+				}
+				requireSafe(t, b)
+			}
+		})
+	}
 }
 
 // withoutChecksums returns the file without its checksums, so that what is changed in it is not found at once.

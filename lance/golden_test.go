@@ -1,7 +1,6 @@
 package lance
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,17 +19,7 @@ const fixtures = "../testdata/lance"
 // expected reads what is in a fixture.
 func expected(t *testing.T, name string) (*arrow.Schema, []arrow.RecordBatch) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(fixtures, name+".arrow"))
-	require.NoError(t, err)
-	r, err := ipc.NewFileReader(bytes.NewReader(b))
-	require.NoError(t, err)
-	var batches []arrow.RecordBatch
-	for i := range r.NumRecords() {
-		rec, err := r.RecordBatch(i)
-		require.NoError(t, err)
-		batches = append(batches, rec)
-	}
-	return r.Schema(), batches
+	return arrowFile(t, filepath.Join(fixtures, name+".arrow"))
 }
 
 func TestFilesOfPylance(t *testing.T) {
@@ -40,6 +29,12 @@ func TestFilesOfPylance(t *testing.T) {
 			r := openFile(t, object.NewLocal(fixtures), name+".lance")
 			require.False(t, r.HasChecksums())
 			requireFile(t, r, schema, joined(t, schema, batches), newGenerator(1, 0))
+		})
+	}
+	for _, name := range []string{"types22", "few21", "few22"} {
+		t.Run(name, func(t *testing.T) {
+			schema, batches := expected(t, name)
+			requireColumns(t, openFile(t, object.NewLocal(fixtures), name+".lance"), schema, joined(t, schema, batches), newGenerator(1, 0))
 		})
 	}
 	schema, _ := expected(t, "empty")

@@ -1,6 +1,7 @@
 package lance
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,6 +65,8 @@ func childrenOf(dt arrow.DataType) []arrow.Field {
 	case *arrow.ListType:
 		return []arrow.Field{t.ElemField()}
 	case *arrow.LargeListType:
+		return []arrow.Field{t.ElemField()}
+	case *arrow.MapType:
 		return []arrow.Field{t.ElemField()}
 	}
 	return nil
@@ -226,8 +229,26 @@ func parseFieldType(name string, children []arrow.Field) (arrow.DataType, error)
 		}
 		return arrow.LargeListOfField(children[0]), nil
 	}
+	if name == "map" {
+		return parseMap(children)
+	}
 	if len(children) > 0 {
 		return nil, fmt.Errorf("type %q with nested fields: %w", name, ErrUnsupported)
 	}
 	return parseLogicalType(name)
+}
+
+// parseMap returns a map with the given entries.
+func parseMap(children []arrow.Field) (arrow.DataType, error) {
+	if len(children) != 1 {
+		return nil, fmt.Errorf("a map with %d children, want its entries", len(children))
+	}
+	entries, ok := children[0].Type.(*arrow.StructType)
+	if !ok || entries.NumFields() != 2 {
+		return nil, fmt.Errorf("a map whose entries are %s, want a key and a value", children[0].Type)
+	}
+	if entries.Field(0).Nullable {
+		return nil, errors.New("a map whose keys may be null")
+	}
+	return arrow.MapOfFields(entries.Field(0), entries.Field(1)), nil
 }

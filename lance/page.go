@@ -173,6 +173,14 @@ func (r *Reader) readPage(m *lancepb.Page, first, rows int64, f *Field) (*page, 
 		}
 		p.bufs = append(p.bufs, e)
 	}
+	if r.footer.structural() {
+		l, err := parseLayout(m, p.rows, f)
+		if err != nil {
+			return nil, err
+		}
+		p.codec = l
+		return p, l.check(p.rows, p.bufs)
+	}
 	var wrapped anypb.Any
 	if err := proto.Unmarshal(m.GetEncoding().GetDirect().GetEncoding(), &wrapped); err != nil {
 		return nil, err

@@ -41,7 +41,8 @@ type Reader struct {
 	rows    int64
 	globals []extent   // entry 0 is the schema
 	columns []column   // of the file: those of the schema, each with what is nested in it behind it
-	tops    []int      // for each column of the schema that of the file
+	tops    []int      // for each column of the schema that of the file; 2.0 only
+	trees   []*tree    // for each column of the schema; of 2.1 and later
 	sums    *checksums // nil when the file has none
 }
 
@@ -177,7 +178,7 @@ func (r *Reader) readTail() error {
 		return r.corrupt(r.size-footerBytes, "footer: %w", err)
 	}
 	if !r.footer.supported() {
-		return fmt.Errorf("open %s: file version %d.%d: %w; this package reads 2.0", r.name, r.footer.major, r.footer.minor, ErrUnsupported)
+		return fmt.Errorf("open %s: file version %d.%d: %w; this package reads 2.0, 2.1 and 2.2", r.name, r.footer.major, r.footer.minor, ErrUnsupported)
 	}
 	if r.globals, err = r.readTable(r.footer.globalTable, r.footer.globals, "global buffer table"); err != nil {
 		return err
@@ -262,13 +263,11 @@ func (r *Reader) readSchema() error {
 		}
 		return r.corrupt(at.off, "schema: %w", err)
 	}
-	if n := len(r.schema.FieldIDs()); n != len(r.columns) {
-		return r.corrupt(at.off, "the schema has %d columns, the file %d", n, len(r.columns))
-	}
-	next := 0
-	for i := range r.schema.Fields {
-		r.tops = append(r.tops, next)
-		next = r.placeColumns(&r.schema.Fields[i], r.schema.Fields[i].Name, -1, next)
+	if err := r.placeFields(); err != nil {
+		if errors.Is(err, ErrUnsupported) {
+			return fmt.Errorf("open %s: %w", r.name, err)
+		}
+		return r.corrupt(at.off, "%w", err)
 	}
 	number, ok := r.schema.Metadata[metaChecksums]
 	if ok != (r.sums != nil) || ok && number != strconv.Itoa(len(r.globals)-1) {
@@ -276,6 +275,32 @@ func (r *Reader) readSchema() error {
 	}
 	delete(r.schema.Metadata, metaChecksums)
 	r.meta = r.schema.Metadata
+	return nil
+}
+
+// placeFields finds the columns of the file that the fields of the schema have.
+func (r *Reader) placeFields() error {
+	next := 0
+	if r.footer.structural() {
+		for i := range r.schema.Fields {
+			t, err := r.newTree(&r.schema.Fields[i], r.schema.Fields[i].Name, &next)
+			if err != nil {
+				return err
+			}
+			r.trees = append(r.trees, t)
+		}
+		if next != len(r.columns) {
+			return fmt.Errorf("the schema has %d columns, the file %d", next, len(r.columns))
+		}
+		return nil
+	}
+	if n := len(r.schema.FieldIDs()); n != len(r.columns) {
+		return fmt.Errorf("the schema has %d columns, the file %d", n, len(r.columns))
+	}
+	for i := range r.schema.Fields {
+		r.tops = append(r.tops, next)
+		next = r.placeColumns(&r.schema.Fields[i], r.schema.Fields[i].Name, -1, next)
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
@@ -111,7 +112,9 @@ func sliceData(d arrow.ArrayData, from, to int64) arrow.ArrayData {
 			children[i] = sliceData(c, int64(d.Offset())+from, int64(d.Offset())+to)
 			defer children[i].Release()
 		}
-		return array.NewData(d.DataType(), int(to-from), []*memory.Buffer{nil}, children, 0, 0)
+		validity, nulls := sliceValidity(d, from, to)
+		defer releaseBuffer(validity)
+		return array.NewData(d.DataType(), int(to-from), []*memory.Buffer{validity}, children, nulls, 0)
 	}
 	data := array.NewSliceData(d, from, to)
 	if data.NullN() < 0 {
@@ -121,6 +124,19 @@ func sliceData(d arrow.ArrayData, from, to int64) arrow.ArrayData {
 	return data
 }
 
+// sliceValidity returns the validity of rows of structs as a bitmap of its own, since their fields are sliced, too; nil
+// when all are valid.
+func sliceValidity(d arrow.ArrayData, from, to int64) (*memory.Buffer, int) {
+	c := chunk{data: d, from: int(from), n: int(to - from)}
+	nulls := c.nulls()
+	if nulls == 0 {
+		return nil, 0
+	}
+	b := memory.NewBufferBytes(make([]byte, bitBytes(c.n)))
+	bitutil.CopyBitmap(c.validity(), c.offset(), c.n, b.Bytes(), 0)
+	return b, nulls
+}
+
 // fill makes sure that the rows from pos on of a column are decoded.
 func (s *Scanner) fill(i int) error {
 	p := &s.parts[i]
@@ -128,7 +144,7 @@ func (s *Scanner) fill(i int) error {
 		return nil
 	}
 	p.release()
-	data, err := s.r.decode(s.r.tops[s.columns[i]], s.pos, s.end)
+	data, err := s.r.decodeField(s.columns[i], s.pos, s.end)
 	if err != nil {
 		return err
 	}
@@ -136,6 +152,15 @@ func (s *Scanner) fill(i int) error {
 	p.array = array.MakeFromData(data)
 	p.first, p.end = s.pos, s.pos+int64(p.array.Len())
 	return nil
+}
+
+// decodeField returns the rows [from, to) of a column of the schema, or as many of the first of them as one array should
+// hold, at least one.
+func (r *Reader) decodeField(i int, from, to int64) (arrow.ArrayData, error) {
+	if r.trees != nil {
+		return r.decodeTree(r.trees[i], from, to)
+	}
+	return r.decode(r.tops[i], from, to)
 }
 
 func (p *part) release() {

@@ -109,7 +109,8 @@ func TestStoredTreesThatAreNone(t *testing.T) {
 	f(`column "f0": type "list": a list with 0 children`, field(0, -1, "list"))
 	f(`column "f0": type "list": a list with 2 children`, field(0, -1, "list"), field(1, 0, "int8"), field(2, 0, "int8"))
 	f(`column "f0": type "int8" with nested fields`, field(0, -1, "int8"), field(1, 0, "int8"))
-	f(`column "f0": "f1": type "map"`, field(0, -1, "struct"), field(1, 0, "map"))
+	f(`column "f0": "f1": a map with 0 children`, field(0, -1, "struct"), field(1, 0, "map"))
+	f(`column "f0": a map whose entries are int8`, field(0, -1, "map"), field(1, 0, "int8"))
 	deep := []*lancepb.Field{field(0, -1, "list")}
 	for i := range int32(maxDepth) {
 		deep = append(deep, field(i+1, i, "list"))

@@ -71,9 +71,20 @@ func parseFooter(b []byte, fileBytes int64) (footer, error) {
 	return f, nil
 }
 
-// supported reports whether the file is of version 2.0, which writers number in two ways.
+// supported reports whether the file is of a version that this package reads. Writers number 2.0 in two ways.
 func (f footer) supported() bool {
-	return f.major == 0 && f.minor == 3 || f.major == 2 && f.minor == 0
+	return f.major == 0 && f.minor == 3 || f.major == 2 && f.minor <= 2
+}
+
+// structural reports whether the file is of version 2.1 or later, in which only leaves have columns.
+func (f footer) structural() bool { return f.major == 2 && f.minor >= 1 }
+
+// version names the version.
+func (f footer) version() string {
+	if f.structural() {
+		return fmt.Sprintf("2.%d", f.minor)
+	}
+	return "2.0"
 }
 
 // checkExtent refuses an extent that does not lie in the first limit bytes.

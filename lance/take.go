@@ -36,7 +36,7 @@ func (r *Reader) Take(ctx context.Context, columns []int, rows []int64) (arrow.R
 		}
 	}()
 	for i, c := range columns {
-		data, err := r.take(ctx, r.tops[c], rows)
+		data, err := r.takeField(ctx, c, rows)
 		if err != nil {
 			return nil, err
 		}
@@ -44,6 +44,14 @@ func (r *Reader) Take(ctx context.Context, columns []int, rows []int64) (arrow.R
 		data.Release()
 	}
 	return array.NewRecordBatch(schema, arrays, int64(len(rows))), nil
+}
+
+// takeField gathers rows of a column of the schema.
+func (r *Reader) takeField(ctx context.Context, i int, rows []int64) (arrow.ArrayData, error) {
+	if r.trees != nil {
+		return r.takeTree(ctx, r.trees[i], rows)
+	}
+	return r.take(ctx, r.tops[i], rows)
 }
 
 // take gathers rows of one column with what is nested in them.

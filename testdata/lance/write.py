@@ -1,4 +1,5 @@
-"""Writes the fixtures of this folder with pylance: files of format 2.0, and beside each what is in it as Arrow IPC.
+"""Writes the fixtures of this folder with pylance: files of format 2.0, and some of later ones, and beside each what is in
+it as Arrow IPC. (matrix.py writes many more of the later formats.)
 
 Run it with pylance 14.0.2 and pyarrow, in this folder: python write.py
 """
@@ -134,8 +135,33 @@ def nested():
     )
 
 
-def write(name, table, **options):
-    with LanceFileWriter(name + ".lance", table.schema, version="2.0", **options) as f:
+def few():
+    """Small data for each layout and encoding of 2.1 and later: a seed of what is read with bytes changed."""
+    n = 200
+    point = pa.struct([("x", pa.int64()), ("name", pa.string())])
+    lists = [None if i % 9 == 0 else [{"x": k, "name": None if k == 1 else "n"} for k in range(i % 4)] for i in range(n)]
+    text = ["common words that come again " + str(i % 50) for i in range(n)]
+    encoded = {"zstd": {"compression": "zstd"}, "lz4": {"compression": "lz4"}, "fsst": {"compression": "fsst"},
+               "zipped": {"structural-encoding": "fullzip"}}
+    columns = {
+        "packed": pa.array([None if i % 7 == 0 else i for i in range(n)]),
+        "runs": pa.array([i // 60 for i in range(n)], pa.int32()),
+        "one": pa.array([None if i % 3 == 0 else "the one that all are, of some length" for i in range(n)]),
+        "vector": pa.array([[float(i)] * 64 for i in range(n)], pa.list_(pa.float32(), 64)),
+        "null vectors": pa.array([None if i % 5 == 0 else [float(i), None] for i in range(n)], pa.list_(pa.float32(), 2)),
+        "points": pa.array(lists, pa.list_(point)),
+        "point": pa.array([None if i % 4 == 0 else {"x": i, "name": "p"} for i in range(n)], point),
+        "lists": pa.array([None if i % 8 == 0 else [[i] * (i % 3)] * (i % 4) for i in range(n)], pa.list_(pa.list_(pa.int16()))),
+    }
+    fields = [pa.field(k, v.type) for k, v in columns.items()]
+    for name, metadata in encoded.items():
+        columns[name] = text if name != "zipped" else [None if i % 6 == 0 else t for i, t in enumerate(text)]
+        fields.append(pa.field(name, pa.string(), metadata={"lance-encoding:" + k: v for k, v in metadata.items()}))
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def write(name, table, version="2.0", **options):
+    with LanceFileWriter(name + ".lance", table.schema, version=version, **options) as f:
         for batch in table.to_batches(max_chunksize=50):
             # A slice of a list crashes the writer: through IPC it becomes a batch of its own.
             f.write_batch(pa.ipc.read_record_batch(batch.serialize(), batch.schema))
@@ -143,8 +169,12 @@ def write(name, table, **options):
         f.write_table(table)
 
 
-write("types", types())
-write("pages", pages(), data_cache_bytes=4096)
-write("dictionary", dictionary())
-write("nested", nested(), data_cache_bytes=4096)
-write("empty", types().slice(0, 0))
+if __name__ == "__main__":
+    write("types", types())
+    write("pages", pages(), data_cache_bytes=4096)
+    write("dictionary", dictionary())
+    write("nested", nested(), data_cache_bytes=4096)
+    write("empty", types().slice(0, 0))
+    write("types22", types(), "2.2")
+    write("few21", few(), "2.1")
+    write("few22", few(), "2.2")

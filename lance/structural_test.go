@@ -1,0 +1,81 @@
+package lance
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/object"
+)
+
+// TestLaterFilesOfPylance needs a Python with pylance: FLIGHTD_PYTHON names it.
+func TestLaterFilesOfPylance(t *testing.T) {
+	python := os.Getenv("FLIGHTD_PYTHON")
+	if python == "" {
+		t.Skip("FLIGHTD_PYTHON does not name a Python with the packages of e2e/requirements.txt")
+	}
+	dir := t.TempDir()
+	script, err := filepath.Abs(filepath.Join(fixtures, "matrix.py"))
+	require.NoError(t, err)
+	out, err := exec.Command(python, script, dir).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	files, err := filepath.Glob(filepath.Join(dir, "*.lance"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".lance")
+		t.Run(name, func(t *testing.T) {
+			schema, batches := arrowFile(t, filepath.Join(dir, name+".arrow"))
+			r := openFile(t, object.NewLocal(dir), name+".lance")
+			requireColumns(t, r, schema, joined(t, schema, batches), newGenerator(1, 0))
+		})
+	}
+}
+
+// arrowFile reads an Arrow IPC file.
+func arrowFile(t *testing.T, name string) (*arrow.Schema, []arrow.RecordBatch) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	require.NoError(t, err)
+	r, err := ipc.NewFileReader(bytes.NewReader(b))
+	require.NoError(t, err)
+	var batches []arrow.RecordBatch
+	for i := range r.NumRecords() {
+		rec, err := r.RecordBatch(i)
+		require.NoError(t, err)
+		batches = append(batches, rec)
+	}
+	return r.Schema(), batches
+}
+
+// requireColumns reads each column of a file whole, in parts and by rows.
+func requireColumns(t *testing.T, r *Reader, schema *arrow.Schema, want []arrow.Array, g *generator) {
+	t.Helper()
+	require.EqualValues(t, want[0].Len(), r.Rows())
+	require.NoError(t, r.Verify(t.Context()))
+	for c := range schema.NumFields() {
+		t.Run(schema.Field(c).Name, func(t *testing.T) {
+			require.True(t, arrow.TypeEqual(schema.Field(c).Type, r.Schema().Arrow().Field(c).Type), "%s", r.Schema().Arrow().Field(c).Type)
+			requireScan(t, r, want, []int{c}, 0, r.Rows()+10, 0)
+			for range 5 {
+				off := g.Int64N(r.Rows())
+				requireScan(t, r, want, []int{c}, off, g.Int64N(min(1000, r.Rows()-off)+1), 0)
+			}
+			requireScan(t, r, want, []int{c}, 0, r.Rows(), 97+g.Int64N(1000))
+			for _, n := range []int{0, 1, 50} {
+				rows := make([]int64, n)
+				for i := range rows {
+					rows[i] = g.Int64N(r.Rows())
+				}
+				requireTake(t, r, want, []int{c}, rows)
+			}
+		})
+	}
+}
