@@ -11,60 +11,64 @@ import (
 	"github.com/flightd/flightd/manifest"
 )
 
-// wantAlign asks the flusher to bring the base's columns to those of the table.
-func (s *shard) wantAlign() {
-	s.unaligned.Store(true)
-	s.poke(s.work)
+// wantAlign asks the compactor to bring the base's columns to those of the table.
+func (c *compactor) wantAlign() {
+	c.unaligned.Store(true)
+	poke(c.work)
 }
 
 // alignWanted does what wantAlign asked for. Should it fail, the next merge does it, and until then the base is read as
 // it is.
-func (s *shard) alignWanted(ctx context.Context) {
-	if !s.unaligned.Swap(false) {
+func (c *compactor) alignWanted(ctx context.Context) {
+	if !c.unaligned.Swap(false) {
 		return
 	}
 	err := manifest.ErrConflict
 	for try := 0; try < maxMergeTries && errors.Is(err, manifest.ErrConflict); try++ {
-		if err = s.refreshBase(ctx); err == nil {
-			_, err = s.align(ctx)
+		if err = c.refreshBase(ctx); err == nil {
+			_, err = c.align(ctx)
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		s.warn("bring the columns of an ALTER TABLE into the base; the next merge will try again", err)
+		c.table.warn("bring the columns of an ALTER TABLE into the base; the next merge will try again", err)
 	}
 }
 
 // align brings the base's columns to those of the table's current schema, which it returns, in one commit. It is how
 // Lance alters tables: dropped and renamed columns change the schema alone, and a column with a value for the rows that
 // are there gets one more file in each fragment, so that other programs never see a null instead.
-func (s *shard) align(ctx context.Context) (*tableSchema, error) {
-	now := s.table.now()
-	old := s.set.Load().base()
+func (c *compactor) align(ctx context.Context) (*tableSchema, error) {
+	t := c.table
+	now := t.now()
+	set := t.holdSet()
+	if set == nil {
+		return nil, t.ended()
+	}
+	defer set.unref()
+	old := set.base
 	if now.sameColumns(old.version.Schema) {
 		return now, nil
 	}
-	c := manifest.Change{Schema: &lance.Schema{Fields: now.lance.Fields, Metadata: old.version.Schema.Metadata}}
+	change := manifest.Change{Schema: &lance.Schema{Fields: now.lance.Fields, Metadata: old.version.Schema.Metadata}}
 	var err error
-	if c.AddFiles, err = s.writeAdded(ctx, now, old.version); err != nil {
+	if change.AddFiles, err = c.writeAdded(ctx, now, old.version); err != nil {
 		return nil, err
 	}
-	v, err := manifest.Commit(ctx, s.db.st, s.table.root, old.version, c, manifest.Options{Warn: s.warn})
+	v, err := manifest.Commit(ctx, c.db.st, t.root, old.version, change, manifest.Options{Warn: t.warn})
 	if err != nil {
 		if errors.Is(err, manifest.ErrConflict) {
-			s.discardAdded(ctx, c.AddFiles) // after any other error they may be part of a version
+			c.discardAdded(ctx, change.AddFiles) // after any other error they may be part of a version
 		}
 		return nil, err
 	}
-	b, err := openBase(context.WithoutCancel(ctx), s.db.st, s.table, v, old)
+	b, err := openBase(context.WithoutCancel(ctx), c.db.st, t, v, old)
 	if err != nil {
 		return nil, err
 	}
 	defer b.unref()
-	s.swap.Lock()
-	defer s.swap.Unlock()
-	layers := append([]layerRef(nil), s.set.Load().layers...)
-	layers[0] = layerRef{layer: b, mask: layers[0].mask} // the same rows have the same addresses
-	s.publish(layers)
+	t.swap.Lock()
+	defer t.swap.Unlock()
+	t.publish(b, t.set.Load().chains) // the same rows have the same addresses, so the masks stay
 	return now, nil
 }
 
@@ -83,7 +87,7 @@ func (s *tableSchema) sameColumns(other *lance.Schema) bool {
 
 // writeAdded writes, for each fragment of a version, the values that its rows have in columns which the version does
 // not have.
-func (s *shard) writeAdded(ctx context.Context, now *tableSchema, v *manifest.Version) (map[uint64][]manifest.DataFile, error) {
+func (c *compactor) writeAdded(ctx context.Context, now *tableSchema, v *manifest.Version) (map[uint64][]manifest.DataFile, error) {
 	added := &lance.Schema{}
 	var ones []arrow.Array
 	for _, f := range now.lance.Fields {
@@ -99,9 +103,9 @@ func (s *shard) writeAdded(ctx context.Context, now *tableSchema, v *manifest.Ve
 	out := make(map[uint64][]manifest.DataFile)
 	for i := 0; i < len(v.Fragments) && len(ones) > 0; i++ {
 		f := &v.Fragments[i]
-		file, err := s.writeConstants(ctx, added, ones, f.Rows)
+		file, err := c.writeConstants(ctx, added, ones, f.Rows)
 		if err != nil {
-			s.discardAdded(ctx, out)
+			c.discardAdded(ctx, out)
 			return nil, err
 		}
 		out[f.ID] = []manifest.DataFile{file}
@@ -110,7 +114,7 @@ func (s *shard) writeAdded(ctx context.Context, now *tableSchema, v *manifest.Ve
 }
 
 // writeConstants writes a file of columns that are the same in all rows.
-func (s *shard) writeConstants(ctx context.Context, schema *lance.Schema, ones []arrow.Array, rows int64) (manifest.DataFile, error) {
+func (c *compactor) writeConstants(ctx context.Context, schema *lance.Schema, ones []arrow.Array, rows int64) (manifest.DataFile, error) {
 	name, err := newFileName()
 	if err != nil {
 		return manifest.DataFile{}, err
@@ -120,7 +124,7 @@ func (s *shard) writeConstants(ctx context.Context, schema *lance.Schema, ones [
 		return manifest.DataFile{}, err
 	}
 	defer part.Release()
-	w, err := lance.Create(ctx, s.db.st, path.Join(s.table.root, "data", name), schema, lance.WriterOptions{})
+	w, err := lance.Create(ctx, c.db.st, path.Join(c.table.root, "data", name), schema, lance.WriterOptions{})
 	if err != nil {
 		return manifest.DataFile{}, err
 	}
@@ -141,10 +145,10 @@ func (s *shard) writeConstants(ctx context.Context, schema *lance.Schema, ones [
 }
 
 // discardAdded removes files that no version names.
-func (s *shard) discardAdded(ctx context.Context, files map[uint64][]manifest.DataFile) {
+func (c *compactor) discardAdded(ctx context.Context, files map[uint64][]manifest.DataFile) {
 	for _, list := range files {
 		for _, f := range list {
-			s.discard(ctx, path.Join(s.table.root, "data", f.Path))
+			c.table.discard(ctx, path.Join(c.table.root, "data", f.Path))
 		}
 	}
 }

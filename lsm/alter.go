@@ -84,13 +84,13 @@ func (db *DB) AlterTable(ctx context.Context, n TableName, a Alteration) error {
 	t.indexes.Store(&indexes)
 	db.version.Add(1)
 	db.moment.Unlock()
-	t.shard.wantAlign()
+	t.compactor.wantAlign()
 	return nil
 }
 
 // alter works out the next schema and the record that brings it.
 func (t *Table) alter(now *tableSchema, a Alteration) (*ddlAlter, *tableSchema, error) {
-	last := max(now.lastField, t.shard.set.Load().base().version.NextFieldID()-1)
+	last := max(now.lastField, t.set.Load().base.version.NextFieldID()-1)
 	// One id is left out: the next may be that of _tombstone in generations.
 	b := schemaBuilder{now: now, next: last + 2, fill: make(map[int32]arrow.Array)}
 	for _, c := range a.Columns {

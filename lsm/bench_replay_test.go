@@ -29,7 +29,7 @@ func BenchmarkReplay(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.StopTimer()
-				if got := db.list()[0].shard.set.Load().active().rows.Load().rowCount(); got != total {
+				if got := db.list()[0].shards[0].chain().active().rows.Load().rowCount(); got != total {
 					b.Fatalf("%d rows came back, expected %d", got, total)
 				}
 				if err := db.Close(); err != nil {

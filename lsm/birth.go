@@ -53,11 +53,9 @@ func (db *DB) StageTable(ctx context.Context, d TableDef, replace bool) (*Stage,
 		return nil, err
 	}
 	t.root = stageRoot(e.Incarnation)
-	s := newShard(db, t)
-	if err := s.found(ctx); err != nil {
+	if err := t.found(ctx); err != nil {
 		return nil, fmt.Errorf("stage table %q: %w", d.Name, err)
 	}
-	t.shard = s
 	return &Stage{table: t, born: &birth{entry: e, replace: replace}}, nil
 }
 
@@ -76,14 +74,12 @@ func (db *DB) refuseTaken(n TableName, replace bool) error {
 	return err
 }
 
-// found makes the dataset and the shard of a table that has none.
-func (s *shard) found(ctx context.Context) error {
-	if _, err := s.createDataset(ctx); err != nil {
+// found makes the dataset and the shards of a table that has none.
+func (t *Table) found(ctx context.Context) error {
+	if _, err := t.createDataset(ctx); err != nil {
 		return err
 	}
-	var err error
-	s.man, err = manifest.ClaimShard(ctx, s.db.st, s.dir, s.id, true, manifest.Options{Warn: s.warn})
-	return err
+	return t.claimShards(ctx)
 }
 
 // bear commits a stage that makes its table.
@@ -113,7 +109,7 @@ func (db *DB) bear(ctx context.Context, s *Stage) (LSN, error) {
 	return db.place(ctx, s, old)
 }
 
-// complete writes what the stage still has in memory and lists all generations in its shard's manifest.
+// complete writes what the stage still has in memory and lists all generations in its shards' manifests.
 func (s *Stage) complete(ctx context.Context) error {
 	done, err := s.table.db.begin()
 	if err != nil {
@@ -125,18 +121,22 @@ func (s *Stage) complete(ctx context.Context) error {
 			return err
 		}
 	}
-	sh := s.table.shard
-	man, err := sh.man.Commit(ctx, sh.db.st, sh.dir, func(n *manifest.Shard) {
-		for i, g := range s.spilled {
-			g.Number = n.CurrentGeneration + uint64(i)
-			n.Generations = append(n.Generations, g)
+	for i, sh := range s.table.shards {
+		list := s.generations(i)
+		if len(list) == 0 {
+			continue
 		}
-		n.CurrentGeneration += uint64(len(s.spilled))
-	})
-	if err != nil {
-		return fmt.Errorf("table %q: %w", s.table.name, err)
+		err := sh.edit(ctx, func(n *manifest.Shard) {
+			for i, g := range list {
+				g.Number = n.CurrentGeneration + uint64(i)
+				n.Generations = append(n.Generations, g)
+			}
+			n.CurrentGeneration += uint64(len(list))
+		})
+		if err != nil {
+			return fmt.Errorf("table %q: %w", s.table.name, err)
+		}
 	}
-	sh.man = man
 	return nil
 }
 
@@ -161,7 +161,7 @@ func (db *DB) place(ctx context.Context, s *Stage, old *Table) (LSN, error) {
 	if old != nil {
 		old.dropped = true
 		old.leave()
-		old.shard.halt()
+		old.halt()
 	}
 	t, err := newTable(db, *d.Create)
 	if err == nil {
@@ -171,18 +171,18 @@ func (db *DB) place(ctx context.Context, s *Stage, old *Table) (LSN, error) {
 		db.forget(old) // before its layers go: a snapshot takes those of every table
 	}
 	if old != nil {
-		old.shard.close()
+		old.close()
 	}
 	if err != nil {
 		return 0, fmt.Errorf("open new table %q: %w; restart flightd", s.table.name, err)
 	}
-	t.shard.start()
+	t.start()
 	return db.cat.LSN, nil
 }
 
 // unborn removes what a stage that is given up had made.
 func (db *DB) unborn(s *Stage) {
-	s.table.shard.discard(context.Background(), s.table.root)
+	s.table.discard(context.Background(), s.table.root)
 }
 
 // moveIn brings the folder of a table that was made by a stage to its place, whatever lies there.

@@ -105,8 +105,8 @@ type checker struct {
 
 // stagedCommit is a stage-commit record.
 type stagedCommit struct {
-	lsn         LSN
-	generations []manifest.Generation
+	lsn    LSN
+	commit *stageCommit
 }
 
 // fault reports an error about a file. The object.CorruptErrors in it know better where.
@@ -217,7 +217,7 @@ func (c *checker) record(cat *catalog, r *wal.Record) error {
 		if err != nil {
 			return err
 		}
-		c.stages[r.Incarnation] = append(c.stages[r.Incarnation], stagedCommit{r.LSN, x.generations()})
+		c.stages[r.Incarnation] = append(c.stages[r.Incarnation], stagedCommit{r.LSN, x})
 	case wal.Idempotency:
 		_, err := decodeKeys(body, r.LSN, func(keyEntry) {})
 		return err
@@ -241,40 +241,52 @@ func (c *checker) table(ctx context.Context, e *tableEntry, newest bool) {
 		c.fault(catalogFile, err)
 		return
 	}
-	s, err := manifest.LoadShard(ctx, c.st, t.shardDir(), manifest.Options{})
-	if newest && errors.Is(err, object.ErrNotExist) {
-		c.sum.Unfinished++
-		return
+	shards := make([]*manifest.Shard, len(t.shards))
+	for i, x := range t.shards {
+		s, err := manifest.LoadShard(ctx, c.st, x.dir(), manifest.Options{})
+		if newest && errors.Is(err, object.ErrNotExist) {
+			c.sum.Unfinished++
+			return
+		}
+		if err != nil {
+			c.fault(path.Join(x.dir(), "manifest"), err)
+			continue
+		}
+		shards[i] = s
 	}
 	v := c.dataset(ctx, t.root)
 	if v != nil {
 		c.schema(t, v)
 	}
-	if err != nil {
-		c.fault(path.Join(t.shardDir(), "manifest"), err)
-		return
+	for i, s := range shards {
+		if s != nil {
+			c.shard(ctx, t.shards[i], s, v)
+		}
 	}
-	if s.ID != e.Shard {
-		c.fault(path.Join(t.shardDir(), "manifest"), fmt.Errorf("it is of shard %s, the catalog says %s", s.ID, e.Shard))
+	c.unnamed(ctx, t, shards)
+}
+
+// shard checks what a shard's manifest says, and names.
+func (c *checker) shard(ctx context.Context, x *shard, s *manifest.Shard, v *manifest.Version) {
+	if s.ID != x.id {
+		c.fault(path.Join(x.dir(), "manifest"), fmt.Errorf("it is of shard %s, the catalog says %s", s.ID, x.id))
 	}
-	for _, x := range c.stages[e.Incarnation] {
-		if x.lsn <= LSN(s.ReplayAfter) {
+	for _, stage := range c.stages[x.table.entry.Incarnation] {
+		if stage.lsn <= LSN(s.ReplayAfter) {
 			continue // the manifest has named them
 		}
-		for _, g := range x.generations { // the next Open publishes them
+		for _, g := range stage.commit.generations(x.index) { // the next Open publishes them
 			g.Number = s.CurrentGeneration
 			s.CurrentGeneration++
 			s.Generations = append(s.Generations, g)
 		}
 	}
-	c.generations(ctx, t.shardDir(), s, v, t.now().codec != nil)
-	c.unnamed(ctx, t, s)
+	c.generations(ctx, x.dir(), s, v, x.table.now().codec != nil)
 }
 
 // schema compares the columns of the dataset with the catalog's.
 func (c *checker) schema(t *Table, v *manifest.Version) {
-	s := &shard{table: t}
-	if err := s.checkSchema(v); err != nil {
+	if err := t.checkSchema(v); err != nil {
 		c.fault(t.root, err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // unnamed counts what lies in a table's folder and is named by no version that is there, nor by the shard: the collector
 // removes it when it is old enough. It is no fault. What cannot be read of older versions is not counted at all.
-func (c *checker) unnamed(ctx context.Context, t *Table, s *manifest.Shard) {
+func (c *checker) unnamed(ctx context.Context, t *Table, shards []*manifest.Shard) {
 	named := make(map[string]bool)
 	need := func(name string) { named[name] = true }
 	chain, err := manifest.TableHistory(c.st, t.root, manifest.Options{}).List(ctx)
@@ -43,14 +43,20 @@ func (c *checker) unnamed(ctx context.Context, t *Table, s *manifest.Shard) {
 			}
 		}
 	}
-	infos, err := c.st.List(ctx, t.shardDir())
-	if err != nil {
-		return
-	}
-	for _, x := range infos {
-		listed := slices.ContainsFunc(s.Generations, func(g manifest.Generation) bool { return g.Path == x.Name })
-		if x.Dir && strings.Contains(x.Name, "_gen_") && !listed {
-			c.countUnnamed(ctx, storedFile{dir: true}, path.Join(t.shardDir(), x.Name))
+	for i, s := range shards {
+		if s == nil { // what its manifest names is unknown
+			continue
+		}
+		dir := t.shards[i].dir()
+		infos, err := c.st.List(ctx, dir)
+		if err != nil {
+			return
+		}
+		for _, x := range infos {
+			listed := slices.ContainsFunc(s.Generations, func(g manifest.Generation) bool { return g.Path == x.Name })
+			if x.Dir && strings.Contains(x.Name, "_gen_") && !listed {
+				c.countUnnamed(ctx, storedFile{dir: true}, path.Join(dir, x.Name))
+			}
 		}
 	}
 }

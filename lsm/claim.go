@@ -128,7 +128,7 @@ func (c *Claim) Answer(ctx context.Context, schema *arrow.Schema) (Answer, error
 	if err := c.db.Wait(ctx, e.Seq); err != nil {
 		return Answer{}, err
 	}
-	if staged := LSN(t.shard.staged.Load()); staged > 0 && staged <= e.Seq {
+	if staged := LSN(t.staged.Load()); staged > 0 && staged <= e.Seq {
 		return Answer{}, fmt.Errorf("idempotency key %q of table %q: %w; its rows are stored and not published yet, send it again later",
 			c.request.Key, t.name, ErrKeyBusy)
 	}

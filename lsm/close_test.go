@@ -114,7 +114,7 @@ func TestOptimizeOfATableThatIsDropped(t *testing.T) {
 		if table := armed.Load(); table != nil && strings.Contains(name, "_gen_") {
 			armed.Store(nil)
 			go func() { dropped <- table.db.DropTable(ctx, table.Name()) }()
-			<-table.shard.stop.Done()
+			<-table.stop.Done()
 		}
 	}}
 	db, err := Open(ctx, Options{Dir: t.TempDir(), wrap: func(st object.Store) object.Store {

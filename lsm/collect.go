@@ -169,7 +169,7 @@ func (t *Table) hold(b *base) {
 	t.heldMu.Unlock()
 }
 
-// build notes that a commit on top of a version is under way beside the flusher. Files for it are noted with write. The
+// build notes that a commit on top of a version is under way beside the compactor. Files for it are noted with write. The
 // caller calls done when they are part of a version, or are not going to be.
 func (t *Table) build(version uint64) (write func(name string), done func()) {
 	t.heldMu.Lock()

@@ -15,7 +15,7 @@ import (
 
 // collection is one removal of what a table keeps no longer. The order makes it safe:
 //
-//	files are listed     while the shard's flusher does nothing else, and without those that statements are writing:
+//	files are listed     while the table's compactor does nothing else, and without those that statements are writing:
 //	                     what is being written now is not in the list
 //	versions are listed  so that a file of the list that was committed meanwhile is seen to be needed
 //	versions go          oldest first, the hint at the newest one before, and the folder is synced
@@ -30,11 +30,12 @@ type collection struct {
 	cutoff, unnamed time.Time
 
 	files []storedFile
-	// standing is the oldest version that a commit of ours may be built on: that of the shard, or of a statement. It
+	// standing is the oldest version that a commit of ours may be built on: that which readers have, or that of a statement. It
 	// must not find the number of a version that was there and has gone; so newer versions stay until it has seen them.
 	standing uint64
-	shard    uint64
-	keep     map[uint64]bool
+	// shards are the versions of the shards' manifests.
+	shards []uint64
+	keep   map[uint64]bool
 	// keepFiles is set when there is a version that cannot be read any more and may need any file.
 	keepFiles bool
 	needed    map[string]bool
@@ -44,22 +45,30 @@ type collection struct {
 
 // run does all of it.
 func (c *collection) run(ctx context.Context) error {
-	if err := c.t.shard.order(ctx, c.list); err != nil {
+	if err := c.t.compactor.order(ctx, c.list); err != nil {
 		return err
 	}
-	if err := c.collectShard(ctx); err != nil {
-		return err
+	for i, s := range c.t.shards {
+		if err := c.collectShard(ctx, s, c.shards[i]); err != nil {
+			return err
+		}
 	}
 	if err := c.collectTable(ctx); err != nil {
 		return err
 	}
-	return c.t.shard.removeLeftovers(ctx, c)
+	return c.t.removeLeftovers(ctx, c)
 }
 
-// list lists the files, and what is in use. It is called by the flusher.
+// list lists the files, and what is in use. It is called by the compactor.
 func (c *collection) list(ctx context.Context) error {
-	s := c.t.shard
-	c.standing, c.shard = s.set.Load().base().version.Number, s.man.Version
+	set := c.t.set.Load()
+	if set == nil {
+		return c.t.ended()
+	}
+	c.standing = set.base.version.Number
+	for _, s := range c.t.shards {
+		c.shards = append(c.shards, s.manifest().Version)
+	}
 	for _, folder := range collected {
 		infos, err := c.st.List(ctx, path.Join(c.t.root, folder))
 		if err != nil {
@@ -109,14 +118,14 @@ func collectable(folder string, x object.Info) (storedFile, bool) {
 	return f, x.Dir && len(x.Name) == 36 && strings.Count(x.Name, "-") == 4 // a UUID
 }
 
-// collectShard removes old versions of the shard's manifest. Nobody reads them; they tell what happened.
-func (c *collection) collectShard(ctx context.Context) error {
-	h := manifest.ShardHistory(c.st, c.t.shard.dir, manifest.Options{Warn: c.t.shard.warn})
+// collectShard removes versions of a shard's manifest that are older than one. Nobody reads them; they tell what happened.
+func (c *collection) collectShard(ctx context.Context, s *shard, version uint64) error {
+	h := manifest.ShardHistory(c.st, s.dir(), manifest.Options{Warn: c.t.warn})
 	chain, err := h.List(ctx)
 	if err != nil {
 		return err
 	}
-	old := expiredVersions(chain, nil, c.shard, c.cutoff)
+	old := expiredVersions(chain, nil, version, c.cutoff)
 	return c.removeVersions(ctx, h, chain, old)
 }
 
@@ -148,7 +157,7 @@ func (c *collection) removeVersions(ctx context.Context, h *manifest.History, ch
 
 // collectTable removes old versions of the table, and then files.
 func (c *collection) collectTable(ctx context.Context) error {
-	h := manifest.TableHistory(c.st, c.t.root, manifest.Options{Warn: c.t.shard.warn})
+	h := manifest.TableHistory(c.st, c.t.root, manifest.Options{Warn: c.t.warn})
 	chain, err := h.List(ctx)
 	if err != nil || len(chain) == 0 {
 		return err
@@ -287,13 +296,13 @@ func weigh(ctx context.Context, st object.Store, f *storedFile, dir string) erro
 }
 
 // removeLeftovers tries again to remove what failed attempts left and could not be removed then.
-func (s *shard) removeLeftovers(ctx context.Context, c *collection) error {
-	s.leftMu.Lock()
-	names := s.leftovers
-	s.leftovers = nil
-	s.leftMu.Unlock()
-	return s.table.remove(ctx, len(names), func(i int) error {
-		s.discard(ctx, names[i]) // notes it again when it fails
+func (t *Table) removeLeftovers(ctx context.Context, c *collection) error {
+	t.leftMu.Lock()
+	names := t.leftovers
+	t.leftovers = nil
+	t.leftMu.Unlock()
+	return t.remove(ctx, len(names), func(i int) error {
+		t.discard(ctx, names[i]) // notes it again when it fails
 		c.sum.Files++
 		return nil
 	})

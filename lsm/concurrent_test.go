@@ -277,7 +277,7 @@ func TestLongStreamLeavesLittle(t *testing.T) {
 	require.Len(t, readWrites(t, db, "w"), len(keys))
 	require.Less(t, db.Metrics().Generations, int64(maxGenerations))
 	require.Positive(t, db.Metrics().Compactions)
-	folders, err := filepath.Glob(filepath.Join(dir, table.shardDir(), "*_gen_*"))
+	folders, err := filepath.Glob(filepath.Join(dir, table.shards[0].dir(), "*_gen_*"))
 	require.NoError(t, err)
 	require.Less(t, len(folders), maxGenerations)
 	require.Eventually(t, func() bool { // the trimmer runs by itself

@@ -210,7 +210,7 @@ func (db *DB) shutdown() error {
 	}
 	db.marks.fail(ErrClosed)
 	for _, t := range db.list() {
-		t.shard.close()
+		t.close()
 	}
 	return errors.Join(err, db.lock.unlock())
 }
@@ -292,7 +292,7 @@ func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 		undo := db.logDDL(ctx, ddl{Drop: e.Incarnation})
 		return errors.Join(fmt.Errorf("create table %q: %w", d.Name, err), undo)
 	}
-	t.shard.start()
+	t.start()
 	return nil
 }
 
@@ -314,7 +314,7 @@ func (db *DB) DropTable(ctx context.Context, n TableName) error {
 	t.dropped = true
 	t.leave()
 	db.forget(t)
-	t.shard.close()
+	t.close()
 	return db.removeDropped(context.WithoutCancel(ctx))
 }
 
@@ -402,20 +402,24 @@ func (db *DB) settled(ctx context.Context, lsn LSN) error {
 func (db *DB) relieve() {
 	var largest *shard
 	var most int64
+	flushing := false
 	db.moment.Lock()
 	for _, t := range db.tables {
-		if t.shard.set.Load() == nil {
+		set := t.set.Load()
+		if set == nil {
 			continue
 		}
-		if n := t.shard.set.Load().active().bytes.Load(); n > most {
-			largest, most = t.shard, n
-		}
-		if len(t.shard.set.Load().frozen()) > 0 {
-			largest = nil // a flush is under way and will give memory back
-			break
+		for i, c := range set.chains {
+			if n := c.active().bytes.Load(); n > most {
+				largest, most = t.shards[i], n
+			}
+			flushing = flushing || len(c.layers) > 1 && len(c.frozen()) > 0
 		}
 	}
 	db.moment.Unlock()
+	if flushing { // it will give memory back
+		return
+	}
 	if largest != nil {
 		select {
 		case largest.freezes <- nil:
@@ -474,14 +478,16 @@ func (db *DB) freezeOld() {
 	db.moment.Lock()
 	defer db.moment.Unlock()
 	for _, t := range db.tables {
-		set := t.shard.set.Load()
+		set := t.set.Load()
 		if set == nil {
 			continue
 		}
-		if m := set.active(); m.rows.Load().lastLSN() > 0 && written-m.born > db.opt.Memory {
-			select {
-			case t.shard.freezes <- nil:
-			default: // one is asked for already
+		for i, c := range set.chains {
+			if m := c.active(); m.rows.Load().lastLSN() > 0 && written-m.born > db.opt.Memory {
+				select {
+				case t.shards[i].freezes <- nil:
+				default: // one is asked for already
+				}
 			}
 		}
 	}
@@ -494,7 +500,7 @@ func (db *DB) trimmable() LSN {
 	// What is not durable may be gone after a power cut, and then the log ends below it.
 	upTo := min(db.marks.visible(), db.log.DurableLSN())
 	for _, t := range db.list() {
-		if first, ok := t.shard.unflushed(); ok {
+		if first, ok := t.unflushed(); ok {
 			upTo = min(upTo, first-1)
 		}
 	}

@@ -12,11 +12,13 @@
 // batch is visible, and DB.Wait returns, when it and all before it are in their memtables, and durable unless they are
 // buffered (durability.go). What outlives the log's tail, a flush, a trim, a rewrite, waits until it is durable in any
 // case. A memtable that is full is frozen; the shard's flusher writes it as a generation, publishes it in the shard's manifest, and the log is trimmed.
-// Optimize merges generations into the base in one commit to the table's manifest.
+// The table's compactor merges the generations of all shards into the base in one commit to the table's manifest, which
+// says of each shard up to which generation it has them; it does so when there are too many, or for Optimize. Flushes go on
+// meanwhile. When there are far too many (compactor.go) writers of the table wait, unless the merge failed.
 //
 // A Stage is batches of one table that take effect together. Small ones stay in memory and go to the log as one group,
 // whose records readers get at once; larger ones are written as generations that no manifest names, which one record of
-// the log commits and one commit of the shard's manifest, behind everything that came before, publishes
+// the log commits and the next version of the shard's manifest, behind everything that came before, names
 // (stage_commit.go). A stage can make its table, too: the log's DDL record is then what brings it, and its folder moves
 // to its place.
 //
@@ -70,12 +72,16 @@
 //
 // # Layers, and who hides whom
 //
-// The rows of a shard lie in layers: base, generations, frozen memtables, active memtable, each newer than those
-// before. In a table with a key only the newest row of a key counts, and none when that is a tombstone. Which rows
-// of a layer newer layers have replaced is not found by probing them when they are read, but kept as a mask (mask.go)
-// for each layer: a flush adds the new generation's keys to the masks of all older layers, in bulk; what is in
-// memtables only is added by the first query that needs it, and kept. So a scan costs the rows it returns plus the
-// keys that arrived since the last one, however many layers there are.
+// The rows of a table lie in layers: the base, and in front of it for each shard a chain of generations, frozen memtables
+// and the active memtable, each newer than those before. In a table with a key only the newest row of a key counts, and
+// none when that is a tombstone. Which rows of a layer newer layers have replaced is not found by probing them when they
+// are read, but kept as a mask (mask.go) for each layer: a flush adds the new generation's keys to the masks of all older
+// layers, in bulk; what is in memtables only is added by the first query that needs it, and kept. So a scan costs the rows
+// it returns plus the keys that arrived since the last one, however many layers there are.
+//
+// Of the base there is a mask for each chain, as shards flush at LSNs of their own. A key is in one shard only, so the
+// masks have no row in common, and their union is what the base has lost. A merge that brings a new base works out its
+// masks from the generations that it left out, those that were flushed while it ran included, before readers see it.
 //
 // INVARIANT: below the merge only predicates on the key may drop rows or skip files: a row that another predicate
 // hides still shadows the older rows of its key.
@@ -93,21 +99,24 @@
 //
 // # Snapshots
 //
-// A layerSet is all layers of a shard; it never changes and its references are counted. A snapshot is the layer sets
-// of all tables and the visible LSN, taken under one short lock (DB.moment), under which every new set is published,
+// A layerSet is the base and the chains of a table; it never changes and its references are counted. A snapshot is the
+// layer sets of all tables and the visible LSN, taken under one short lock (DB.moment), under which every new set is published,
 // too: a statement sees one moment. Memtables grow while a snapshot reads them; it reads the prefix at or below its
 // LSN.
 //
 // # Goroutines
 //
-// The log's own (package wal), the trimmer, the collector (collection.go) and the keeper of the reserve (space.go) of the DB, and for each shard the applier (the only writer of memtables)
-// and the flusher (the only writer of generations, base and shard manifest). DB.Close ends and awaits all of them.
+// The log's own (package wal), the trimmer, the collector (collection.go) and the keeper of the reserve (space.go) of the DB, and for each
+// table the compactor (the only writer of the base), and for each of its shards the applier (the only writer of memtables)
+// and the flusher (the only writer of generations, but for those of stages). A shard's manifest is written under a lock, by
+// the flusher, the compactor and who publishes a stage. DB.Close ends and awaits all of them.
 //
 // # Lock order
 //
-// Table.turn, Table.writes, DB.ddl, shard.swap, maskCell.mu, DB.moment, memtable.mu, and last, with nothing below them,
-// shard.queueMu, shard.leftMu, watermarks.mu, budget.mu, ledger.mu and Table.heldMu. No I/O happens under DB.moment and
-// what follows it. Table.place is held while a few files are removed, and has nothing but shard.leftMu below it.
+// Table.turn, Table.writes, DB.ddl, Table.adopting, shard.manMu, Table.swap, maskCell.mu, DB.moment, memtable.mu, and
+// last, with nothing below them, shard.queueMu, Table.leftMu, Table.stallMu, watermarks.mu, budget.mu, ledger.mu and
+// Table.heldMu. No I/O happens under DB.moment and what follows it, nor under Table.swap, where appliers wait.
+// Table.place is held while a few files are removed, and has nothing but Table.leftMu below it.
 //
 // # Errors
 //

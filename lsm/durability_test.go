@@ -237,7 +237,7 @@ func TestReadersOfADurableTableSeeOnlyWhatIsSynced(t *testing.T) {
 		durable := db.log.DurableLSN()
 		v, err := snap.Table(tables[1].Name())
 		require.NoError(t, err)
-		for _, m := range v.set.memtablesAfter(0) {
+		for _, m := range v.set.chains[0].memtables() {
 			for _, b := range m.rows.Load().batches {
 				if b.lsn <= snap.lsn {
 					require.LessOrEqual(t, b.lsn, durable)

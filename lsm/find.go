@@ -69,8 +69,7 @@ func (k *KeySet) helps() bool { return k != nil && len(k.ranges) <= maxKeyRanges
 
 // scanPoints adds the rows of some keys. A key is settled by the newest layer that has it, so no masks are needed.
 func (v *View) scanPoints(ctx context.Context, sc *Scan, p projection, run *keyRun) error {
-	for i := len(v.set.layers) - 1; i >= 0 && run.Len() > 0; i-- {
-		l := v.set.layers[i].layer
+	err := v.lookUp(run, func(l layer, run *keyRun) ([]bool, error) {
 		found, picked := make([]bool, run.Len()), selection{}
 		err := l.lookup(ctx, run, v.lsn, func(key int, fragment uint64, row uint32) {
 			found[key] = true
@@ -79,7 +78,7 @@ func (v *View) scanPoints(ctx context.Context, sc *Scan, p projection, run *keyR
 			}
 		})
 		if err != nil {
-			return fmt.Errorf("scan table %q: %w", v.table.name, err)
+			return nil, err
 		}
 		sc.addPicked(v, l, p, picked, nil)
 		if b, ok := l.(*base); ok {
@@ -89,16 +88,17 @@ func (v *View) scanPoints(ctx context.Context, sc *Scan, p projection, run *keyR
 				sc.addFile(f, p, fileRows{hidden: []*roaring.Bitmap{f.hidden}, keys: only})
 			}
 		}
-		run = run.unsettled(found)
+		return found, nil
+	})
+	if err != nil {
+		return fmt.Errorf("scan table %q: %w", v.table.name, err)
 	}
 	return nil
 }
 
-// scanRanges adds the rows of a layer whose keys may be in a set.
-func (v *View) scanRanges(ctx context.Context, sc *Scan, p projection, k *KeySet, i int, mask *rowMask) error {
-	switch x := v.set.layers[i].layer.(type) {
-	case *base:
-		return v.scanBase(ctx, sc, p, k, x, mask)
+// scanRanges adds the rows of a layer in front of the base whose keys may be in a set.
+func (v *View) scanRanges(ctx context.Context, sc *Scan, p projection, k *KeySet, l layer, mask *rowMask) error {
+	switch x := l.(type) {
 	case *generation:
 		picked := selection{}
 		dense, err := k.each(ctx, x.keys, x.frag.rows, func(id uint64) { picked.add(0, uint32(id)) })
@@ -110,7 +110,7 @@ func (v *View) scanRanges(ctx context.Context, sc *Scan, p projection, k *KeySet
 			sc.addFile(x.frag, p, fileRows{hidden: []*roaring.Bitmap{x.frag.hidden, mask.fragment(0)}})
 			return nil
 		}
-		sc.addPicked(v, x, p, picked, mask)
+		sc.addPicked(v, x, p, picked, rowMasks{mask})
 	case *memtable:
 		rows := x.rows.Load().upTo(v.lsn)
 		sc.addMem(rows, p, memPick{only: rows.withKeys(k), picked: true,
@@ -121,7 +121,8 @@ func (v *View) scanRanges(ctx context.Context, sc *Scan, p projection, k *KeySet
 
 // scanBase is scanRanges for the base: what an index covers comes from it, the other fragments are read by their key
 // columns.
-func (v *View) scanBase(ctx context.Context, sc *Scan, p projection, k *KeySet, b *base, mask *rowMask) error {
+func (v *View) scanBase(ctx context.Context, sc *Scan, p projection, k *KeySet, masks rowMasks) error {
+	b := v.set.base
 	whole := make(map[uint64]bool)
 	picked := selection{}
 	for _, s := range b.indexes {
@@ -143,15 +144,15 @@ func (v *View) scanBase(ctx context.Context, sc *Scan, p projection, k *KeySet, 
 		if whole[f.id] {
 			delete(picked, f.id)
 			sc.note("base", byFullScan, f.live)
-			sc.addFile(f, p, fileRows{hidden: []*roaring.Bitmap{f.hidden, mask.fragment(f.id)}})
+			sc.addFile(f, p, fileRows{hidden: masks.fragment(f.id, f.hidden)})
 		}
 	}
 	for _, f := range b.uncovered {
 		sc.note("base", byKeyColumn, f.live)
-		sc.addFile(f, p, fileRows{hidden: []*roaring.Bitmap{f.hidden, mask.fragment(f.id)}, keys: k})
+		sc.addFile(f, p, fileRows{hidden: masks.fragment(f.id, f.hidden), keys: k})
 	}
 	if len(whole) == 0 || len(picked) > 0 {
-		sc.addPicked(v, b, p, picked, mask)
+		sc.addPicked(v, b, p, picked, masks)
 	}
 	return nil
 }
@@ -229,32 +230,33 @@ func (s selection) rows() int64 {
 }
 
 // addPicked adds rows that an index found in a layer.
-func (sc *Scan) addPicked(v *View, l layer, p projection, picked selection, mask *rowMask) {
+func (sc *Scan) addPicked(v *View, l layer, p projection, picked selection, masks rowMasks) {
 	switch x := l.(type) {
 	case *memtable:
 		sc.addMem(x.rows.Load().upTo(v.lsn), p, memPick{only: picked[0], picked: true})
 	case *generation:
 		sc.note("generation", byKeyIndex, picked.rows())
-		sc.addRows(x.frag, p, picked[0], mask.fragment(0))
+		sc.addRows(x.frag, p, picked[0], masks.fragment(0, x.frag.hidden))
 	case *base:
 		if len(x.indexes) > 0 {
 			sc.note("base", byKeyIndex, picked.rows())
 		}
 		// In an order of its own: the parts of a scan count what it consists of.
 		for _, id := range slices.Sorted(maps.Keys(picked)) {
-			sc.addRows(x.fragment(id), p, picked[id], mask.fragment(id))
+			f := x.fragment(id)
+			sc.addRows(f, p, picked[id], masks.fragment(id, f.hidden))
 		}
 	}
 }
 
-// addRows adds single rows of a fragment, near ones together.
-func (sc *Scan) addRows(f *fragment, p projection, rows, replaced *roaring.Bitmap) {
+// addRows adds single rows of a fragment, but for those that are hidden, near ones together.
+func (sc *Scan) addRows(f *fragment, p projection, rows *roaring.Bitmap, hidden []*roaring.Bitmap) {
 	if rows == nil {
 		return
 	}
 	add := func(first, last uint32) {
 		sc.units = append(sc.units, &fileUnit{frag: f, projection: p, first: int64(first), rows: int64(last-first) + 1,
-			from: fileRows{hidden: []*roaring.Bitmap{f.hidden, replaced}, only: rows}})
+			from: fileRows{hidden: hidden, only: rows}})
 	}
 	it := rows.Iterator()
 	first := it.Next()

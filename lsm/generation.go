@@ -62,12 +62,12 @@ func generationSchema(now *tableSchema) *lance.Schema {
 
 // writeGeneration writes a memtable as a dataset in a fresh folder below the shard's; its number is given by who
 // publishes it. A failed attempt leaves a folder that the next Open removes, as no manifest names it.
-func writeGeneration(ctx context.Context, st object.Store, t *Table, m *memtable, number uint64) (manifest.Generation, error) {
+func writeGeneration(ctx context.Context, st object.Store, sh *shard, m *memtable, number uint64) (manifest.Generation, error) {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // it never fails
 	g := manifest.Generation{Path: fmt.Sprintf("%x_gen_%d", random, number), Rows: m.rows.Load().rowCount(), Bytes: m.bytes.Load()}
-	dir := path.Join(t.shardDir(), g.Path)
-	now := t.now()
+	dir := path.Join(sh.dir(), g.Path)
+	now := sh.table.now()
 	schema := generationSchema(now)
 	frag, err := writeMemtable(ctx, st, dir, schema, now, m.rows.Load())
 	if err != nil {
@@ -177,8 +177,8 @@ func writeKeys(ctx context.Context, st object.Store, dir string, m *memtable) er
 }
 
 // openGeneration opens what writeGeneration wrote.
-func openGeneration(ctx context.Context, st object.Store, t *Table, m manifest.Generation) (*generation, error) {
-	dir := path.Join(t.shardDir(), m.Path)
+func openGeneration(ctx context.Context, st object.Store, sh *shard, m manifest.Generation) (*generation, error) {
+	t, dir := sh.table, path.Join(sh.dir(), m.Path)
 	v, err := manifest.Latest(ctx, st, dir, manifest.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("open generation %d: %w", m.Number, err)

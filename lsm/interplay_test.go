@@ -177,7 +177,9 @@ func (x *interplay) end() {
 	used, _ := x.s.db.budget.state()
 	empty := int64(0)
 	for _, t := range x.s.db.list() {
-		empty += t.shard.set.Load().active().bytes.Load()
+		for _, c := range t.set.Load().chains {
+			empty += c.active().bytes.Load()
+		}
 	}
 	require.Equal(x.t, empty, used, "memory that nobody holds\n%s", x.story())
 	x.ok(x.s.db.Close())

@@ -198,11 +198,21 @@ func (x *interplay) copyFolder() (next string) {
 	t := x.table()
 	t.collecting <- struct{}{}
 	x.s.db.ddl.Lock()
-	x.ok(t.shard.order(x.ctx, func(context.Context) error {
+	copied := func(context.Context) error {
 		next = crashCopy(x.t, x.s.dir)
 		return nil
-	}))
+	}
+	x.ok(t.compactor.order(x.ctx, t.stillShards(copied)))
 	x.s.db.ddl.Unlock()
 	<-t.collecting
 	return next
+}
+
+// stillShards returns work that is done while no flusher of the table does any.
+func (t *Table) stillShards(do func(context.Context) error) func(context.Context) error {
+	for _, s := range t.shards {
+		inner := do
+		do = func(ctx context.Context) error { return s.order(ctx, inner) }
+	}
+	return do
 }

@@ -185,20 +185,17 @@ func (k *keeper) locate(ctx context.Context, run *keyRun) (found map[string]kept
 			a.Release()
 		}
 	}
-	for i := len(k.view.set.layers) - 1; i >= 0 && run.Len() > 0; i-- {
-		l := k.view.set.layers[i].layer
+	err = k.view.lookUp(run, func(l layer, run *keyRun) ([]bool, error) {
 		hits := make(map[uint64][]uint32)
 		if err := l.resolve(ctx, run, func(fragment uint64, row uint32) { hits[fragment] = append(hits[fragment], row) }); err != nil {
-			done()
-			return nil, nil, err
+			return nil, err
 		}
 		for _, fragment := range slices.Sorted(maps.Keys(hits)) {
 			rows := hits[fragment]
 			slices.Sort(rows)
 			parts, err := k.read(ctx, l, fragment, rows)
 			if err != nil {
-				done()
-				return nil, nil, err
+				return nil, err
 			}
 			for _, p := range parts {
 				held = append(held, p.columns...)
@@ -213,22 +210,20 @@ func (k *keeper) locate(ctx context.Context, run *keyRun) (found map[string]kept
 				}
 			}
 		}
-		run = run.rest(settled)
+		return run.marked(settled), nil
+	})
+	if err != nil {
+		done()
+		return nil, nil, err
 	}
 	return found, done, nil
 }
 
-// rest returns the keys of a run that are not settled.
-func (r *keyRun) rest(settled map[string]bool) *keyRun {
-	out := &keyRun{codec: r.codec}
+// marked tells which keys of a run are settled.
+func (r *keyRun) marked(settled map[string]bool) []bool {
+	out := make([]bool, r.Len())
 	for i, key := range keyTexts(r.column(), r.Len()) {
-		switch {
-		case settled[key]:
-		case r.codec.wide:
-			out.wide = append(out.wide, r.wide[i])
-		default:
-			out.ints = append(out.ints, r.ints[i])
-		}
+		out[i] = settled[key]
 	}
 	return out
 }

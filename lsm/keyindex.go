@@ -31,8 +31,8 @@ func keySegments(b *base, m *merged) []*keySegment {
 
 // writeKeyIndex writes a segment of the base's key index over the appended fragments, and over those of the
 // segments in old, whose place it takes.
-func (s *shard) writeKeyIndex(ctx context.Context, m *merged, old []*keySegment, set *layerSet, appended []uint64) (manifest.Index, error) {
-	codec, b := m.schema.codec, set.base()
+func (c *compactor) writeKeyIndex(ctx context.Context, m *merged, old []*keySegment, set *layerSet, appended []uint64) (manifest.Index, error) {
+	codec, b := m.schema.codec, set.base
 	field := m.schema.lance.Fields[codec.cols[0]]
 	x := manifest.Index{Name: field.Name + "_idx", UUID: uuid.New(), Fields: []int32{field.ID}, Version: b.version.Number,
 		Fragments: roaring.New(), IndexVersion: btreeIndexVersion}
@@ -53,11 +53,11 @@ func (s *shard) writeKeyIndex(ctx context.Context, m *merged, old []*keySegment,
 			}
 		}
 	}
-	w, err := btree.Create(ctx, s.db.st, path.Join(s.table.root, x.Dir()), codec.typ, btree.WriterOptions{})
+	w, err := btree.Create(ctx, c.db.st, path.Join(c.table.root, x.Dir()), codec.typ, btree.WriterOptions{})
 	if err != nil {
 		return x, err
 	}
-	if err := s.writeKeys(ctx, w, m, old, set, appended); err != nil {
+	if err := c.writeKeys(ctx, w, m, old, set, appended); err != nil {
 		w.Abort()
 		return x, err
 	}
@@ -72,7 +72,7 @@ func (s *shard) writeKeyIndex(ctx context.Context, m *merged, old []*keySegment,
 }
 
 // writeKeys writes the entries of old segments and of the merged generations that still count, in key order.
-func (s *shard) writeKeys(ctx context.Context, w *btree.Writer, m *merged, old []*keySegment, set *layerSet, appended []uint64) error {
+func (c *compactor) writeKeys(ctx context.Context, w *btree.Writer, m *merged, old []*keySegment, set *layerSet, appended []uint64) error {
 	codec := m.schema.codec
 	var sources []*keySource
 	defer func() {
@@ -84,7 +84,7 @@ func (s *shard) writeKeys(ctx context.Context, w *btree.Writer, m *merged, old [
 	var addresses []func(id uint64) (uint64, bool)
 	for _, seg := range old {
 		sources = append(sources, newKeySource(ctx, codec, seg.index))
-		stays := set.base().addressIn(seg, set.layers[0].mask.flushed)
+		stays := set.base.addressIn(seg, set)
 		addresses = append(addresses, func(id uint64) (uint64, bool) {
 			place, lives, ok := m.moved(id)
 			switch {
@@ -140,15 +140,23 @@ func (s *shard) writeKeys(ctx context.Context, w *btree.Writer, m *merged, old [
 const indexBatch = 4096
 
 // addressIn returns which entries of a segment still count: those of rows that the version has, that the segment
-// covers and that no generation replaced.
-func (b *base) addressIn(seg *keySegment, replaced *rowMask) func(id uint64) (uint64, bool) {
+// covers and that no generation of the set replaced.
+func (b *base) addressIn(seg *keySegment, set *layerSet) func(id uint64) (uint64, bool) {
+	replaced := make(map[uint64][]*roaring.Bitmap)
+	for _, f := range b.frags {
+		replaced[f.id] = set.replaced(f.id)
+	}
 	return func(id uint64) (uint64, bool) {
 		f, row := b.byID[id>>32], uint32(id)
 		if f == nil || !seg.meta.Fragments.Contains(uint32(f.id)) || f.hides(row) {
 			return 0, false
 		}
-		dead := replaced.fragment(f.id)
-		return id, dead == nil || !dead.Contains(row)
+		for _, dead := range replaced[f.id] {
+			if dead.Contains(row) {
+				return id, false
+			}
+		}
+		return id, true
 	}
 }
 

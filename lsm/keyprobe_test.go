@@ -62,7 +62,7 @@ func TestGenerationsWithAndWithoutFilters(t *testing.T) {
 		putKeys(t, db, table, g, keys...)
 		require.NoError(t, db.Flush(ctx, table.Name()))
 	}
-	gens := table.shard.set.Load().generations()
+	gens := table.set.Load().chains[0].generations()
 	require.Len(t, gens, 4)
 	for _, l := range gens {
 		g := l.layer.(*generation)
@@ -106,7 +106,7 @@ func TestCheckFindsAKeyThatItsFilterLacks(t *testing.T) {
 	table := createTest(t, db, "p", writesSchema)
 	putKeys(t, db, table, 1, 1, 2, 3, 4, 5)
 	require.NoError(t, db.Flush(ctx, table.Name()))
-	g := table.shard.set.Load().generations()[0].layer.(*generation)
+	g := table.set.Load().chains[0].generations()[0].layer.(*generation)
 	name := path.Join(g.dir, keyFilterFile)
 	for _, keys := range [][]int64{{1, 2, 3, 70, 80}, {1, 2, 3, 4, 5, 6}} {
 		if db != nil {
@@ -143,7 +143,7 @@ func BenchmarkPointsOverGenerations(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			for _, l := range table.shard.set.Load().generations() {
+			for _, l := range table.set.Load().chains[0].generations() {
 				if g := l.layer.(*generation); !filtered {
 					g.filter = nil
 				}
@@ -191,7 +191,7 @@ func BenchmarkReplacedOverGenerations(b *testing.B) {
 			run := newKeyRun(table.now().codec, ints, nil)
 			b.ResetTimer()
 			for range b.N {
-				for _, l := range table.shard.set.Load().generations() {
+				for _, l := range table.set.Load().chains[0].generations() {
 					g := l.layer.(*generation)
 					if !filtered {
 						g.filter = nil

@@ -3,11 +3,14 @@ package lsm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
 )
 
-// layer is one source of a shard's rows: the base table, a generation or a memtable.
+// layer is one source of a table's rows: the base table, a generation or a memtable.
 type layer interface {
 	// retain and unref count references; the last unref frees the layer.
 	retain()
@@ -25,20 +28,22 @@ type layerRef struct {
 	mask *maskCell
 }
 
-// layerSet is the layers of a shard, oldest first: the base table, the generations, the frozen memtables, the
-// active memtable. It is never changed; freezing, flushing and compacting put a new one in its place. A snapshot
-// holds one, and thereby everything in it.
+// layerSet is all layers of a table: the base, and for each shard the chain of layers in front of it. It is never
+// changed; freezing, flushing and compacting put a new one in its place. A snapshot holds one, and thereby everything in
+// it.
 type layerSet struct {
 	refs   atomic.Int64
-	layers []layerRef
+	base   *base
+	chains []*chain // by the number of the shard
 }
 
-// newLayerSet returns a set with one reference. It takes a reference of its own on each layer.
-func newLayerSet(layers []layerRef) *layerSet {
-	s := &layerSet{layers: layers}
+// newLayerSet returns a set with one reference. It takes references of its own on the base and the chains.
+func newLayerSet(b *base, chains []*chain) *layerSet {
+	s := &layerSet{base: b, chains: chains}
 	s.refs.Store(1)
-	for _, l := range layers {
-		l.retain()
+	b.retain()
+	for _, c := range chains {
+		c.refs.Add(1)
 	}
 	return s
 }
@@ -49,26 +54,92 @@ func (s *layerSet) unref() {
 	if s.refs.Add(-1) > 0 {
 		return
 	}
-	for _, l := range s.layers {
+	s.base.unref()
+	for _, c := range s.chains {
+		c.unref()
+	}
+}
+
+// replaced returns the rows of a fragment of the base that generations replaced.
+func (s *layerSet) replaced(fragment uint64) []*roaring.Bitmap {
+	var out []*roaring.Bitmap
+	for _, c := range s.chains {
+		if dead := c.replaced.flushed.fragment(fragment); dead != nil {
+			out = append(out, dead)
+		}
+	}
+	return out
+}
+
+// with returns the chains with another in the place of one.
+func (s *layerSet) with(shard int, c *chain) []*chain {
+	chains := slices.Clone(s.chains)
+	chains[shard] = c
+	return chains
+}
+
+// generations returns how many there are in all chains, and in the longest.
+func (s *layerSet) generations() (all, most int) {
+	for _, c := range s.chains {
+		n := len(c.generations())
+		all, most = all+n, max(most, n)
+	}
+	return all, most
+}
+
+// chain is the layers of a shard in front of the base, oldest first: the generations, the frozen memtables, the active
+// memtable. It is never changed, and is part of every layer set until the shard has another one.
+type chain struct {
+	refs   atomic.Int64
+	layers []layerRef
+	// replaced is the mask of the base's rows whose keys are in the chain. The keys of no other chain are in it, so the
+	// masks of the chains do not depend on each other, and each is as of its own last flush.
+	replaced *maskCell
+	// flushed is the LSN up to which generations and base have everything of the shard.
+	flushed LSN
+}
+
+// newChain returns a chain with one reference. It takes a reference of its own on each layer.
+func newChain(layers []layerRef, replaced *maskCell, flushed LSN) *chain {
+	c := &chain{layers: layers, replaced: replaced, flushed: flushed}
+	c.refs.Store(1)
+	for _, l := range layers {
+		l.retain()
+	}
+	return c
+}
+
+func (c *chain) unref() {
+	if c.refs.Add(-1) > 0 {
+		return
+	}
+	for _, l := range c.layers {
 		l.unref()
 	}
 }
 
 // active returns the memtable that is being written.
-func (s *layerSet) active() *memtable { return s.layers[len(s.layers)-1].layer.(*memtable) }
-
-// base returns the base table.
-func (s *layerSet) base() *base { return s.layers[0].layer.(*base) }
+func (c *chain) active() *memtable { return c.layers[len(c.layers)-1].layer.(*memtable) }
 
 // generations returns the generations, oldest first.
-func (s *layerSet) generations() []layerRef {
-	return s.layers[1 : len(s.layers)-len(s.memtablesAfter(0))]
+func (c *chain) generations() []layerRef { return c.layers[:len(c.layers)-len(c.memtables())] }
+
+// newest returns the number of the newest generation, 0 when there is none.
+func (c *chain) newest() uint64 {
+	gens := c.generations()
+	if len(gens) == 0 {
+		return 0
+	}
+	return gens[len(gens)-1].layer.(*generation).number
 }
 
+// memtables returns the memtables, oldest first.
+func (c *chain) memtables() []*memtable { return c.memtablesAfter(-1) }
+
 // memtablesAfter returns the memtables behind layer i, oldest first.
-func (s *layerSet) memtablesAfter(i int) []*memtable {
+func (c *chain) memtablesAfter(i int) []*memtable {
 	var out []*memtable
-	for _, l := range s.layers[i+1:] {
+	for _, l := range c.layers[i+1:] {
 		if m, ok := l.layer.(*memtable); ok {
 			out = append(out, m)
 		}
@@ -77,12 +148,12 @@ func (s *layerSet) memtablesAfter(i int) []*memtable {
 }
 
 // frozen returns the memtables that wait for their flush, oldest first.
-func (s *layerSet) frozen() []*memtable {
-	m := s.memtablesAfter(0)
+func (c *chain) frozen() []*memtable {
+	m := c.memtables()
 	return m[:len(m)-1]
 }
 
-// maskCell holds the mask of one layer in one or more layer sets.
+// maskCell holds the mask of one layer, in one or more layer sets, by the keys of one chain.
 type maskCell struct {
 	// flushed is the mask as of the newest flush: every key of a newer generation is in it. It does not change.
 	flushed *rowMask

@@ -25,6 +25,20 @@ func (m *rowMask) fragment(id uint64) *roaring.Bitmap {
 	return m.dead[id]
 }
 
+// rowMasks are masks of one layer by the keys of several chains.
+type rowMasks []*rowMask
+
+// fragment returns the replaced rows of a fragment, in addition to those that are hidden anyway.
+func (m rowMasks) fragment(id uint64, hidden *roaring.Bitmap) []*roaring.Bitmap {
+	out := []*roaring.Bitmap{hidden}
+	for _, x := range m {
+		if dead := x.fragment(id); dead != nil {
+			out = append(out, dead)
+		}
+	}
+	return out
+}
+
 // count returns the number of replaced rows.
 func (m *rowMask) count() int64 {
 	if m == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"path"
 	"slices"
 
@@ -22,6 +21,8 @@ const fragmentRows = 1 << 20
 // merged is the rows of some generations, and of sparse fragments of the base, on their way into new fragments.
 type merged struct {
 	schema *tableSchema
+	// set has the generations.
+	set *layerSet
 	// sparse are the fragments that are written anew, before the generations; at has their rows by their ids.
 	sparse []sparse
 	at     map[uint64]movedRows
@@ -41,66 +42,78 @@ type movedRows struct {
 }
 
 // merge brings all generations into the base: one commit appends their live rows, deletes the base rows that they
-// replace, and says which generations it has, so that none is merged twice. Fragments of which little lives are written
-// anew in the same commit. It returns the rows it appended.
-func (s *shard) merge(ctx context.Context) (int64, error) {
-	if err := s.refreshBase(ctx); err != nil {
+// replace, and says of each shard which generations it has, so that none is merged twice. Fragments of which little lives
+// are written anew in the same commit. Flushes go on meanwhile; what they add is no part of it. It returns the rows it
+// appended.
+func (c *compactor) merge(ctx context.Context) (int64, error) {
+	if err := c.refreshBase(ctx); err != nil {
 		return 0, err
 	}
-	now, err := s.align(ctx)
+	now, err := c.align(ctx)
 	if err != nil {
 		return 0, err
 	}
-	set := s.set.Load()
-	gens := set.generations()
-	m := newMerged(now, gens, s.sparseBase(set))
-	if len(gens) == 0 && len(m.sparse) == 0 {
+	t := c.table
+	set := t.holdSet()
+	if set == nil {
+		return 0, t.ended()
+	}
+	defer set.unref()
+	m := newMerged(now, set, c.sparseBase(set))
+	if len(m.gens) == 0 && len(m.sparse) == 0 {
 		return 0, nil
 	}
-	if err := s.writeFragments(ctx, m); err != nil {
+	if err := c.writeFragments(ctx, m); err != nil {
 		return 0, err
 	}
-	change := manifest.Change{Append: m.frags, Delete: s.replacedBase(set, m)}
-	last := uint64(0)
-	if len(gens) > 0 {
-		last = gens[len(gens)-1].layer.(*generation).number
-		change.Compacted = map[uuid.UUID]uint64{s.id: last}
-	}
+	change := manifest.Change{Append: m.frags, Delete: replacedBase(set, m), Compacted: m.compacted(t)}
 	var segments []uuid.UUID // one for each attempt of the commit
-	if s.indexable() && m.rows > 0 {
-		old := keySegments(set.base(), m)
+	if t.indexable() && m.rows > 0 {
+		old := keySegments(set.base, m)
 		change.RemoveIndexes = removedIndexes(old)
 		change.Indexes = func(_ *manifest.Version, appended []uint64) ([]manifest.Index, error) {
-			x, err := s.writeKeyIndex(ctx, m, old, set, appended)
+			x, err := c.writeKeyIndex(ctx, m, old, set, appended)
 			segments = append(segments, x.UUID)
 			return []manifest.Index{x}, err
 		}
 	}
-	v, err := manifest.Commit(ctx, s.db.st, s.table.root, set.base().version, change, manifest.Options{Warn: s.warn})
-	s.discardSegments(ctx, segments, v, err)
+	v, err := manifest.Commit(ctx, c.db.st, t.root, set.base.version, change, manifest.Options{Warn: t.warn})
+	c.discardSegments(ctx, segments, v, err)
 	if errors.Is(err, manifest.ErrConflict) || errors.Is(err, manifest.ErrUnpublished) {
-		s.discardFragments(ctx, m.frags) // after any other error they may be part of a version
+		t.discardFragments(ctx, m.frags) // after any other error they may be part of a version
 	}
 	if err != nil {
 		return 0, err
 	}
-	// The commit stands: a caller who went away must not leave the shard behind it.
-	return m.rows, s.retire(context.WithoutCancel(ctx), v, last)
+	// The commit stands: a caller who went away must not leave the shards behind it.
+	return m.rows, c.rebase(context.WithoutCancel(ctx), v)
 }
 
-// warn logs what went wrong without harm.
-func (s *shard) warn(msg string, err error) {
-	s.db.logger.Warn(msg, "table", s.table.name.String(), "error", err)
+// compacted returns for each shard the newest generation that goes over.
+func (m *merged) compacted(t *Table) map[uuid.UUID]uint64 {
+	if len(m.gens) == 0 {
+		return nil
+	}
+	last := make(map[uuid.UUID]uint64)
+	for i, s := range t.shards {
+		if n := m.set.chains[i].newest(); n > 0 {
+			last[s.id] = n
+		}
+	}
+	return last
 }
 
 // newMerged works out which rows of the generations go over.
-func newMerged(now *tableSchema, gens []layerRef, old []sparse) *merged {
-	m := &merged{schema: now, gens: gens, sparse: old, at: make(map[uint64]movedRows)}
+func newMerged(now *tableSchema, set *layerSet, old []sparse) *merged {
+	m := &merged{schema: now, set: set, sparse: old, at: make(map[uint64]movedRows)}
+	for _, c := range set.chains {
+		m.gens = append(m.gens, c.generations()...)
+	}
 	for _, x := range old {
 		m.at[x.frag.id] = movedRows{m.rows, x.live}
 		m.rows += int64(x.live.GetCardinality())
 	}
-	for _, l := range gens {
+	for _, l := range m.gens {
 		g := l.layer.(*generation)
 		live := roaring.New()
 		live.AddRange(0, uint64(g.frag.rows))
@@ -141,10 +154,14 @@ func (m *merged) moved(id uint64) (place int64, lives, ok bool) {
 
 // replacedBase returns the base rows that go, by fragment: those that the generations replace, and all of the sparse
 // fragments.
-func (s *shard) replacedBase(set *layerSet, m *merged) map[uint64]*roaring.Bitmap {
+func replacedBase(set *layerSet, m *merged) map[uint64]*roaring.Bitmap {
 	out := make(map[uint64]*roaring.Bitmap)
-	if cell := set.layers[0].mask; cell != nil {
-		maps.Copy(out, cell.flushed.dead)
+	for _, f := range set.base.frags {
+		if dead := set.replaced(f.id); len(dead) == 1 {
+			out[f.id] = dead[0]
+		} else if len(dead) > 1 {
+			out[f.id] = roaring.FastOr(dead...)
+		}
 	}
 	for _, x := range m.sparse {
 		rows := roaring.New()
@@ -155,14 +172,14 @@ func (s *shard) replacedBase(set *layerSet, m *merged) map[uint64]*roaring.Bitma
 }
 
 // indexable reports whether the base has a BTREE over the key: Lance's are over one column.
-func (s *shard) indexable() bool {
-	codec := s.table.now().codec
+func (t *Table) indexable() bool {
+	codec := t.now().codec
 	return codec != nil && len(codec.cols) == 1
 }
 
 // fragmentWriter writes rows into fragments of fragmentRows each.
 type fragmentWriter struct {
-	shard  *shard
+	table  *Table
 	schema *tableSchema
 	w      *lance.Writer
 	name   string
@@ -173,8 +190,8 @@ type fragmentWriter struct {
 }
 
 // writeFragments writes the rows that go over, oldest generation first.
-func (s *shard) writeFragments(ctx context.Context, m *merged) error {
-	w := &fragmentWriter{shard: s, schema: m.schema}
+func (c *compactor) writeFragments(ctx context.Context, m *merged) error {
+	w := &fragmentWriter{table: c.table, schema: m.schema}
 	var err error
 	for _, x := range m.sparse {
 		if err = w.copyLive(ctx, x.frag, x.live); err != nil {
@@ -196,7 +213,7 @@ func (s *shard) writeFragments(ctx context.Context, m *merged) error {
 		if w.w != nil {
 			w.w.Abort()
 		}
-		s.discardFragments(ctx, w.done)
+		c.table.discardFragments(ctx, w.done)
 		return err
 	}
 	m.frags = w.done
@@ -204,20 +221,20 @@ func (s *shard) writeFragments(ctx context.Context, m *merged) error {
 }
 
 // discardFragments removes files that no version names.
-func (s *shard) discardFragments(ctx context.Context, frags []manifest.Fragment) {
+func (t *Table) discardFragments(ctx context.Context, frags []manifest.Fragment) {
 	for _, f := range frags {
-		s.discard(ctx, path.Join(s.table.root, "data", f.Files[0].Path))
+		t.discard(ctx, path.Join(t.root, "data", f.Files[0].Path))
 	}
 }
 
 // discardSegments removes the index segments of attempts that came to nothing, given how the commit ended.
-func (s *shard) discardSegments(ctx context.Context, segments []uuid.UUID, v *manifest.Version, err error) {
+func (c *compactor) discardSegments(ctx context.Context, segments []uuid.UUID, v *manifest.Version, err error) {
 	if err != nil && !errors.Is(err, manifest.ErrConflict) && !errors.Is(err, manifest.ErrUnpublished) {
 		return // the last one may be part of a version
 	}
 	for _, id := range segments {
 		if v == nil || !slices.ContainsFunc(v.Indexes, func(x manifest.Index) bool { return x.UUID == id }) {
-			s.discard(ctx, path.Join(s.table.root, (&manifest.Index{UUID: id}).Dir()))
+			c.table.discard(ctx, path.Join(c.table.root, (&manifest.Index{UUID: id}).Dir()))
 		}
 	}
 }
@@ -310,11 +327,11 @@ func (w *fragmentWriter) begin(ctx context.Context) error {
 	if w.name, err = newFileName(); err != nil {
 		return err
 	}
-	t := w.shard.table
+	t := w.table
 	if w.note != nil {
 		w.note(path.Join("data", w.name))
 	}
-	w.w, err = lance.Create(ctx, w.shard.db.st, path.Join(t.root, "data", w.name), w.schema.lance, lance.WriterOptions{})
+	w.w, err = lance.Create(ctx, t.db.st, path.Join(t.root, "data", w.name), w.schema.lance, lance.WriterOptions{})
 	w.rows = 0
 	return err
 }
@@ -333,77 +350,6 @@ func (w *fragmentWriter) cut(ctx context.Context) error {
 	return nil
 }
 
-// refreshBase opens the newest version of the table when other programs committed since.
-func (s *shard) refreshBase(ctx context.Context) error {
-	v, err := manifest.Latest(ctx, s.db.st, s.table.root, manifest.Options{Warn: s.warn})
-	if err != nil {
-		return err
-	}
-	if v.Number == s.set.Load().base().version.Number {
-		return nil
-	}
-	if err := s.checkSchema(v); err != nil {
-		return err
-	}
-	b, err := openBase(ctx, s.db.st, s.table, v, s.set.Load().base())
-	if err != nil {
-		return err
-	}
-	defer b.unref()
-	// A merge whose commit stands and whose retirement failed left generations that the base has already.
-	done, err := s.compacted(ctx, v)
-	if err != nil {
-		return err
-	}
-	var merged, rest []*generation
-	var gens []layerRef
-	for _, l := range s.set.Load().generations() {
-		g := l.layer.(*generation)
-		if g.number <= done {
-			merged = append(merged, g)
-			continue
-		}
-		gens, rest = append(gens, l), append(rest, g)
-	}
-	upTo := LSN(s.man.ReplayAfter)
-	masks, err := superseded(ctx, s.table.now().codec, []layer{b}, []*rowMask{{upTo: upTo}}, rest, upTo)
-	if err != nil {
-		return err
-	}
-	if len(merged) > 0 {
-		man, err := s.man.Commit(ctx, s.db.st, s.dir, func(n *manifest.Shard) { n.Generations = unmerged(n.Generations, done) })
-		if err != nil {
-			return err
-		}
-		s.man = man
-	}
-	for _, g := range merged {
-		g.removeLater(func(dir string) { s.discard(ctx, dir) })
-	}
-	s.swapBase(b, masks[0], gens)
-	return nil
-}
-
-// retire puts the new version of the base in the place of all generations, which it contains (nobody else flushes
-// meanwhile): first for the next Open, then for readers. Their folders go when no snapshot holds them any more.
-func (s *shard) retire(ctx context.Context, v *manifest.Version, last uint64) error {
-	b, err := openBase(ctx, s.db.st, s.table, v, s.set.Load().base())
-	if err != nil {
-		return err
-	}
-	defer b.unref()
-	man, err := s.man.Commit(ctx, s.db.st, s.dir, func(n *manifest.Shard) { n.Generations = unmerged(n.Generations, last) })
-	if err != nil {
-		return err
-	}
-	s.man = man
-	for _, l := range s.set.Load().generations() {
-		l.layer.(*generation).removeLater(func(dir string) { s.discard(ctx, dir) })
-	}
-	s.swapBase(b, &rowMask{upTo: LSN(s.man.ReplayAfter)}, nil)
-	return nil
-}
-
 // unmerged returns the generations above a number.
 func unmerged(gens []manifest.Generation, last uint64) []manifest.Generation {
 	var rest []manifest.Generation
@@ -413,17 +359,4 @@ func unmerged(gens []manifest.Generation, last uint64) []manifest.Generation {
 		}
 	}
 	return rest
-}
-
-// swapBase publishes a base and the generations in front of it; the memtables stay.
-func (s *shard) swapBase(b *base, mask *rowMask, gens []layerRef) {
-	s.swap.Lock()
-	defer s.swap.Unlock()
-	layers := append([]layerRef{{layer: b, mask: newMaskCell(mask)}}, gens...)
-	for _, l := range s.set.Load().layers {
-		if _, ok := l.layer.(*memtable); ok {
-			layers = append(layers, l)
-		}
-	}
-	s.publish(layers)
 }

@@ -54,9 +54,11 @@ func (db *DB) Metrics() Metrics {
 	defer db.moment.Unlock()
 	for _, t := range db.tables {
 		m.Tables++
-		if set := t.shard.set.Load(); set != nil {
-			m.FrozenMemtables += int64(len(set.frozen()))
-			m.Generations += int64(len(set.generations()))
+		if set := t.set.Load(); set != nil {
+			for _, c := range set.chains {
+				m.FrozenMemtables += int64(len(c.frozen()))
+				m.Generations += int64(len(c.generations()))
+			}
 		}
 	}
 	return m

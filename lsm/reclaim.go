@@ -48,10 +48,10 @@ func sparseFragments(all []sparse, least, room int64) []sparse {
 }
 
 // sparseBase returns the fragments of the base that a merge of the set should write anew.
-func (s *shard) sparseBase(set *layerSet) []sparse {
-	b := set.base()
+func (c *compactor) sparseBase(set *layerSet) []sparse {
+	b := set.base
 	uncovered := make(map[uint64]bool)
-	if s.indexable() {
+	if c.table.indexable() {
 		for _, f := range b.uncovered {
 			uncovered[f.id] = true
 		}
@@ -67,10 +67,8 @@ func (s *shard) sparseBase(set *layerSet) []sparse {
 		if f.hidden != nil {
 			x.live.AndNot(f.hidden)
 		}
-		if cell := set.layers[0].mask; cell != nil {
-			if replaced := cell.flushed.fragment(f.id); replaced != nil {
-				x.live.AndNot(replaced)
-			}
+		for _, dead := range set.replaced(f.id) {
+			x.live.AndNot(dead)
 		}
 		for _, file := range meta.Files {
 			x.bytes += max(file.Bytes, 8*f.rows) // other writers may not say
@@ -81,5 +79,5 @@ func (s *shard) sparseBase(set *layerSet) []sparse {
 		}
 		all = append(all, x)
 	}
-	return sparseFragments(all, s.db.minReclaim, s.db.space.spare())
+	return sparseFragments(all, c.db.minReclaim, c.db.space.spare())
 }

@@ -70,7 +70,7 @@ func TestChurnStaysBounded(t *testing.T) {
 				putKeys(t, db, table, round, list...)
 				require.NoError(t, db.Optimize(ctx, table.Name()))
 				rows := int64(0)
-				for _, f := range table.shard.set.Load().base().frags {
+				for _, f := range table.set.Load().base.frags {
 					rows += f.rows
 				}
 				require.LessOrEqual(t, rows, int64(5*len(model)/2+1+200), "round %d", round)
@@ -100,9 +100,9 @@ func TestReclaimWithoutGenerations(t *testing.T) {
 		rw.Delete([]uint64{0, 1, 3})
 		return nil
 	}))
-	require.Equal(t, int64(5), table.shard.set.Load().base().frags[0].rows)
+	require.Equal(t, int64(5), table.set.Load().base.frags[0].rows)
 	require.NoError(t, db.Optimize(ctx, table.Name()))
-	require.Equal(t, int64(2), table.shard.set.Load().base().frags[0].rows)
+	require.Equal(t, int64(2), table.set.Load().base.frags[0].rows)
 	require.Equal(t, 2, countRows(t, db, "p"))
 	require.NoError(t, db.Close())
 }

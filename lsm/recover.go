@@ -58,8 +58,10 @@ func (db *DB) recover(ctx context.Context) error {
 	db.ledger.keep(func(incarnation uint64) bool { return r.tables[incarnation] != nil })
 	for _, t := range db.list() {
 		// Not before: the log may commit stages whose generations no manifest names yet.
-		if err := t.shard.removeOrphans(ctx); err != nil {
-			return err
+		for _, s := range t.shards {
+			if err := s.removeOrphans(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	if err := db.removeUnborn(ctx); err != nil {
@@ -71,7 +73,7 @@ func (db *DB) recover(ctx context.Context) error {
 		return fmt.Errorf("open log: %w", err)
 	}
 	for _, t := range db.list() {
-		t.shard.start()
+		t.start()
 	}
 	db.logger.Info("data folder is open", "dir", db.opt.Dir, "tables", len(db.tables), "replayed_batches", r.batches, "replayed_rows", r.rows, "took", time.Since(start).Round(time.Millisecond))
 	return nil
@@ -81,7 +83,9 @@ func (db *DB) recover(ctx context.Context) error {
 func (db *DB) highestLSN() LSN {
 	high := db.cat.LSN
 	for _, t := range db.list() {
-		high = max(high, LSN(t.shard.man.ReplayAfter))
+		for _, s := range t.shards {
+			high = max(high, s.replayAfter())
+		}
 	}
 	return high
 }
@@ -94,7 +98,7 @@ func (db *DB) appended(recs []*wal.Record) {
 			x.Seq = r.LSN
 			db.ledger.put(*x)
 		case *stageCommit: // before it is durable, so that the trimmer cannot miss it
-			x.shard.staged.Store(uint64(r.LSN))
+			x.table.staged.Store(uint64(r.LSN))
 		case *put:
 			db.appendedPut(r.LSN, x)
 		}
@@ -181,9 +185,10 @@ func (db *DB) replayDDL(ctx context.Context) error {
 // batch puts a batch back into its memtable, unless its table is gone or a generation has it.
 func (r *replay) batch(rec *wal.Record) error {
 	t := r.tables[rec.Incarnation]
-	if t == nil || rec.LSN <= LSN(t.shard.man.ReplayAfter) {
+	if t == nil || rec.LSN <= t.shards[0].replayAfter() {
 		return nil
 	}
+	s := t.shards[0]
 	p, err := r.decode(t, rec)
 	if err != nil {
 		return fmt.Errorf("record %s of table %q: %w", rec.LSN, t.name, err)
@@ -191,30 +196,47 @@ func (r *replay) batch(rec *wal.Record) error {
 	r.batches++
 	r.rows += p.rec.NumRows()
 	r.db.budget.add(p.bytes)
-	t.shard.add(rec.LSN, p)
+	s.add(rec.LSN, p)
 	t.last.Store(uint64(rec.LSN))
 	if used, _ := r.db.budget.state(); used > r.db.opt.Memory/2 {
-		t.shard.freezeActive()
+		s.freezeActive()
 	}
-	return t.shard.flushFrozen(r.ctx, rec.LSN)
+	return s.flushFrozen(r.ctx, rec.LSN)
 }
 
 // stageCommit publishes the generations of a stage, unless its table is gone or the shard's manifest names them.
 func (r *replay) stageCommit(rec *wal.Record) error {
 	t := r.tables[rec.Incarnation]
-	if t == nil || rec.LSN <= LSN(t.shard.man.ReplayAfter) {
+	if t == nil {
 		return nil
 	}
 	c, err := decodeStageCommit(slices.Concat(rec.Body...))
 	if err != nil {
 		return fmt.Errorf("record %s of table %q: %w", rec.LSN, t.name, err)
 	}
-	if first := t.shard.set.Load().active().rows.Load().firstLSN(); first > 0 {
-		return fmt.Errorf("record %s of table %q commits a stage, and record %s before it is not flushed", rec.LSN, t.name, first)
+	t.adopting.Lock()
+	defer t.adopting.Unlock()
+	a, err := t.newAdoption(r.ctx, rec.LSN, func(shard int) []manifest.Generation {
+		if t.shards[shard].replayAfter() >= rec.LSN {
+			return nil // its manifest has named them
+		}
+		return c.generations(shard)
+	})
+	if err != nil {
+		return fmt.Errorf("record %s of table %q: %w", rec.LSN, t.name, err)
 	}
-	t.last.Store(uint64(rec.LSN))
-	t.shard.pending = newAdoption(rec.LSN, c.generations())
-	return t.shard.settle(r.ctx)
+	if len(a.parts) == 0 {
+		return nil
+	}
+	for _, p := range a.parts {
+		if first := p.shard.chain().active().rows.Load().firstLSN(); first > 0 {
+			a.close()
+			return fmt.Errorf("record %s of table %q commits a stage, and record %s before it is not flushed", rec.LSN, t.name, first)
+		}
+	}
+	t.noteLast(rec.LSN)
+	t.pending = a
+	return t.adopt(r.ctx)
 }
 
 // decode returns the batch of a record, in memory of its own.
@@ -223,7 +245,7 @@ func (r *replay) decode(t *Table, rec *wal.Record) (*put, error) {
 	if len(body) < batchPrefixBytes {
 		return nil, errors.New("it is too short for a batch")
 	}
-	p := &put{shard: t.shard, tombstones: binary.LittleEndian.Uint32(body)&batchFlagTombstones != 0}
+	p := &put{shard: t.shards[0], tombstones: binary.LittleEndian.Uint32(body)&batchFlagTombstones != 0}
 	metaBytes := int(binary.LittleEndian.Uint32(body[4:]))
 	body = body[batchPrefixBytes:]
 	if metaBytes > len(body) {
@@ -253,44 +275,40 @@ func (r *replay) decode(t *Table, rec *wal.Record) (*put, error) {
 	return p, nil
 }
 
-// openTable opens a table's dataset and shard, and makes what is missing of them, so that it can be called again
-// after a crash in its middle. Then readers see the table; its shard does not run yet.
+// openTable opens a table's dataset and shards, and makes what is missing of them, so that it can be called again
+// after a crash in its middle. Then readers see the table; it does not run yet.
 func (db *DB) openTable(ctx context.Context, t *Table) error {
 	if err := db.moveIn(ctx, t); err != nil {
 		return err
 	}
-	s := newShard(db, t)
-	v, err := manifest.Latest(ctx, db.st, t.root, manifest.Options{Warn: s.warn})
+	v, err := manifest.Latest(ctx, db.st, t.root, manifest.Options{Warn: t.warn})
 	if errors.Is(err, object.ErrNotExist) {
-		v, err = s.createDataset(ctx)
+		v, err = t.createDataset(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	if err := s.checkSchema(v); err != nil {
+	if err := t.checkSchema(v); err != nil {
 		return err
 	}
 	if err := db.refuseStrangers(ctx, t); err != nil {
 		return err
 	}
-	if s.man, err = manifest.ClaimShard(ctx, db.st, s.dir, s.id, true, manifest.Options{Warn: s.warn}); err != nil {
+	if err := t.claimShards(ctx); err != nil {
 		return err
 	}
-	// A crash between the commit of a merge and the trimming of the shard's manifest left generations in it that
+	// A crash between the commit of a merge and the trimming of the shards' manifests left generations in them that
 	// the base has already.
-	done, err := s.compacted(ctx, v)
-	if err != nil {
+	r := &rebase{table: t}
+	if r.done, err = t.compacted(ctx, v); err != nil {
 		return err
 	}
-	if len(unmerged(s.man.Generations, done)) < len(s.man.Generations) {
-		if s.man, err = s.man.Commit(ctx, db.st, s.dir, func(n *manifest.Shard) { n.Generations = unmerged(n.Generations, done) }); err != nil {
-			return err
-		}
-	}
-	if err := s.open(ctx, v); err != nil {
+	if err := r.trim(ctx); err != nil {
 		return err
 	}
-	t.shard = s
+	if err := t.openLayers(ctx, v); err != nil {
+		return err
+	}
 	db.moment.Lock()
 	db.tables[t.name.fold()] = t
 	db.version.Add(1)
@@ -298,33 +316,60 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 	return nil
 }
 
-// compacted returns the last generation that is in the base, or was: another program that overwrites a table drops what
-// Lance keeps of that, and a generation whose rows were merged and overwritten must not come back. The versions before
-// know it. (None goes that a merge may be standing on, see collection.)
-func (s *shard) compacted(ctx context.Context, v *manifest.Version) (uint64, error) {
-	if done, ok := v.Compacted[s.id]; ok || len(s.man.Generations) == 0 {
-		return done, nil
+// claimShards makes the process the writer of the table's shards.
+func (t *Table) claimShards(ctx context.Context) error {
+	for _, s := range t.shards {
+		man, err := manifest.ClaimShard(ctx, t.db.st, s.dir(), s.id, true, manifest.Options{Warn: t.warn})
+		if err != nil {
+			return err
+		}
+		s.man = man
 	}
-	chain, err := manifest.TableHistory(s.db.st, s.table.root, manifest.Options{}).List(ctx)
+	return nil
+}
+
+// compacted returns for each shard the last generation that is in the base, or was: another program that overwrites a
+// table drops what Lance keeps of that, and a generation whose rows were merged and overwritten must not come back. The
+// versions before know it. (None goes that a merge may be standing on, see collection.)
+func (t *Table) compacted(ctx context.Context, v *manifest.Version) ([]uint64, error) {
+	out := make([]uint64, len(t.shards))
+	open := make(map[int]bool) // shards of which no version has told
+	for i, s := range t.shards {
+		if done, ok := v.Compacted[s.id]; ok {
+			out[i] = done
+		} else if len(s.manifest().Generations) > 0 {
+			open[i] = true
+		}
+	}
+	if len(open) == 0 {
+		return out, nil
+	}
+	chain, err := manifest.TableHistory(t.db.st, t.root, manifest.Options{}).List(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, x := range slices.Backward(chain) {
 		if x.Number >= v.Number {
 			continue
 		}
-		old, err := manifest.Load(ctx, s.db.st, s.table.root, x.Number)
+		old, err := manifest.Load(ctx, t.db.st, t.root, x.Number)
 		if errors.Is(err, object.ErrNotExist) {
 			continue // another program has just removed it
 		}
 		if err != nil {
-			return 0, fmt.Errorf("find out which generations were merged: %w", err)
+			return nil, fmt.Errorf("find out which generations were merged: %w", err)
 		}
-		if done, ok := old.Compacted[s.id]; ok {
-			return done, nil
+		for i := range open {
+			if done, ok := old.Compacted[t.shards[i].id]; ok {
+				out[i] = done
+				delete(open, i)
+			}
+		}
+		if len(open) == 0 {
+			break
 		}
 	}
-	return 0, nil
+	return out, nil
 }
 
 // refuseStrangers returns an error when a shard lies in the table's folder that the catalog does not have and that is
@@ -337,7 +382,7 @@ func (db *DB) refuseStrangers(ctx context.Context, t *Table) error {
 	}
 	for _, x := range list {
 		dir := path.Join(t.root, "_mem_wal", x.Name)
-		if !x.Dir || dir == t.shardDir() {
+		if !x.Dir || slices.ContainsFunc(t.shards, func(s *shard) bool { return dir == s.dir() }) {
 			continue
 		}
 		man, err := manifest.LoadShard(ctx, db.st, dir, manifest.Options{})
@@ -356,13 +401,13 @@ func (db *DB) refuseStrangers(ctx context.Context, t *Table) error {
 }
 
 // createDataset makes the first version of a table, without rows.
-func (s *shard) createDataset(ctx context.Context) (*manifest.Version, error) {
-	now := s.table.now()
+func (t *Table) createDataset(ctx context.Context) (*manifest.Version, error) {
+	now := t.now()
 	o := manifest.CreateOptions{}
 	if now.codec != nil {
 		o.Shards = 1
 	}
-	return manifest.Create(ctx, s.db.st, s.table.root, now.lance, o)
+	return manifest.Create(ctx, t.db.st, t.root, now.lance, o)
 }
 
 // forget takes a table off the list.
@@ -375,16 +420,16 @@ func (db *DB) forget(t *Table) {
 
 // checkSchema refuses a dataset whose columns are not those that the table has, or had: the base gets the columns of
 // an ALTER TABLE when generations are merged into it.
-func (s *shard) checkSchema(v *manifest.Version) error {
+func (t *Table) checkSchema(v *manifest.Version) error {
 	var err error
-	list := *s.table.schemas.Load()
+	list := *t.schemas.Load()
 	for i := len(list) - 1; i >= 0; i-- {
 		fault := list[i].differs(v.Schema)
 		if fault == "" {
 			return nil
 		}
 		if err == nil {
-			err = fmt.Errorf("version %d of the dataset %s %s: another program changed its schema; restore it with Lance", v.Number, s.table.root, fault)
+			err = fmt.Errorf("version %d of the dataset %s %s: another program changed its schema; restore it with Lance", v.Number, t.root, fault)
 		}
 	}
 	return err
@@ -392,14 +437,14 @@ func (s *shard) checkSchema(v *manifest.Version) error {
 
 // removeOrphans removes the folders of flushes that a crash cut off.
 func (s *shard) removeOrphans(ctx context.Context) error {
-	list, err := s.db.st.List(ctx, s.dir)
+	list, err := s.db.st.List(ctx, s.dir())
 	if err != nil {
 		return err
 	}
 	for _, x := range list {
-		known := slices.ContainsFunc(s.man.Generations, func(g manifest.Generation) bool { return g.Path == x.Name })
+		known := slices.ContainsFunc(s.manifest().Generations, func(g manifest.Generation) bool { return g.Path == x.Name })
 		if x.Dir && strings.Contains(x.Name, "_gen_") && !known {
-			if err := s.db.st.DeleteAll(ctx, path.Join(s.dir, x.Name)); err != nil {
+			if err := s.db.st.DeleteAll(ctx, path.Join(s.dir(), x.Name)); err != nil {
 				return err
 			}
 		}
@@ -407,20 +452,47 @@ func (s *shard) removeOrphans(ctx context.Context) error {
 	return nil
 }
 
-// open opens the layers of the shard and works out which of their rows newer generations replaced.
-func (s *shard) open(ctx context.Context, v *manifest.Version) error {
-	b, err := openBase(ctx, s.db.st, s.table, v, nil)
+// openLayers opens the layers of the table and works out which of their rows newer generations replaced.
+func (t *Table) openLayers(ctx context.Context, v *manifest.Version) error {
+	b, err := openBase(ctx, t.db.st, t, v, nil)
 	if err != nil {
 		return err
 	}
 	defer b.unref()
-	layers, done, err := s.stack(ctx, []layerRef{{layer: b, mask: newMaskCell(&rowMask{upTo: LSN(s.man.ReplayAfter)})}}, s.man.Generations)
-	if err != nil {
-		return err
+	chains := make([]*chain, len(t.shards))
+	for i, s := range t.shards {
+		if chains[i], err = s.openChain(ctx, b); err != nil {
+			return err
+		}
+		defer chains[i].unref()
 	}
-	defer done()
-	active := newMemtable(s.table.now().codec, s.db.budget)
-	defer active.unref()
-	s.publish(append(layers, layerRef{layer: active}))
+	t.publish(b, chains)
 	return nil
+}
+
+// openChain opens the generations of the shard.
+func (s *shard) openChain(ctx context.Context, b *base) (*chain, error) {
+	t, man := s.table, s.manifest()
+	var gens []*generation
+	defer func() {
+		for _, g := range gens {
+			g.unref()
+		}
+	}()
+	for _, m := range man.Generations {
+		g, err := openGeneration(ctx, t.db.st, s, m)
+		if err != nil {
+			return nil, err
+		}
+		gens = append(gens, g)
+	}
+	flushed := LSN(man.ReplayAfter)
+	empty := &chain{replaced: newMaskCell(&rowMask{upTo: flushed}), flushed: flushed}
+	layers, replaced, err := t.stack(ctx, b, empty, gens)
+	if err != nil {
+		return nil, err
+	}
+	active := newMemtable(t.now().codec, t.db.budget)
+	defer active.unref()
+	return newChain(append(layers, layerRef{layer: active}), replaced, flushed), nil
 }

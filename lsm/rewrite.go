@@ -48,8 +48,8 @@ func (t *Table) rewrite(ctx context.Context, fn func(ctx context.Context, snap *
 		return err
 	}
 	defer snap.Release()
-	rw := &Rewrite{table: t, w: &fragmentWriter{shard: t.shard, schema: view.schema}, deleted: make(map[uint64]*roaring.Bitmap)}
-	write, done := t.build(view.set.base().version.Number)
+	rw := &Rewrite{table: t, w: &fragmentWriter{table: t, schema: view.schema}, deleted: make(map[uint64]*roaring.Bitmap)}
+	write, done := t.build(view.set.base.version.Number)
 	defer done()
 	rw.w.note = write
 	err = fn(ctx, snap, rw)
@@ -68,20 +68,23 @@ func (t *Table) rewrite(ctx context.Context, fn func(ctx context.Context, snap *
 	}
 	change := manifest.Change{Append: rw.w.done, Delete: rw.deleted}
 	tried := false
-	err = t.db.order(ctx, t.name, "commit rewrite of", func(s *shard, ctx context.Context) error {
+	err = t.compactor.order(ctx, func(ctx context.Context) error {
 		tried = true
-		return s.commitRewrite(ctx, view.set.base(), change)
+		return t.compactor.commitRewrite(ctx, view.set.base, change)
 	})
 	if !tried {
 		rw.abort(ctx)
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("commit rewrite of table %q: %w", t.name, err)
+	}
+	return nil
 }
 
 // settle brings everything into the base that was written so far, and returns a snapshot of that moment. Most of the
 // work is done before others have to wait. REQUIRES: t.turn is held, so that the table stays.
 func (t *Table) settle(ctx context.Context) (*Snapshot, *View, error) {
-	if err := t.db.order(ctx, t.name, "merge", (*shard).compact); err != nil {
+	if err := t.bringIn(ctx); err != nil {
 		return nil, nil, err
 	}
 	if err := t.writes.lock(ctx); err != nil {
@@ -104,10 +107,18 @@ func (t *Table) settle(ctx context.Context) (*Snapshot, *View, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := t.db.order(ctx, t.name, "merge", (*shard).compact); err != nil {
+		if err := t.bringIn(ctx); err != nil {
 			return nil, nil, err
 		}
 	}
+}
+
+// bringIn brings everything into the base that was written before the call.
+func (t *Table) bringIn(ctx context.Context) error {
+	if err := t.optimize(ctx); err != nil {
+		return fmt.Errorf("merge table %q: %w", t.name, err)
+	}
+	return nil
 }
 
 // Delete deletes the rows with these addresses, which a scan of the snapshot gave. Some may be deleted already.
@@ -141,20 +152,20 @@ func (rw *Rewrite) abort(ctx context.Context) {
 	if rw.w.w != nil {
 		rw.w.w.Abort()
 	}
-	rw.table.shard.discardFragments(ctx, rw.w.done)
+	rw.table.discardFragments(ctx, rw.w.done)
 }
 
 // commitRewrite publishes a rewrite of the rows of a base. Versions that followed it may have added rows; if they took
-// some away from the same fragments, that is ErrConflict. REQUIRES: it is called by the flusher.
-func (s *shard) commitRewrite(ctx context.Context, on *base, change manifest.Change) error {
-	_, err := manifest.Commit(ctx, s.db.st, s.table.root, on.version, change, manifest.Options{Warn: s.warn})
+// some away from the same fragments, that is ErrConflict. REQUIRES: it is called by the compactor.
+func (c *compactor) commitRewrite(ctx context.Context, on *base, change manifest.Change) error {
+	_, err := manifest.Commit(ctx, c.db.st, c.table.root, on.version, change, manifest.Options{Warn: c.table.warn})
 	if errors.Is(err, manifest.ErrConflict) || errors.Is(err, manifest.ErrUnpublished) {
-		s.discardFragments(ctx, change.Append) // after any other error they may be part of a version
+		c.table.discardFragments(ctx, change.Append) // after any other error they may be part of a version
 		return err
 	}
 	// The version stands, or it is open whether it does: either way readers get what is there, though the caller may
 	// have gone away.
-	if fresh := s.refreshBase(context.WithoutCancel(ctx)); fresh != nil {
+	if fresh := c.refreshBase(context.WithoutCancel(ctx)); fresh != nil {
 		err = errors.Join(err, fmt.Errorf("open what was committed: %w", fresh))
 	}
 	return err

@@ -144,28 +144,48 @@ func (v *View) scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 	} else {
 		k = nil
 	}
-	for i := range v.set.layers {
-		mask, err := v.mask(ctx, i)
-		if err == nil && k != nil {
-			err = v.scanRanges(ctx, sc, p, k, i, mask)
-		} else if err == nil {
-			v.scanAll(sc, p, i, mask)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("scan table %q: %w", v.table.name, err)
-		}
+	if err := v.scanLayers(ctx, sc, p, k); err != nil {
+		return nil, fmt.Errorf("scan table %q: %w", v.table.name, err)
 	}
 	return sc, nil
 }
 
-// scanAll adds all rows of a layer.
-func (v *View) scanAll(sc *Scan, p projection, i int, mask *rowMask) {
-	switch x := v.set.layers[i].layer.(type) {
-	case *base:
-		for _, f := range x.frags {
+// scanLayers adds the rows of all layers, or those whose keys may be in a set, which may be nil.
+func (v *View) scanLayers(ctx context.Context, sc *Scan, p projection, k *KeySet) error {
+	masks, err := v.baseMask(ctx)
+	if err != nil {
+		return err
+	}
+	if k != nil {
+		err = v.scanBase(ctx, sc, p, k, masks)
+	} else {
+		for _, f := range v.set.base.frags {
 			sc.note("base", byFullScan, f.live)
-			sc.addFile(f, p, fileRows{hidden: []*roaring.Bitmap{f.hidden, mask.fragment(f.id)}})
+			sc.addFile(f, p, fileRows{hidden: masks.fragment(f.id, f.hidden)})
 		}
+	}
+	if err != nil {
+		return err
+	}
+	for _, c := range v.set.chains {
+		for i, l := range c.layers {
+			mask, err := v.mask(ctx, c, i)
+			if err == nil && k != nil {
+				err = v.scanRanges(ctx, sc, p, k, l.layer, mask)
+			} else if err == nil {
+				v.scanAll(sc, p, l.layer, mask)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// scanAll adds all rows of a layer in front of the base.
+func (v *View) scanAll(sc *Scan, p projection, l layer, mask *rowMask) {
+	switch x := l.(type) {
 	case *generation:
 		sc.note("generation", byFullScan, x.frag.live)
 		sc.addFile(x.frag, p, fileRows{hidden: []*roaring.Bitmap{x.frag.hidden, mask.fragment(0)}})
@@ -189,9 +209,11 @@ func projectSchema(s *arrow.Schema, columns []int) *arrow.Schema {
 
 // unmerged reports whether the view has rows that are not in the base.
 func (v *View) unmerged() bool {
-	for _, l := range v.set.layers[1:] {
-		if m, ok := l.layer.(*memtable); !ok || len(m.rows.Load().upTo(v.lsn).batches) > 0 {
-			return true
+	for _, c := range v.set.chains {
+		for _, l := range c.layers {
+			if m, ok := l.layer.(*memtable); !ok || len(m.rows.Load().upTo(v.lsn).batches) > 0 {
+				return true
+			}
 		}
 	}
 	return false

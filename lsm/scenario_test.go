@@ -359,20 +359,34 @@ func (s *scenario) layers(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	for i, l := range v.set.layers {
-		m, err := v.mask(ctx, i)
-		if err != nil {
-			return "", err
+	masks, err := v.baseMask(ctx)
+	if err != nil {
+		return "", err
+	}
+	replaced := int64(0)
+	for _, m := range masks {
+		replaced += m.count()
+	}
+	x := v.set.base
+	fmt.Fprintf(&b, "base version %d: %d fragments, %d rows, %d index segments, %d replaced\n",
+		x.version.Number, len(x.frags), x.rows, len(x.indexes), replaced)
+	for n, c := range v.set.chains {
+		if len(v.set.chains) > 1 {
+			fmt.Fprintf(&b, "shard %d\n", n)
 		}
-		switch x := l.layer.(type) {
-		case *base:
-			fmt.Fprintf(&b, "base version %d: %d fragments, %d rows, %d index segments", x.version.Number, len(x.frags), x.rows, len(x.indexes))
-		case *generation:
-			fmt.Fprintf(&b, "generation %d: %d rows, %d hidden", x.number, x.frag.rows, x.frag.rows-x.frag.live)
-		case *memtable:
-			fmt.Fprintf(&b, "memtable: %d rows", x.rows.Load().rowCount())
+		for i, l := range c.layers {
+			m, err := v.mask(ctx, c, i)
+			if err != nil {
+				return "", err
+			}
+			switch x := l.layer.(type) {
+			case *generation:
+				fmt.Fprintf(&b, "generation %d: %d rows, %d hidden", x.number, x.frag.rows, x.frag.rows-x.frag.live)
+			case *memtable:
+				fmt.Fprintf(&b, "memtable: %d rows", x.rows.Load().rowCount())
+			}
+			fmt.Fprintf(&b, ", %d replaced\n", m.count())
 		}
-		fmt.Fprintf(&b, ", %d replaced\n", m.count())
 	}
 	return b.String(), nil
 }

@@ -2,31 +2,23 @@ package lsm
 
 import (
 	"context"
-	"slices"
+	"path"
+	"strconv"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/flightd/flightd/manifest"
 )
 
-// shard is the part of a table that has one writer. Two goroutines serve it: the applier puts batches from the log
-// into the active memtable and freezes it, the flusher turns frozen memtables into generations and generations
-// into base fragments. Both end when the shard is closed.
+// shard is the part of a table's rows that has one writer. Two goroutines serve it: the applier puts batches from the
+// log into the active memtable and freezes it, the flusher turns frozen memtables into generations. Both end when the
+// table is closed.
 type shard struct {
 	db    *DB
 	table *Table
 	id    uuid.UUID
-	dir   string
-
-	// set is what readers see, nil when the shard is closed. It is replaced under db.moment, by the applier (freeze)
-	// and the flusher (the rest), each under swap. Both may load it without a lock: what each relies on, the active
-	// memtable or the layers behind it, only it replaces. Others load it under db.moment and retain it there.
-	set atomic.Pointer[layerSet]
-	// swap keeps the two from losing each other's new set. It comes before db.moment.
-	swap sync.Mutex
+	index int // of its chain in layer sets
 
 	// queue holds the batches on their way from the log to the memtable, guarded by queueMu, which comes after
 	// every other lock.
@@ -37,27 +29,14 @@ type shard struct {
 	// that is done.
 	freezes chan chan struct{}
 
-	// man is the shard's manifest; it belongs to the flusher, and to Open before that runs.
-	man *manifest.Shard
-	// pending is a stage that the log has committed and man does not name yet; it belongs to who owns man. staged is the
-	// LSN of its commit, 0 when there is none: the log is needed from there on.
-	pending *adoption
-	staged  atomic.Uint64
-	// mergeAfter is when a merge may be tried again after one failed; it belongs to the flusher.
-	mergeAfter time.Time
-	// unaligned is set when the base may lack the columns of an ALTER TABLE.
-	unaligned atomic.Bool
-	work      chan struct{} // tells the flusher of frozen memtables; holds one
-	orders    chan order    // work asked for
+	// manMu guards man, the shard's manifest, and is held while the next version of it is written: by the flusher,
+	// which adds generations, by the compactor, which takes those away that the base has, and by who publishes a
+	// stage. Only Table.place may be taken below it.
+	manMu sync.Mutex
+	man   *manifest.Shard
 
-	// leftovers are folders and files that could not be removed when they became useless, guarded by leftMu, below
-	// which there is no other lock.
-	leftMu    sync.Mutex
-	leftovers []string
-
-	stop   context.Context
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	work chan struct{} // tells the flusher of frozen memtables; holds one
+	desk               // of the flusher
 }
 
 // queued is a batch that has an LSN.
@@ -66,62 +45,51 @@ type queued struct {
 	put *put
 }
 
-// order is work that only the flusher may do.
-type order struct {
-	do   func() error
-	done chan error
+// newShards returns the shards of a table, which do not run yet.
+func newShards(db *DB, t *Table, n int) []*shard {
+	shards := make([]*shard, n)
+	for i := range shards {
+		shards[i] = &shard{db: db, table: t, index: i, id: shardID(t.entry.Shard, i), desk: newDesk(t),
+			kick: make(chan struct{}, 1), freezes: make(chan chan struct{}, 1), work: make(chan struct{}, 1)}
+	}
+	return shards
 }
 
-// newShard returns a shard that does not run yet.
-func newShard(db *DB, t *Table) *shard {
-	s := &shard{db: db, table: t, id: t.entry.Shard, dir: t.shardDir(),
-		kick: make(chan struct{}, 1), freezes: make(chan chan struct{}, 1), work: make(chan struct{}, 1), orders: make(chan order)}
-	s.stop, s.cancel = context.WithCancel(context.Background())
-	return s
+// shardID returns the identity of the shard with a number, given that of the first.
+func shardID(first uuid.UUID, number int) uuid.UUID {
+	if number == 0 {
+		return first
+	}
+	return uuid.NewSHA1(first, []byte(strconv.Itoa(number)))
 }
+
+// dir returns the shard's folder below the data folder.
+func (s *shard) dir() string { return path.Join(s.table.root, "_mem_wal", s.id.String()) }
 
 // start begins serving.
 func (s *shard) start() {
-	s.done.Add(2)
+	s.table.done.Add(2)
 	go s.apply()
 	go s.flushLoop()
-	s.wantAlign()
 }
 
-// halt ends both goroutines and waits for them; readers still have the layers.
-func (s *shard) halt() {
-	s.cancel()
-	s.done.Wait()
+// dropQueued lets go of batches that will not reach the memtable. REQUIRES: the applier has ended.
+func (s *shard) dropQueued() {
 	for _, q := range s.take() {
 		q.put.drop(s.table)
 	}
 }
 
-// close halts the shard and lets the layers go. What is in memtables stays in the log.
-func (s *shard) close() {
-	s.halt()
-	s.db.moment.Lock()
-	set := s.set.Swap(nil)
-	s.db.moment.Unlock()
-	if set != nil {
-		set.unref()
-	}
-}
-
-// poke wakes the goroutine that reads a channel of capacity one.
-func (s *shard) poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
+// chain returns the shard's layers as they are now. The applier may rely on the active memtable, which only it replaces;
+// others hold the set while they use them.
+func (s *shard) chain() *chain { return s.table.set.Load().chains[s.index] }
 
 // enqueue hands a batch to the applier. It is called in LSN order.
 func (s *shard) enqueue(lsn LSN, p *put) {
 	s.queueMu.Lock()
 	s.queue = append(s.queue, queued{lsn, p})
 	s.queueMu.Unlock()
-	s.poke(s.kick)
+	poke(s.kick)
 }
 
 // take empties the queue.
@@ -135,10 +103,10 @@ func (s *shard) take() []queued {
 
 // apply is the applier.
 func (s *shard) apply() {
-	defer s.done.Done()
+	defer s.table.done.Done()
 	for {
 		select {
-		case <-s.stop.Done():
+		case <-s.table.stop.Done():
 			return
 		case <-s.kick:
 			s.addQueued()
@@ -171,12 +139,12 @@ func (s *shard) addQueued() {
 // add puts a batch into the active memtable. When that would make it too large it is frozen before: its index grows
 // in leaps, and the memory must not.
 func (s *shard) add(lsn LSN, p *put) {
-	m := s.set.Load().active()
+	m := s.chain().active()
 	rows := m.rows.Load().rowCount()
 	full := rows+p.rec.NumRows() > maxBatchRows || m.bytes.Load()+m.growth(int(p.rec.NumRows()), p.bytes) > s.db.opt.MemtableBytes
 	if rows > 0 && full {
 		s.freezeActive()
-		m = s.set.Load().active()
+		m = s.chain().active()
 	}
 	if m.rows.Load().lastLSN() == 0 {
 		m.born = s.db.counters.bytes.Load()
@@ -186,59 +154,44 @@ func (s *shard) add(lsn LSN, p *put) {
 
 // freezeActive puts an empty memtable in front of the active one, if that has rows, and tells the flusher.
 func (s *shard) freezeActive() {
-	s.swap.Lock()
-	defer s.swap.Unlock()
-	old := s.set.Load()
-	m := old.active()
-	last := m.rows.Load().lastLSN()
+	t := s.table
+	t.swap.Lock()
+	defer t.swap.Unlock()
+	set := t.set.Load()
+	old := set.chains[s.index]
+	last := old.active().rows.Load().lastLSN()
 	if last == 0 {
 		return
 	}
-	layers := append([]layerRef(nil), old.layers...)
+	active := newMemtable(t.now().codec, s.db.budget)
+	defer active.unref() // the chain has its own reference
+	layers := append(append([]layerRef(nil), old.layers...), layerRef{layer: active})
 	// Nothing newer than the memtable's own rows has replaced any of them yet.
-	layers[len(layers)-1].mask = newMaskCell(&rowMask{upTo: last})
-	active := newMemtable(s.table.now().codec, s.db.budget)
-	s.publish(append(layers, layerRef{layer: active}))
-	active.unref() // the set has its own reference
-	s.poke(s.work)
+	layers[len(layers)-2].mask = newMaskCell(&rowMask{upTo: last})
+	next := newChain(layers, old.replaced, old.flushed)
+	defer next.unref()
+	t.publish(set.base, set.with(s.index, next))
+	poke(s.work)
 }
 
-// publish makes a new set of layers what readers see from now on. REQUIRES: s.swap is held, or nobody else runs.
-func (s *shard) publish(layers []layerRef) {
-	next := newLayerSet(layers)
-	s.db.moment.Lock()
-	old := s.set.Swap(next)
-	s.db.moment.Unlock()
-	if old == nil {
-		return
+// edit publishes the next version of the shard's manifest.
+func (s *shard) edit(ctx context.Context, change func(*manifest.Shard)) error {
+	s.manMu.Lock()
+	defer s.manMu.Unlock()
+	man, err := s.man.Commit(ctx, s.db.st, s.dir(), change)
+	if err != nil {
+		return err
 	}
-	now := next.memtablesAfter(0)
-	for _, m := range old.memtablesAfter(0) {
-		if !slices.Contains(now, m) {
-			m.retire()
-		}
-	}
-	old.unref()
+	s.man = man
+	return nil
 }
 
-// unflushed returns the lowest LSN whose content only the log makes part of the shard, and whether there is one.
-func (s *shard) unflushed() (LSN, bool) {
-	s.db.moment.Lock()
-	set := s.set.Load()
-	if set == nil {
-		s.db.moment.Unlock()
-		return 0, false
-	}
-	set.retain()
-	s.db.moment.Unlock()
-	defer set.unref()
-	if staged := LSN(s.staged.Load()); staged > 0 { // all that came before it is flushed
-		return staged, true
-	}
-	for _, m := range set.memtablesAfter(0) {
-		if lsn := m.rows.Load().firstLSN(); lsn > 0 {
-			return lsn, true
-		}
-	}
-	return 0, false
+// manifest returns the newest version of the shard's manifest that was published or read.
+func (s *shard) manifest() *manifest.Shard {
+	s.manMu.Lock()
+	defer s.manMu.Unlock()
+	return s.man
 }
+
+// replayAfter returns the LSN up to which the shard needs nothing from the log.
+func (s *shard) replayAfter() LSN { return LSN(s.manifest().ReplayAfter) }

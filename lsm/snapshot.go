@@ -38,7 +38,7 @@ func (db *DB) Snapshot(ctx context.Context) (*Snapshot, error) {
 	}
 	s := &Snapshot{lsn: db.marks.visible(), version: db.version.Load(), views: make(map[string]*View, len(db.tables))}
 	for name, t := range db.tables {
-		set := t.shard.set.Load()
+		set := t.set.Load()
 		set.retain()
 		s.views[name] = &View{table: t, schema: t.now(), lsn: s.lsn, set: set}
 	}
@@ -104,64 +104,113 @@ func (v *View) Name() TableName { return v.table.name }
 // Rows returns an upper bound of the view's rows that costs nothing: rows that newer ones replace are counted as
 // far as that is known.
 func (v *View) Rows() int64 {
-	n := int64(0)
-	for _, l := range v.set.layers {
-		switch x := l.layer.(type) {
-		case *base:
-			n += x.rows
-			n -= l.mask.flushed.count()
-		case *generation:
-			n += x.frag.live
-			n -= l.mask.flushed.count()
-		case *memtable:
-			rows := x.rows.Load().upTo(v.lsn)
-			n += rows.rowCount() - int64(len(rows.dead))
+	n := v.set.base.rows
+	for _, c := range v.set.chains {
+		n -= c.replaced.flushed.count()
+		for _, l := range c.layers {
+			switch x := l.layer.(type) {
+			case *generation:
+				n += x.frag.live - l.mask.flushed.count()
+			case *memtable:
+				rows := x.rows.Load().upTo(v.lsn)
+				n += rows.rowCount() - int64(len(rows.dead))
+			}
 		}
 	}
 	return max(n, 0)
 }
 
-// mask returns the mask of layer i as of the snapshot, nil when there can be none.
-func (v *View) mask(ctx context.Context, i int) (*rowMask, error) {
-	l := v.set.layers[i]
-	if v.schema.codec == nil || l.mask == nil {
+// baseMask returns what of the base the chains have replaced as of the snapshot, a mask for each that has replaced some.
+func (v *View) baseMask(ctx context.Context) (rowMasks, error) {
+	var out rowMasks
+	for _, c := range v.set.chains {
+		m, err := v.maskOf(ctx, c, v.set.base, c.replaced, -1)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil && len(m.dead) > 0 {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// mask returns the mask of layer i of a chain as of the snapshot, nil when there can be none.
+func (v *View) mask(ctx context.Context, c *chain, i int) (*rowMask, error) {
+	return v.maskOf(ctx, c, c.layers[i].layer, c.layers[i].mask, i)
+}
+
+// maskOf returns what a cell has of a layer by the keys of the memtables behind layer i of a chain.
+func (v *View) maskOf(ctx context.Context, c *chain, l layer, cell *maskCell, i int) (*rowMask, error) {
+	if v.schema.codec == nil || cell == nil {
 		return nil, nil
 	}
-	return l.mask.at(ctx, v.lsn, l.layer, func(above LSN) *keyRun {
+	return cell.at(ctx, v.lsn, l, func(above LSN) *keyRun {
 		var newer []*memRows
-		for _, m := range v.set.memtablesAfter(i) {
+		for _, m := range c.memtablesAfter(i) {
 			newer = append(newer, m.rows.Load().upTo(v.lsn))
 		}
 		return keysAbove(v.schema.codec, newer, above)
 	})
 }
 
-// firstStored returns the first key of the run that has a live row, -1 when none has. REQUIRES: the snapshot is the
-// newest and nobody writes the table, so that the newest row of a key in a memtable is one of the snapshot.
-func (v *View) firstStored(ctx context.Context, run *keyRun) (int, error) {
-	settled := make([]bool, run.Len()) // a newer layer has said whether the key lives
-	for i := len(v.set.layers) - 1; i >= 0; i-- {
-		l := v.set.layers[i].layer
-		for k := range settled {
-			if settled[k] {
-				continue
+// lookUp calls fn for the layers that may have keys of a run, with those of them that no newer layer has settled: the
+// chain of each key's shard from its newest layer on, then the base. fn marks the keys, by their place in the run that it
+// got, that the layer has settled.
+func (v *View) lookUp(run *keyRun, fn func(l layer, run *keyRun) (settled []bool, err error)) error {
+	rest := &keyRun{codec: run.codec}
+	parts := v.table.byShard(run)
+	for i, c := range v.set.chains {
+		part := parts[i]
+		for j := len(c.layers) - 1; j >= 0 && part.Len() > 0; j-- {
+			settled, err := fn(c.layers[j].layer, part)
+			if err != nil {
+				return err
 			}
-			one := run.one(k)
+			part = part.unsettled(settled)
+		}
+		if len(parts) == 1 {
+			rest = part
+		} else {
+			rest.ints, rest.wide = append(rest.ints, part.ints...), append(rest.wide, part.wide...)
+		}
+	}
+	if rest.Len() == 0 {
+		return nil
+	}
+	if len(parts) > 1 {
+		rest = newKeyRun(run.codec, rest.ints, rest.wide)
+	}
+	_, err := fn(v.set.base, rest)
+	return err
+}
+
+// firstStored returns a key of the run that has a live row, nil when none has. REQUIRES: the snapshot is the newest and
+// nobody writes the table, so that the newest row of a key in a memtable is one of the snapshot.
+func (v *View) firstStored(ctx context.Context, run *keyRun) (*keyRun, error) {
+	var stored *keyRun
+	err := v.lookUp(run, func(l layer, run *keyRun) ([]bool, error) {
+		settled := make([]bool, run.Len())
+		for k := range settled {
+			if stored != nil {
+				return settled, nil
+			}
 			found, dead := false, false
-			err := l.resolve(ctx, one, func(fragment uint64, row uint32) {
+			err := l.resolve(ctx, run.one(k), func(fragment uint64, row uint32) {
 				found = true
 				dead = v.hidden(l, fragment, row)
 			})
 			if err != nil {
-				return 0, err
+				return nil, err
 			}
 			if found && !dead {
-				return k, nil
+				stored = run.one(k)
 			}
 			settled[k] = found
 		}
-	}
-	return -1, nil
+		return settled, nil
+	})
+	return stored, err
 }
 
 // hidden reports whether a row that is the newest of its key is a tombstone or, in the base, deleted.

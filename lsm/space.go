@@ -304,13 +304,15 @@ func (db *DB) diskDebt() int64 {
 	db.moment.Lock()
 	defer db.moment.Unlock()
 	for _, t := range db.tables {
-		set := t.shard.set.Load()
+		set := t.set.Load()
 		if set == nil {
 			continue
 		}
 		n := int64(0)
-		for _, g := range set.generations() {
-			n += g.layer.(*generation).bytes
+		for _, c := range set.chains {
+			for _, g := range c.generations() {
+				n += g.layer.(*generation).bytes
+			}
 		}
 		most = max(most, n)
 	}
@@ -322,13 +324,13 @@ func (db *DB) makeRoom() {
 	db.logger.Warn("the disk is nearly full: merging and collecting", "dir", db.opt.Dir)
 	for _, t := range db.Tables() {
 		if err := db.Flush(db.stop, t.name); err != nil && db.stop.Err() == nil {
-			t.shard.warn("make room by flushing", err)
+			t.warn("make room by flushing", err)
 		}
 	}
 	db.poke()
 	for _, t := range db.Tables() {
 		if err := db.Optimize(db.stop, t.name); err != nil && db.stop.Err() == nil {
-			t.shard.warn("make room by merging", err)
+			t.warn("make room by merging", err)
 		}
 	}
 	db.collectAll()

@@ -94,7 +94,7 @@ func TestFullDiskMakesRoomFirst(t *testing.T) {
 	db.space.mu.Lock()
 	debt := int64(db.space.reserve)
 	db.space.debt = func() int64 { // as if the generation were large
-		if len(table.shard.set.Load().generations()) > 0 {
+		if len(table.set.Load().chains[0].generations()) > 0 {
 			return debt
 		}
 		return 0

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/flightd/flightd/lsm/wal"
-	"github.com/flightd/flightd/manifest"
 )
 
 // Stage is a set of batches of one table that take effect together, or not at all. It is invisible until Commit.
@@ -27,7 +26,7 @@ type Stage struct {
 	// oldest is the id of the table's schema at the first batch.
 	oldest uint32
 	// spilled are written, in order.
-	spilled []manifest.Generation
+	spilled []spilledGeneration
 	// keys are what Insert has put.
 	keys stagedKeys
 	// born is set when the stage makes its table.
@@ -129,14 +128,15 @@ func (s *Stage) spill(ctx context.Context) error {
 		return fmt.Errorf("table %q: spill stage: %w", t.name, err)
 	}
 	defer done()
+	sh := t.shards[0]
 	m := newMemtable(t.now().codec, t.db.budget)
 	defer m.unref()
 	for _, p := range s.puts {
 		t.db.budget.add(m.add(1, p))
 	}
 	s.puts, s.bytes = nil, 0
-	g, err := writeGeneration(ctx, t.db.st, t, m, uint64(len(s.spilled)))
-	s.spilled = append(s.spilled, g) // also after an error, so that Abort removes it
+	g, err := writeGeneration(ctx, t.db.st, sh, m, uint64(len(s.spilled)))
+	s.spilled = append(s.spilled, spilledGeneration{g, sh}) // also after an error, so that Abort removes it
 	if err != nil {
 		return fmt.Errorf("table %q: spill stage: %w", t.name, t.db.diskError(err))
 	}
@@ -244,22 +244,17 @@ func (s *Stage) publish(ctx context.Context) (LSN, error) {
 			return 0, err
 		}
 	}
-	var lsn LSN
-	var published <-chan struct{}
-	err := t.db.order(ctx, t.name, "commit stage to", func(sh *shard, ctx context.Context) (err error) {
-		lsn, published, err = sh.commitStage(ctx, s)
-		return err
-	})
+	lsn, published, err := t.commitStage(ctx, s)
 	if err != nil {
 		return 0, err
 	}
-	// It is committed, whatever happens: a shard whose manifest cannot be written now tries until it can.
+	// It is committed, whatever happens: shards whose manifests cannot be written now try until they can.
 	select {
 	case <-published:
 		return lsn, nil
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-	case <-t.shard.stop.Done():
+	case <-t.stop.Done():
 		err = ErrClosed
 	}
 	return 0, fmt.Errorf("%w: %w", errUnpublished, err)
@@ -277,7 +272,7 @@ func (s *Stage) Abort() {
 		p.drop(t)
 	}
 	for _, g := range s.spilled {
-		t.shard.discard(context.Background(), t.shard.dir+"/"+g.Path)
+		t.discard(context.Background(), g.dir())
 	}
 	if s.born != nil {
 		t.db.unborn(s)

@@ -9,7 +9,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/flightd/flightd/lance"
-	"github.com/flightd/flightd/manifest"
 )
 
 // settleKept makes whole rows of a stage's partial upserts: everything that it holds, in memory and on disk, is put
@@ -24,7 +23,7 @@ func (s *Stage) settleKept(ctx context.Context) error {
 			p.drop(t)
 		}
 		for _, g := range spilled {
-			t.shard.discard(ctx, t.shard.dir+"/"+g.Path)
+			t.discard(ctx, g.dir())
 		}
 	}()
 	var keep []int
@@ -96,8 +95,8 @@ func (s *tableSchema) pickAll(from *tableSchema, rec arrow.RecordBatch) ([]arrow
 
 // putSpilled puts the rows of a generation that the stage wrote, in the order in which they came: also those that later
 // ones replaced are in its file.
-func (s *Stage) putSpilled(ctx context.Context, k *keeper, m manifest.Generation) error {
-	g, err := openGeneration(ctx, s.table.db.st, s.table, m)
+func (s *Stage) putSpilled(ctx context.Context, k *keeper, m spilledGeneration) error {
+	g, err := openGeneration(ctx, s.table.db.st, m.shard, m.Generation)
 	if err != nil {
 		return err
 	}

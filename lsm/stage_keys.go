@@ -203,7 +203,8 @@ func (s *Stage) refuseStaged(ctx context.Context, run *keyRun) error {
 		}
 	}
 	for len(s.keys.opened) < len(s.spilled) {
-		g, err := openGeneration(ctx, s.table.db.st, s.table, s.spilled[len(s.keys.opened)])
+		x := &s.spilled[len(s.keys.opened)]
+		g, err := openGeneration(ctx, s.table.db.st, x.shard, x.Generation)
 		if err != nil {
 			return err
 		}
@@ -233,19 +234,29 @@ func (s *Stage) refuseStored(ctx context.Context, snap *Snapshot, run *keyRun) e
 	if found, err := v.mayStore(ctx, run); err != nil || !found {
 		return err
 	}
-	i, err := v.firstStored(ctx, run)
-	if err != nil || i < 0 {
+	stored, err := v.firstStored(ctx, run)
+	if err != nil || stored == nil {
 		return err
 	}
-	return fmt.Errorf("%w: table %q already has a row with key %s", ErrKeyExists, s.table.name, run.describe(i))
+	return fmt.Errorf("%w: table %q already has a row with key %s", ErrKeyExists, s.table.name, stored.describe(0))
 }
 
 // mayStore reports whether any layer has any key of the run, be it dead or alive.
 func (v *View) mayStore(ctx context.Context, run *keyRun) (bool, error) {
 	found := false
-	for _, l := range v.set.layers {
-		if err := l.layer.resolve(ctx, run, func(uint64, uint32) { found = true }); err != nil || found {
-			return found, err
+	mark := func(uint64, uint32) { found = true }
+	if err := v.set.base.resolve(ctx, run, mark); err != nil || found {
+		return found, err
+	}
+	parts := v.table.byShard(run)
+	for i, c := range v.set.chains {
+		for _, l := range c.layers {
+			if parts[i].Len() == 0 {
+				break
+			}
+			if err := l.layer.resolve(ctx, parts[i], mark); err != nil || found {
+				return found, err
+			}
 		}
 	}
 	return false, nil

@@ -3,8 +3,6 @@ package lsm
 import (
 	"context"
 	"fmt"
-
-	"github.com/flightd/flightd/manifest"
 )
 
 // supersedeBatch is how many keys are looked for in older layers at a time.
@@ -115,41 +113,22 @@ func superseded(ctx context.Context, codec *keyCodec, older []layer, masks []*ro
 	return out, nil
 }
 
-// stack opens generations on top of layers whose masks are as of the last flush, and extends these by what the
-// generations replaced. The caller calls done when a layer set holds the layers, or when it has no use for them.
-func (s *shard) stack(ctx context.Context, below []layerRef, list []manifest.Generation) (layers []layerRef, done func(), err error) {
-	var opened []*generation
-	done = func() {
-		for _, g := range opened {
-			g.unref()
-		}
-	}
-	for _, m := range list {
-		g, err := openGeneration(ctx, s.db.st, s.table, m)
-		if err != nil {
-			done()
-			return nil, nil, err
-		}
-		opened = append(opened, g)
-	}
-	var older []layer
-	var masks []*rowMask
-	for _, l := range below {
+// stack returns the generations of a chain with others on top of them, and the mask of the base, extended by what these
+// replaced.
+func (t *Table) stack(ctx context.Context, b *base, c *chain, gens []*generation) (layers []layerRef, replaced *maskCell, err error) {
+	older, masks := []layer{b}, []*rowMask{c.replaced.flushed}
+	for _, l := range c.generations() {
 		older, masks = append(older, l.layer), append(masks, l.mask.flushed)
 	}
-	masks, err = superseded(ctx, s.table.now().codec, older, masks, opened, LSN(s.man.ReplayAfter))
+	masks, err = superseded(ctx, t.now().codec, older, masks, gens, c.flushed)
 	if err != nil {
-		done()
 		return nil, nil, err
 	}
-	for i, m := range masks {
-		l := layerRef{mask: newMaskCell(m)}
-		if i < len(older) {
-			l.layer = older[i]
-		} else {
-			l.layer = opened[i-len(older)]
-		}
-		layers = append(layers, l)
+	for i, l := range older[1:] {
+		layers = append(layers, layerRef{layer: l, mask: newMaskCell(masks[1+i])})
 	}
-	return layers, done, nil
+	for i, g := range gens {
+		layers = append(layers, layerRef{layer: g, mask: newMaskCell(masks[len(older)+i])})
+	}
+	return layers, newMaskCell(masks[0]), nil
 }

@@ -84,12 +84,12 @@ func TestSupersede(t *testing.T) {
 			}
 			var gens []*generation
 			for _, m := range stage.spilled {
-				g, err := openGeneration(ctx, db.st, table, m)
+				g, err := openGeneration(ctx, db.st, m.shard, m.Generation)
 				require.NoError(t, err)
 				defer g.unref()
 				gens = append(gens, g)
 			}
-			older := []layer{table.shard.set.Load().base(), gens[0], gens[1]}
+			older := []layer{table.set.Load().base, gens[0], gens[1]}
 			masks := pairwise(t, table.now().codec, older[:1], []*rowMask{{}}, gens[:2])
 			want := pairwise(t, table.now().codec, older, masks, gens[2:])
 			got, err := superseded(ctx, table.now().codec, older, masks, gens[2:], 7)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -54,7 +53,26 @@ type Table struct {
 	entry tableEntry
 	name  TableName
 	root  string // the dataset's folder below the data folder
-	shard *shard
+	// shards and compactor are what writes the table's files. stop ends their goroutines, done waits for them.
+	shards    []*shard
+	compactor *compactor
+	stop      context.Context
+	cancel    context.CancelFunc
+	done      sync.WaitGroup
+
+	// set is what readers see, nil when the table is closed. It is replaced under db.moment, and under swap, which keeps
+	// those who replace parts of it from losing each other's, and comes before db.moment. It is loaded under db.moment, too,
+	// where a reference is taken; without, only what no other can have replaced may be used, see layers.go.
+	set  atomic.Pointer[layerSet]
+	swap sync.Mutex
+
+	// adopting guards pending, a stage that the log has committed and some manifest does not name yet, and is held until
+	// readers have it: it comes before shard.manMu and swap. staged is the LSN of its commit, 0 when there is none: the
+	// log is needed from there on.
+	adopting sync.Mutex
+	pending  *adoption
+	staged   atomic.Uint64
+
 	// schemas are all schemas that the table ever had, the current one last. The list is replaced under DB.moment.
 	schemas atomic.Pointer[[]*tableSchema]
 	// comments are replaced under DB.moment; nil is none.
@@ -71,6 +89,10 @@ type Table struct {
 	dropped bool          // guarded by writes
 	last    atomic.Uint64 // the highest LSN of the table's records
 
+	// merged is closed and replaced when there may be fewer generations; stallMu guards it and has no lock below it.
+	stallMu sync.Mutex
+	merged  chan struct{}
+
 	// collecting is held by the one who collects; it has room for one.
 	collecting chan struct{}
 	// place is held while a few files below root are removed. left is set once the folder is no longer the table's: what
@@ -80,10 +102,15 @@ type Table struct {
 	// held are the versions of the base that somebody reads, guarded by heldMu. Both locks have none below them.
 	heldMu sync.Mutex
 	held   []*base
-	// building are the versions that commits under way beside the flusher stand on, and writing the files that they
+	// building are the versions that commits under way beside the compactor stand on, and writing the files that they
 	// write, by their names below root. Both are guarded by heldMu.
 	building []uint64
 	writing  map[string]bool
+
+	// leftovers are folders and files that could not be removed when they became useless, guarded by leftMu, below
+	// which there is no other lock.
+	leftMu    sync.Mutex
+	leftovers []string
 }
 
 // seize keeps everybody else from changing the table, statements that run on it included, until the caller unlocks it:
@@ -118,7 +145,7 @@ type Batch struct {
 	Durable bool
 }
 
-// newTable returns the table of a catalog entry, without its shard.
+// newTable returns the table of a catalog entry, which has no layers yet and does not run.
 func newTable(db *DB, e tableEntry) (*Table, error) {
 	if len(e.Schemas) == 0 {
 		return nil, fmt.Errorf("table %q: the catalog has no schema of it", e.name())
@@ -127,7 +154,9 @@ func newTable(db *DB, e tableEntry) (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", e.name(), err)
 	}
-	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder(), collecting: make(chan struct{}, 1), writing: make(map[string]bool)}
+	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder(), collecting: make(chan struct{}, 1), merged: make(chan struct{}), writing: make(map[string]bool)}
+	t.stop, t.cancel = context.WithCancel(context.Background())
+	t.shards, t.compactor = newShards(db, t, 1), newCompactor(db, t)
 	t.schemas.Store(&schemas)
 	t.comments.Store(e.Comments)
 	t.indexes.Store(&e.Indexes)
@@ -289,11 +318,6 @@ func (t *Table) Definition() (TableDef, uint32) {
 // SchemaID is the number of the table's schema; each ALTER TABLE makes the next one.
 func (t *Table) SchemaID() uint32 { return t.now().id }
 
-// shardDir returns the folder of the table's shard below the data folder.
-func (t *Table) shardDir() string {
-	return path.Join(t.root, "_mem_wal", t.entry.Shard.String())
-}
-
 // Durability tells what an ack of the table's streams means.
 func (t *Table) Durability() Durability { return cmp.Or(t.entry.Durability, t.db.opt.Durability) }
 
@@ -339,6 +363,9 @@ func (t *Table) admit(ctx context.Context, b Batch) (*put, error) {
 	bytes := b.bytes()
 	if err := t.db.roomFor(ctx, s, b, bytes); err != nil {
 		return nil, fmt.Errorf("table %q: %w", t.name, err)
+	}
+	if err := t.awaitMerge(ctx); err != nil {
+		return nil, fmt.Errorf("table %q: wait for a merge: %w", t.name, err)
 	}
 	if err := t.db.budget.acquire(ctx, bytes); err != nil {
 		return nil, fmt.Errorf("table %q: wait for memory: %w", t.name, err)
@@ -386,7 +413,7 @@ type put struct {
 // newPut returns a batch that was checked as a put, which shares nothing with the caller's Go heap.
 func (t *Table) newPut(s *tableSchema, b Batch) (*put, error) {
 	columns := s.arrow.NumFields()
-	p := &put{shard: t.shard, schema: s, bytes: b.bytes(), meta: b.Meta, body: b.Body, tombstones: int(b.Record.NumCols()) > columns}
+	p := &put{shard: t.shards[0], schema: s, bytes: b.bytes(), meta: b.Meta, body: b.Body, tombstones: int(b.Record.NumCols()) > columns}
 	rec := b.Record
 	if b.Meta == nil {
 		var err error
@@ -606,11 +633,11 @@ func (t *Table) refuseExisting(ctx context.Context, codec *keyCodec, rec arrow.R
 	if err != nil {
 		return err
 	}
-	i, err := v.firstStored(ctx, run)
-	if err != nil || i < 0 {
+	stored, err := v.firstStored(ctx, run)
+	if err != nil || stored == nil {
 		return err
 	}
-	return fmt.Errorf("%w: table %q already has a row with key %s", ErrKeyExists, t.name, run.describe(i))
+	return fmt.Errorf("%w: table %q already has a row with key %s", ErrKeyExists, t.name, stored.describe(0))
 }
 
 // errNoSchema is for records of a schema that the catalog does not know; replay reports it as damage.

@@ -1,0 +1,270 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flightd/flightd/manifest"
+)
+
+const (
+	// maxGenerations bounds the generations in front of a base that a merge leaves alone: a flush looks its keys up in each
+	// of its shard, and a scan opens them all. A chain that has as many is merged, and so is a table that has as many and
+	// generationsPerShard more for each of its shards.
+	maxGenerations      = 16
+	generationsPerShard = 2
+	// stallShare is how many times as many generations make writers wait for the merge: flushes never do.
+	stallShare = 4
+)
+
+// MaxShards bounds the shards of a table.
+const MaxShards = 1024
+
+// maxMergeTries bounds the races with other programs' commits that one merge may lose.
+const maxMergeTries = 10
+
+// compactor is the only one who writes the base of a table and publishes other versions of it: merges of generations,
+// the columns of ALTER TABLE, and what it is ordered to do. Its goroutine ends when the table is closed.
+type compactor struct {
+	db *DB
+	// work tells of generations that may be too many and of columns; it holds one.
+	work chan struct{}
+	// unaligned is set when the base may lack the columns of an ALTER TABLE.
+	unaligned atomic.Bool
+	// mergeAfter is when a merge may be tried again after one failed; it belongs to the goroutine.
+	mergeAfter time.Time
+	// failed is true from a merge that failed to the next one: writers do not wait for it.
+	failed atomic.Bool
+	desk
+}
+
+// newCompactor returns the compactor of a table, which does not run yet.
+func newCompactor(db *DB, t *Table) *compactor {
+	return &compactor{db: db, work: make(chan struct{}, 1), desk: newDesk(t)}
+}
+
+// start begins serving.
+func (c *compactor) start() {
+	c.table.done.Add(1)
+	c.wantAlign()
+	poke(c.work)
+	go c.run()
+}
+
+// run is the compactor's goroutine.
+func (c *compactor) run() {
+	stop := c.table.stop
+	defer c.table.done.Done()
+	var again <-chan time.Time
+	for {
+		select {
+		case <-stop.Done():
+			return
+		case <-c.work:
+		case <-again:
+			again = nil
+		case o := <-c.orders:
+			o.done <- o.do()
+		}
+		c.alignWanted(stop)
+		if err := c.mergeDue(stop); err != nil && stop.Err() == nil {
+			c.table.warn("merge generations; will try again", err)
+			again = time.After(maxRetry)
+		}
+	}
+}
+
+// due reports whether generations should be merged that are so many times those that may be left alone.
+func (s *layerSet) due(times int) bool {
+	all, most := s.generations()
+	return most >= times*maxGenerations || all >= times*(maxGenerations+generationsPerShard*len(s.chains))
+}
+
+// mergeDue merges generations when there are too many.
+func (c *compactor) mergeDue(ctx context.Context) error {
+	set := c.table.set.Load()
+	if set == nil || !set.due(1) || time.Now().Before(c.mergeAfter) {
+		return nil
+	}
+	return c.mergeAll(ctx)
+}
+
+// mergeAll merges all generations into the base.
+func (c *compactor) mergeAll(ctx context.Context) error {
+	start := time.Now()
+	c.db.space.need()
+	t := c.table
+	e := OptimizeEvent{Table: t.name}
+	e.Generations, _ = t.set.Load().generations()
+	var err error
+	e.Rows, err = c.merge(ctx)
+	for try := 1; try < maxMergeTries && errors.Is(err, manifest.ErrConflict); try++ {
+		// Another program changed the table meanwhile: everything is worked out again on what it left.
+		e.Rows, err = c.merge(ctx)
+	}
+	c.mergeAfter = time.Time{}
+	if failed := err != nil && ctx.Err() == nil; failed {
+		c.mergeAfter = time.Now().Add(maxRetry)
+		c.failed.Store(true)
+	} else if err == nil {
+		c.failed.Store(false)
+	}
+	t.wakeStalled()
+	e.Version, e.Duration, e.Err = t.set.Load().base.version.Number, time.Since(start), err
+	if f := c.db.opt.Events.Optimize; f != nil {
+		f(e)
+	}
+	if err == nil {
+		c.db.counters.compactions.Add(1)
+		c.db.litter()
+	}
+	return err
+}
+
+// refreshBase opens the newest version of the table when other programs committed since.
+func (c *compactor) refreshBase(ctx context.Context) error {
+	t := c.table
+	v, err := manifest.Latest(ctx, c.db.st, t.root, manifest.Options{Warn: t.warn})
+	if err != nil {
+		return err
+	}
+	if v.Number == t.set.Load().base.version.Number {
+		return nil
+	}
+	if err := t.checkSchema(v); err != nil {
+		return err
+	}
+	return c.rebase(ctx, v)
+}
+
+// rebase puts another version of the base in the place of the one that readers have, and of the generations that it
+// contains: first for the next Open, then for readers. The folders of these generations go when no snapshot holds them any
+// more. Flushes go on meanwhile.
+func (c *compactor) rebase(ctx context.Context, v *manifest.Version) error {
+	t := c.table
+	on := t.holdSet()
+	if on == nil {
+		return t.ended()
+	}
+	b, err := openBase(ctx, c.db.st, t, v, on.base)
+	on.unref()
+	if err != nil {
+		return err
+	}
+	defer b.unref()
+	r := &rebase{table: t, base: b, dead: make([]*rowMask, len(t.shards)), known: make([]uint64, len(t.shards))}
+	if r.done, err = t.compacted(ctx, v); err != nil {
+		return err
+	}
+	if err := r.trim(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := r.resolve(ctx); err != nil {
+			return err
+		}
+		if r.tryPublish(ctx) {
+			return nil
+		}
+	}
+}
+
+// rebase is the state of compactor.rebase.
+type rebase struct {
+	table *Table
+	base  *base
+	// done is for each shard the number of the newest generation that the base has.
+	done []uint64
+	// known is for each shard the newest generation whose keys are in dead, which has the rows of the base that they
+	// replace.
+	known []uint64
+	dead  []*rowMask
+}
+
+// trimmers bounds how many shards' manifests are written at a time.
+const trimmers = 8
+
+// trim takes the generations that the base has off the manifests.
+func (r *rebase) trim(ctx context.Context) error {
+	errs := make([]error, len(r.table.shards))
+	slots := make(chan struct{}, trimmers)
+	var all sync.WaitGroup
+	for i, s := range r.table.shards {
+		gens := s.manifest().Generations
+		if len(unmerged(gens, r.done[i])) == len(gens) {
+			continue
+		}
+		slots <- struct{}{}
+		all.Go(func() {
+			errs[i] = s.edit(ctx, func(n *manifest.Shard) { n.Generations = unmerged(n.Generations, r.done[i]) })
+			<-slots
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// resolve finds the rows of the base that the other generations replace, as far as it was not done yet.
+func (r *rebase) resolve(ctx context.Context) error {
+	set := r.table.holdSet()
+	if set == nil {
+		return r.table.ended()
+	}
+	defer set.unref()
+	for i, c := range set.chains {
+		var fresh []*generation
+		for _, l := range c.generations() {
+			if g := l.layer.(*generation); g.number > max(r.done[i], r.known[i]) {
+				fresh = append(fresh, g)
+			}
+		}
+		if len(fresh) == 0 {
+			continue
+		}
+		masks, err := superseded(ctx, r.table.now().codec, []layer{r.base}, []*rowMask{r.mask(i, 0)}, fresh, 0)
+		if err != nil {
+			return err
+		}
+		r.dead[i], r.known[i] = masks[0], fresh[len(fresh)-1].number
+	}
+	return nil
+}
+
+// mask returns what is known to be dead by the keys of a shard, as of an LSN.
+func (r *rebase) mask(shard int, upTo LSN) *rowMask {
+	m := &rowMask{upTo: upTo}
+	if r.dead[shard] != nil {
+		m.dead = r.dead[shard].dead
+	}
+	return m
+}
+
+// tryPublish lets readers have the base, unless there are generations by now whose keys are not known.
+func (r *rebase) tryPublish(ctx context.Context) bool {
+	t := r.table
+	t.swap.Lock()
+	defer t.swap.Unlock()
+	set := t.set.Load()
+	chains := make([]*chain, len(set.chains))
+	var merged []*generation
+	for i, old := range set.chains {
+		if old.newest() > max(r.done[i], r.known[i]) {
+			return false
+		}
+		gens := old.generations()
+		for len(gens) > 0 && gens[0].layer.(*generation).number <= r.done[i] {
+			merged = append(merged, gens[0].layer.(*generation))
+			gens = gens[1:]
+		}
+		chains[i] = old.grown(gens, 0, newMaskCell(r.mask(i, old.flushed)), old.flushed)
+		defer chains[i].unref()
+	}
+	for _, g := range merged {
+		g.removeLater(func(dir string) { t.discard(ctx, dir) })
+	}
+	t.publish(r.base, chains)
+	return true
+}

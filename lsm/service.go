@@ -1,0 +1,117 @@
+package lsm
+
+import (
+	"context"
+	"fmt"
+)
+
+// start begins serving the table: its shards and its compactor run.
+func (t *Table) start() {
+	for _, s := range t.shards {
+		s.start()
+	}
+	t.compactor.start()
+}
+
+// halt ends the table's goroutines and waits for them; readers still have the layers.
+func (t *Table) halt() {
+	t.cancel()
+	t.done.Wait()
+	for _, s := range t.shards {
+		s.dropQueued()
+	}
+}
+
+// close halts the table and lets the layers go. What is in memtables stays in the log.
+func (t *Table) close() {
+	t.halt()
+	t.db.moment.Lock()
+	set := t.set.Swap(nil)
+	t.db.moment.Unlock()
+	if t.pending != nil { // the next Open publishes it
+		t.pending.close()
+		t.pending = nil
+	}
+	if set != nil {
+		set.unref()
+	}
+}
+
+// ended returns why the table's goroutines end.
+func (t *Table) ended() error {
+	t.place.Lock()
+	defer t.place.Unlock()
+	if t.left {
+		return ErrTableNotFound
+	}
+	return ErrClosed
+}
+
+// warn logs what went wrong without harm.
+func (t *Table) warn(msg string, err error) {
+	t.db.logger.Warn(msg, "table", t.name.String(), "error", err)
+}
+
+// discard removes a folder or file that a failed attempt left, or a generation that the base has. What stays is left to
+// the collector.
+func (t *Table) discard(ctx context.Context, name string) {
+	if err := t.db.st.DeleteAll(context.WithoutCancel(ctx), name); err != nil {
+		t.warn("remove what is no longer needed", err)
+		t.leftMu.Lock()
+		t.leftovers = append(t.leftovers, name)
+		t.leftMu.Unlock()
+	}
+}
+
+// optimize brings everything into the base that was written before the call.
+func (t *Table) optimize(ctx context.Context) error {
+	if err := t.flushAll(ctx); err != nil {
+		return err
+	}
+	return t.compactor.order(ctx, t.compactor.mergeAll)
+}
+
+// Optimize brings everything that was written to a table before the call into its base: memtables are flushed and
+// generations become fragments, deletions and index segments in one commit, which other programs then see.
+func (db *DB) Optimize(ctx context.Context, n TableName) error {
+	t, err := db.Table(n)
+	if err != nil {
+		return err
+	}
+	if err := t.optimize(ctx); err != nil {
+		return fmt.Errorf("optimize table %q: %w", n, err)
+	}
+	return nil
+}
+
+// awaitMerge blocks while the table has so many generations that its writers must wait for a merge. One that cannot be
+// merged does not hold them up.
+func (t *Table) awaitMerge(ctx context.Context) error {
+	for {
+		t.stallMu.Lock()
+		merged := t.merged
+		t.stallMu.Unlock()
+		set := t.set.Load()
+		if set == nil || !set.due(stallShare) || t.compactor.failed.Load() {
+			return nil
+		}
+		select {
+		case <-merged:
+		case <-t.stop.Done():
+			return t.ended()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// wakeStalled lets writers look again whether they must wait.
+func (t *Table) wakeStalled() {
+	t.stallMu.Lock()
+	defer t.stallMu.Unlock()
+	close(t.merged)
+	t.merged = make(chan struct{})
+}
+
+// byShard returns the keys of a run by the shards that have them.
+func (t *Table) byShard(run *keyRun) []*keyRun { return []*keyRun{run} }
