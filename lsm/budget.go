@@ -3,6 +3,7 @@ package lsm
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // budget is the memory that memtables, their indexes included, may take together. Writers wait when it is spent,
@@ -17,6 +18,7 @@ type budget struct {
 	kept    int64         // of used: memtables that are flushed, and there for old snapshots alone
 	waiting int           // writers that wait now
 	stalls  int64         // writers that ever had to
+	waited  time.Duration // for which they did, together
 	freed   chan struct{} // closed and replaced when memory comes back
 }
 
@@ -32,6 +34,7 @@ func (b *budget) acquire(ctx context.Context, n int64) error {
 	defer b.mu.Unlock()
 	if b.used > 0 && b.used+n > b.limit {
 		b.stalls++
+		defer func(began time.Time) { b.waited += time.Since(began) }(time.Now())
 	}
 	for b.used > 0 && b.used+n > b.limit {
 		if err := b.waitLocked(ctx); err != nil {
@@ -109,4 +112,12 @@ func (b *budget) state() (used, stalls int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used, b.stalls
+}
+
+// stats returns the same in full.
+func (b *budget) stats() (MemoryStats, []StallStats) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return MemoryStats{Used: b.used, Kept: b.kept, Limit: b.limit},
+		[]StallStats{{Cause: StallMemory, Waiting: int64(b.waiting), Count: b.stalls, Waited: b.waited}}
 }
