@@ -100,13 +100,13 @@ def test_get_objects_at_every_depth(shared_server, connection):
     (catalog,) = objects("catalogs")
     assert catalog["catalog_name"] == "flightd" and not catalog["catalog_db_schemas"]
     (catalog,) = objects("db_schemas")
-    (schema,) = catalog["catalog_db_schemas"]
-    assert schema["db_schema_name"] == "main" and not schema["db_schema_tables"]
-    ((schema,),) = [c["catalog_db_schemas"] for c in objects("tables", table_name_filter="Deep%")]
+    assert [s["db_schema_name"] for s in catalog["catalog_db_schemas"]] == ["flightd_catalog", "main"]
+    assert not any(s["db_schema_tables"] for s in catalog["catalog_db_schemas"])
+    ((schema,),) = [c["catalog_db_schemas"] for c in objects("tables", db_schema_filter="main", table_name_filter="Deep%")]
     (table,) = schema["db_schema_tables"]
     assert (table["table_name"], table["table_type"]) == ("Deep_One", "TABLE") and not table["table_columns"]
     for depth in ("columns", "all"):
-        ((schema,),) = [c["catalog_db_schemas"] for c in objects(depth, table_name_filter="Deep_One")]
+        ((schema,),) = [c["catalog_db_schemas"] for c in objects(depth, db_schema_filter="main", table_name_filter="Deep_One")]
         (table,) = schema["db_schema_tables"]
         assert [c["column_name"] for c in table["table_columns"]] == ["id", "price", "note"]
         assert [c["xdbc_type_name"] for c in table["table_columns"]] == ["BIGINT", "DECIMAL", "VARCHAR"]
@@ -119,14 +119,14 @@ def test_get_objects_at_every_depth(shared_server, connection):
     assert tables(table_name_filter="Deep_One", table_types_filter=["VIEW"]) == []
     assert tables(db_schema_filter="nowhere") == []
     assert tables(catalog_filter="nowhere") == []
-    ((schema,),) = [c["catalog_db_schemas"] for c in objects("columns", table_name_filter="Deep_One", column_name_filter="pri%")]
+    ((schema,),) = [c["catalog_db_schemas"] for c in objects("columns", db_schema_filter="main", table_name_filter="Deep_One", column_name_filter="pri%")]
     assert [c["column_name"] for c in schema["db_schema_tables"][0]["table_columns"]] == ["price"]
 
 
 def test_get_info_and_table_types(connection):
     info = connection.adbc_get_info()
     assert info["vendor_name"] == "flightd" and info["vendor_version"]
-    assert connection.adbc_get_table_types() == ["TABLE", "VIEW"]
+    assert connection.adbc_get_table_types() == ["SYSTEM TABLE", "TABLE", "VIEW"]
 
 
 def test_current_catalog_and_schema(connection):

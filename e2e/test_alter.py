@@ -23,7 +23,7 @@ def test_alter_table_reaches_every_reader(server):
     with adbc(server) as connection:
         assert connection.adbc_get_table_schema("docs").names == ["id", "text", "lang"]
         objects = connection.adbc_get_objects(depth="all", table_name_filter="docs").read_all().to_pylist()
-        columns = objects[0]["catalog_db_schemas"][0]["db_schema_tables"][0]["table_columns"]
+        columns = next(s for s in objects[0]["catalog_db_schemas"] if s["db_schema_name"] == "main")["db_schema_tables"][0]["table_columns"]
         assert [c["column_name"] for c in columns] == ["id", "text", "lang"]
     assert query(server, "FROM docs ORDER BY id").to_pylist() == want
 

@@ -2,6 +2,7 @@ package flight
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/flightd/flightd/lsm"
+	"github.com/flightd/flightd/query"
 )
 
 // tableType is what tables are listed as. Tools ask for it in upper case.
@@ -21,6 +23,9 @@ const tableType = "TABLE"
 
 // viewType is what views are listed as.
 const viewType = "VIEW"
+
+// systemType is what the tables of flightd_catalog are listed as, by the name that JDBC has for such.
+const systemType = "SYSTEM TABLE"
 
 // listing is a metadata command: the schema that the specification gives its answer, to the letter because ADBC
 // compares it, and the answer.
@@ -35,7 +40,7 @@ func (s *service) listing(command proto.Message) (listing, bool) {
 	case *pb.CommandGetCatalogs:
 		return fixed(schema_ref.Catalogs, []string{catalogName}), true
 	case *pb.CommandGetTableTypes:
-		return fixed(schema_ref.TableTypes, []string{tableType}, []string{viewType}), true
+		return fixed(schema_ref.TableTypes, []string{systemType}, []string{tableType}, []string{viewType}), true
 	case *pb.CommandGetDbSchemas:
 		return fixed(schema_ref.DBSchemas, s.schemaRows(c)...), true
 	case *pb.CommandGetTables:
@@ -82,7 +87,7 @@ func fixed(schema *arrow.Schema, rows ...[]string) listing {
 
 // schemas returns the names of all schemas, sorted.
 func (s *service) schemas() []string {
-	names := []string{lsm.MainSchema}
+	names := []string{lsm.MainSchema, query.SystemSchema}
 	for _, table := range s.db.Tables() {
 		names = append(names, schemaName(table.Name()))
 	}
@@ -126,6 +131,11 @@ func (s *service) tables(c *pb.CommandGetTables) listing {
 			if c.GetIncludeSchema() {
 				b.Field(4).(*array.BinaryBuilder).Append(flight.SerializeSchema(columns(), memory.DefaultAllocator))
 			}
+		}
+		system := query.SystemTables()
+		for _, name := range slices.Sorted(maps.Keys(system)) {
+			of := lsm.TableName{Schema: query.SystemSchema, Name: name}
+			add(of, systemType, func() *arrow.Schema { return describeSystem(of, system[name]) })
 		}
 		for _, table := range s.db.Tables() {
 			add(table.Name(), tableType, func() *arrow.Schema { return describeTable(table) })

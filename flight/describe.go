@@ -24,6 +24,13 @@ func describeTable(table *lsm.Table) *arrow.Schema {
 	return withComment(schema, comments)
 }
 
+// describeSystem is describeTable of a system table.
+func describeSystem(name lsm.TableName, schema *arrow.Schema) *arrow.Schema {
+	return describe(schema, func(b *flightsql.ColumnMetadataBuilder, _ arrow.Field) {
+		b.CatalogName(catalogName).SchemaName(name.Schema).TableName(name.Name).IsReadOnly(true)
+	})
+}
+
 // describeView adds to what describeResult said of a view's query the comments on the view.
 func describeView(schema *arrow.Schema, comments lsm.Comments) *arrow.Schema {
 	fields := slices.Clone(schema.Fields())

@@ -129,7 +129,7 @@ func TestCommentsAreRemarks(t *testing.T) {
 	h.execute("COMMENT ON COLUMN docs.body IS 'words'")
 	h.execute("COMMENT ON VIEW texts IS 'only words'")
 	h.execute("COMMENT ON COLUMN texts.TEXT IS 'of a document'")
-	info, err := h.client.sql.GetTables(ctx, &flightsql.GetTablesOpts{IncludeSchema: true})
+	info, err := h.client.sql.GetTables(ctx, &flightsql.GetTablesOpts{IncludeSchema: true, TableTypes: []string{"TABLE", "VIEW"}})
 	require.NoError(t, err)
 	r, err := h.client.sql.DoGet(ctx, info.GetEndpoint()[0].GetTicket())
 	require.NoError(t, err)

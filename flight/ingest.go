@@ -36,6 +36,7 @@ type ingest struct {
 	sent   mark
 	any    bool
 	reader *batchReader
+	live   *liveStream
 	// options say how the rows become those of the table.
 	options ingestOptions
 	// claim is the request that the stream goes on with, nil when it has no key, and begun what was stored of it before.
@@ -116,6 +117,9 @@ func (in *ingest) resume(table *lsm.Table, key string) error {
 
 // run stores the stream and sends acks.
 func (in *ingest) run(table *lsm.Table) error {
+	var end func()
+	in.live, end = in.s.streams.begin(in.stream.Context(), table.Name(), streamByBatch)
+	defer end()
 	in.acks = newAcks(in.begun)
 	finished := make(chan error, 1)
 	ctx, cancel := context.WithCancel(in.stream.Context())
@@ -141,7 +145,7 @@ func (in *ingest) store(ctx context.Context, table *lsm.Table) error {
 			return err
 		}
 	}
-	rows, err := in.s.newIntake(ctx, in.reader, schema.plain, table, in.options)
+	rows, err := in.s.newIntake(ctx, in.reader, schema.plain, table, in.options, in.live)
 	if err != nil {
 		return err
 	}
@@ -154,6 +158,7 @@ func (in *ingest) store(ctx context.Context, table *lsm.Table) error {
 		}
 		return err
 	})
+	in.live.waits.Store(waitsForCommit)
 	if err != nil || in.claim == nil {
 		return err
 	}
@@ -270,5 +275,8 @@ func (in *ingest) transmit(m mark) error {
 		return fmt.Errorf("send an ack: %w", err)
 	}
 	in.sent, in.any = m, true
+	if in.live != nil {
+		in.live.acked(m)
+	}
 	return nil
 }

@@ -22,6 +22,7 @@ type intake struct {
 	schema  *arrow.Schema
 	table   *lsm.Table
 	options ingestOptions
+	live    *liveStream
 	conform *lsm.Conformer
 	// maxRows bounds the rows of one batch, so that it fits into the reader's limit as rows of the table.
 	maxRows int64
@@ -31,8 +32,8 @@ type intake struct {
 
 // newIntake plans how batches of a schema become batches of a table, or says why they cannot. Columns that the table
 // lacks are added to it first, if the options say so.
-func (s *Server) newIntake(ctx context.Context, reader *batchReader, schema *arrow.Schema, table *lsm.Table, o ingestOptions) (*intake, error) {
-	in := &intake{s: s, reader: reader, schema: schema, table: table, options: o}
+func (s *Server) newIntake(ctx context.Context, reader *batchReader, schema *arrow.Schema, table *lsm.Table, o ingestOptions, live *liveStream) (*intake, error) {
+	in := &intake{s: s, reader: reader, schema: schema, table: table, options: o, live: live}
 	if o.evolve {
 		if unknown := table.Unknown(schema); len(unknown) > 0 {
 			if err := s.query.AddColumns(ctx, table.Name(), addedColumns(unknown)); err != nil {
@@ -109,6 +110,8 @@ func (in *intake) each(ctx context.Context, store func(lsm.Batch) error) error {
 		}
 		first := in.rows
 		in.rows += b.record.NumRows()
+		in.live.came(b)
+		in.live.waits.Store(waitsForTable)
 		err = in.give(ctx, b, store)
 		for n := 0; n < maxPlans && errors.Is(err, lsm.ErrTableChanged); n++ { // an ALTER TABLE came between
 			if err = in.plan(ctx); err == nil {
@@ -116,6 +119,7 @@ func (in *intake) each(ctx context.Context, store func(lsm.Batch) error) error {
 			}
 		}
 		b.release()
+		in.live.waits.Store(waitsForClient)
 		if err != nil {
 			if broken := in.s.db.Err(); broken != nil {
 				err = fmt.Errorf("%w: %w", broken, err) // the engine's state says what the client can do

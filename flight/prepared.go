@@ -81,6 +81,17 @@ func (r *preparedStatements) add(owner *session, statement *query.Statement) (*p
 	return p, nil
 }
 
+// held returns how many statements each session holds open.
+func (r *preparedStatements) held() map[*session]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make(map[*session]int64)
+	for _, p := range r.byHandle {
+		out[p.owner]++
+	}
+	return out
+}
+
 // acquire returns the statement of a handle. release must be called when it is no longer used.
 func (r *preparedStatements) acquire(handle []byte) (p *prepared, release func(), err error) {
 	r.mu.Lock()

@@ -131,6 +131,7 @@ type Server struct {
 	returned *returnedRows
 	leases   *leases
 	sessions *sessions
+	streams  *liveStreams
 	jobs     *jobs
 
 	mu sync.Mutex
@@ -154,7 +155,7 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{
 		db: o.DB, query: o.Query, log: o.Logger, maxMessage: o.MaxMessageBytes, idle: o.TransactionIdle,
 		info: sqlInfoOf(o.Version, o.SessionIdle), health: health.NewServer(), prepared: newPreparedStatements(), running: newRunningQueries(),
-		returned: newReturnedRows(), leases: newLeases(), sessions: newSessions(), jobs: newJobs(),
+		returned: newReturnedRows(), leases: newLeases(), sessions: newSessions(), streams: newLiveStreams(), jobs: newJobs(),
 		partitionRows: o.PartitionRows, sessionIdle: o.SessionIdle, readIdle: o.ReadIdle,
 	}
 	s.drain, s.beginDrain = context.WithCancel(context.Background())
@@ -177,6 +178,7 @@ func NewServer(o Options) (*Server, error) {
 	pb.RegisterFlightServiceServer(s.grpc, &service{Server: s})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	s.query.ServeClients(s)
 	s.sweeper.Go(s.sweepLoop)
 	return s, nil
 }

@@ -3,6 +3,8 @@ package flight
 import (
 	"context"
 	"crypto/sha256"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +30,12 @@ const (
 // session is what the calls with one bearer token share, or without a token those of one connection. There are no
 // cookies: ADBC keeps none by default.
 type session struct {
+	// id is its number in flightd_catalog; 0 for one that is none of sessions.
+	id int64
+	// client is the address of the connection, empty when a token names the session.
+	client  string
+	started time.Time
+
 	mu     sync.Mutex
 	schema string
 	calls  int       // that run now
@@ -35,7 +43,21 @@ type session struct {
 }
 
 // newSession returns a session with the default options.
-func newSession() *session { return &session{schema: lsm.MainSchema, last: time.Now()} }
+func newSession() *session {
+	now := time.Now()
+	return &session{schema: lsm.MainSchema, started: now, last: now}
+}
+
+// stats returns what flightd_catalog tells of the session, but for its prepared statements.
+func (s *session) stats() query.SessionStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kind := "connection"
+	if s.client == "" {
+		kind = "token"
+	}
+	return query.SessionStats{ID: s.id, Kind: kind, Client: s.client, Schema: s.schema, Started: s.started, LastCall: s.last, Calls: int64(s.calls)}
+}
 
 // begin counts a call.
 func (s *session) begin() {
@@ -68,7 +90,8 @@ type tokenHash [sha256.Size]byte
 
 // sessions are all sessions.
 type sessions struct {
-	mu sync.Mutex
+	mu   sync.Mutex
+	last int64 // the id that was given last
 	// byToken has those of bearer tokens; they end when they are closed or idle.
 	byToken map[tokenHash]*session
 	// connections has those of connections; they end with them. An idle one keeps its options.
@@ -92,7 +115,7 @@ func (r *sessions) enter(ctx context.Context) (_ context.Context, leave func()) 
 	defer r.mu.Unlock()
 	s := r.byToken[hash]
 	if s == nil {
-		s = newSession()
+		s = r.addLocked()
 		r.byToken[hash] = s
 	}
 	s.begin()
@@ -110,13 +133,29 @@ func bearerToken(ctx context.Context) (string, bool) {
 	return "", false
 }
 
-// connect makes the session of a connection.
-func (r *sessions) connect() *session {
+// addLocked makes a session with an id.
+func (r *sessions) addLocked() *session {
 	s := newSession()
+	r.last++
+	s.id = r.last
+	return s
+}
+
+// connect makes the session of a connection.
+func (r *sessions) connect(client string) *session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	s := r.addLocked()
+	s.client = client
 	r.connections[s] = struct{}{}
 	return s
+}
+
+// all returns all sessions.
+func (r *sessions) all() []*session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.AppendSeq(slices.Collect(maps.Values(r.byToken)), maps.Keys(r.connections))
 }
 
 // disconnect forgets it.
@@ -178,7 +217,7 @@ func (s *session) setSchema(schema string) {
 // querySession returns the session as the SQL engine takes it.
 func (s *service) querySession(ctx context.Context) *query.Session {
 	q := s.query.NewSession()
-	q.Catalog, q.Schema = catalogName, sessionOf(ctx).currentSchema()
+	q.Catalog, q.Schema, q.ID = catalogName, sessionOf(ctx).currentSchema(), sessionOf(ctx).id
 	return q
 }
 
@@ -187,8 +226,12 @@ func (s *service) querySession(ctx context.Context) *query.Session {
 type connections struct{ server *Server }
 
 // TagConn implements stats.Handler.
-func (c *connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
-	return context.WithValue(ctx, sessionKey{}, c.server.sessions.connect())
+func (c *connections) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
+	client := "unknown"
+	if info.RemoteAddr != nil {
+		client = info.RemoteAddr.String()
+	}
+	return context.WithValue(ctx, sessionKey{}, c.server.sessions.connect(client))
 }
 
 // HandleConn implements stats.Handler.

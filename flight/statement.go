@@ -286,8 +286,8 @@ func (s *service) getQuery(ctx context.Context, out grpc.ServerStream, t queryTi
 		defer release()
 		return s.readQuery(ctx, out, p.statement)
 	}
-	session := s.query.NewSession()
-	session.Catalog, session.Schema = catalogName, t.schema
+	session := s.querySession(ctx)
+	session.Schema = t.schema
 	statement, err := s.query.Prepare(ctx, session, t.sql)
 	if err != nil {
 		return err

@@ -449,17 +449,20 @@ func TestMetadata(t *testing.T) {
 	info, err := c.GetCatalogs(ctx)
 	f(info, err, schema_ref.Catalogs, `{"catalog_name":"flightd"}`)
 	info, err = c.GetDBSchemas(ctx, &flightsql.GetDBSchemasOpts{})
-	f(info, err, schema_ref.DBSchemas, `{"catalog_name":"flightd","db_schema_name":"main"}`)
+	f(info, err, schema_ref.DBSchemas, `{"catalog_name":"flightd","db_schema_name":"flightd_catalog"}`+"\n"+`{"catalog_name":"flightd","db_schema_name":"main"}`)
 	nothing, docs, doc := "nothing", "docs", "d%"
 	info, err = c.GetDBSchemas(ctx, &flightsql.GetDBSchemasOpts{Catalog: &nothing})
 	f(info, err, schema_ref.DBSchemas, "")
-	info, err = c.GetTables(ctx, &flightsql.GetTablesOpts{})
+	stalls, system := "stalls", "flightd\\_catalog"
+	info, err = c.GetTables(ctx, &flightsql.GetTablesOpts{DbSchemaFilterPattern: &system, TableNameFilterPattern: &stalls})
+	f(info, err, schema_ref.Tables, `{"catalog_name":"flightd","db_schema_name":"flightd_catalog","table_name":"stalls","table_type":"SYSTEM TABLE"}`)
+	info, err = c.GetTables(ctx, &flightsql.GetTablesOpts{TableTypes: []string{"TABLE", "VIEW"}})
 	f(info, err, schema_ref.Tables, `{"catalog_name":"flightd","db_schema_name":"main","table_name":"docs","table_type":"TABLE"}`+"\n"+
 		`{"catalog_name":"flightd","db_schema_name":"main","table_name":"plain","table_type":"TABLE"}`)
 	info, err = c.GetTables(ctx, &flightsql.GetTablesOpts{TableNameFilterPattern: &doc, TableTypes: []string{"VIEW"}})
 	f(info, err, schema_ref.Tables, "")
 	info, err = c.GetTableTypes(ctx)
-	f(info, err, schema_ref.TableTypes, `{"table_type":"TABLE"}`+"\n"+`{"table_type":"VIEW"}`)
+	f(info, err, schema_ref.TableTypes, `{"table_type":"SYSTEM TABLE"}`+"\n"+`{"table_type":"TABLE"}`+"\n"+`{"table_type":"VIEW"}`)
 	h.execute("CREATE VIEW seen AS FROM docs")
 	info, err = c.GetTables(ctx, &flightsql.GetTablesOpts{TableTypes: []string{"VIEW"}})
 	f(info, err, schema_ref.Tables, `{"catalog_name":"flightd","db_schema_name":"main","table_name":"seen","table_type":"VIEW"}`)
@@ -489,7 +492,7 @@ func TestMetadata(t *testing.T) {
 func TestTableSchemasTellTheSQLTypes(t *testing.T) {
 	h := serve(t)
 	h.execute("CREATE TABLE docs (id BIGINT PRIMARY KEY, price DECIMAL(10,2), v FLOAT[3])")
-	info, err := h.client.sql.GetTables(context.Background(), &flightsql.GetTablesOpts{IncludeSchema: true})
+	info, err := h.client.sql.GetTables(context.Background(), &flightsql.GetTablesOpts{IncludeSchema: true, TableTypes: []string{"TABLE"}})
 	require.NoError(t, err)
 	r, err := h.client.sql.DoGet(context.Background(), info.GetEndpoint()[0].GetTicket())
 	require.NoError(t, err)

@@ -30,9 +30,11 @@ type whole struct {
 
 // run stores the stream and returns what came of it, now or when it came first.
 func (w *whole) run(stream pb.FlightService_DoPutServer, first *message) (result mark, err error) {
+	live, end := w.s.streams.begin(stream.Context(), w.name, streamWhole)
+	defer end()
 	reader := newBatchReader(stream, first, int64(w.s.maxMessage)*decodeFactor)
 	err = w.s.await(stream, reader, func(ctx context.Context) error {
-		result, err = w.store(ctx, reader)
+		result, err = w.store(ctx, reader, live)
 		return err
 	})
 	if err == nil && result.Repeated {
@@ -42,7 +44,7 @@ func (w *whole) run(stream pb.FlightService_DoPutServer, first *message) (result
 }
 
 // store stores the stream, if it was not stored before.
-func (w *whole) store(ctx context.Context, reader *batchReader) (mark, error) {
+func (w *whole) store(ctx context.Context, reader *batchReader, live *liveStream) (mark, error) {
 	schema, err := reader.schema()
 	if err != nil {
 		return mark{}, noSchema(err)
@@ -61,23 +63,24 @@ func (w *whole) store(ctx context.Context, reader *batchReader) (mark, error) {
 			return mark{Batches: a.Batches, Rows: a.Rows, Seq: a.Seq, Repeated: true}, reader.drain()
 		}
 	}
-	return w.apply(ctx, reader, schema.plain, claim)
+	return w.apply(ctx, reader, schema.plain, claim, live)
 }
 
 // apply stores the stream under a claim, which is nil when it has no key.
-func (w *whole) apply(ctx context.Context, reader *batchReader, schema *arrow.Schema, claim *lsm.Claim) (mark, error) {
+func (w *whole) apply(ctx context.Context, reader *batchReader, schema *arrow.Schema, claim *lsm.Claim, live *liveStream) (mark, error) {
 	stage, err := w.stage(ctx, schema)
 	if err != nil {
 		return mark{}, w.late(err)
 	}
 	defer stage.Abort()
-	rows, err := w.s.newIntake(ctx, reader, schema, stage.Table(), w.options)
+	rows, err := w.s.newIntake(ctx, reader, schema, stage.Table(), w.options, live)
 	if err != nil {
 		return mark{}, err
 	}
 	if err := rows.each(ctx, func(batch lsm.Batch) error { return stage.Put(ctx, batch) }); err != nil {
 		return mark{}, fmt.Errorf("%w; nothing of the stream was stored", err)
 	}
+	live.waits.Store(waitsForCommit)
 	if claim != nil {
 		stage.Under(claim, rows.batches)
 	}

@@ -193,10 +193,10 @@ func (st *Statement) alter(ctx context.Context, l *lease) error {
 		return err
 	}
 	t, err := l.target(a.table)
+	if e, ok := err.(*Error); ok && e.Code == NotFound && a.ifExists {
+		return nil
+	}
 	if err != nil {
-		if a.ifExists {
-			return nil
-		}
 		return err
 	}
 	columns, err := l.shadow.in.columnsOf(t)

@@ -35,6 +35,9 @@ func (p *parsed) commenting() (c commenting, err error) {
 	default:
 		return c, p.unimplementedAt(2, "COMMENT ON "+p.word(2)+" (of what there is, tables, views and their columns have comments)")
 	}
+	if err == nil {
+		err = c.of.writable()
+	}
 	if err != nil {
 		return c, err
 	}

@@ -77,6 +77,9 @@ func (p *parsed) onlyTable() (tableRef, error) {
 	if err != nil {
 		return ref, err
 	}
+	if err := ref.writable(); err != nil {
+		return ref, err
+	}
 	return ref, p.end(next)
 }
 
@@ -92,6 +95,9 @@ func nameInString(text string) (tableRef, error) {
 	}
 	p := &parsed{sql: sql, tokens: tokens}
 	ref, next, err := p.tableName(0)
+	if err == nil {
+		err = ref.writable()
+	}
 	if err != nil {
 		return ref, err
 	}
@@ -110,6 +116,9 @@ func (p *parsed) dropTarget() (ref tableRef, ifExists bool, err error) {
 	}
 	if p.word(next) == "RESTRICT" || p.word(next) == "CASCADE" { // nothing depends on a table yet
 		next++
+	}
+	if err := ref.writable(); err != nil {
+		return ref, ifExists, err
 	}
 	return ref, ifExists, p.end(next)
 }
@@ -164,6 +173,9 @@ func (p *parsed) creation() (c creation, err error) {
 		i, c.ifNotExists = i+3, true
 	}
 	if c.table, i, err = p.tableName(i); err != nil {
+		return c, err
+	}
+	if err := c.table.writable(); err != nil {
 		return c, err
 	}
 	c.sql = p.sql

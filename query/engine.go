@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/flightd/flightd/lsm"
 )
@@ -62,12 +64,17 @@ type Engine struct {
 	shadow *catalog // real, empty tables
 
 	running sync.WaitGroup // statements and results that are not closed
+	// activity and clients are what flightd_catalog tells about.
+	activity activity
+	clients  atomic.Pointer[Clients]
 }
 
 // Session is what a client's statements share.
 type Session struct {
 	// Catalog and Schema are where names without them are looked up. Only flightd and main exist so far.
 	Catalog, Schema string
+	// ID is the number of the session in flightd_catalog, 0 for none.
+	ID int64
 }
 
 // Open starts an engine. The caller keeps the DB and closes it after the engine.
@@ -202,7 +209,7 @@ func (e *Engine) refreshLocked() (err error) {
 		if e.query.version == version && e.shadow.version == version && e.query.frozen != nil && e.shadow.frozen != nil {
 			return nil
 		}
-		tables, views := e.store.tables(), e.store.views()
+		tables, views := slices.Concat(systemInfos, e.store.tables()), e.store.views()
 		if e.store.catalogVersion() != version {
 			continue // a table came or went between the two calls
 		}

@@ -155,6 +155,8 @@ func (s *memStore) stageTable(context.Context, tableInfo, bool, func(func(arrow.
 	return errors.New("tables in memory cannot be staged")
 }
 
+func (s *memStore) stats() lsm.Stats { return lsm.Stats{} }
+
 // views are for the storage engine alone.
 func (s *memStore) views() []viewInfo { return nil }
 

@@ -60,7 +60,7 @@ func (st *Statement) partition(ctx context.Context, l *lease, snap snapshot, row
 	}
 	name, ok := plan.onlyTable()
 	table, known := l.query.tables[name]
-	if !ok || !known {
+	if !ok || !known || isSystem(table.schema) {
 		return nil, nil
 	}
 	reads, keys, err := st.reads(ctx, snap, table)
@@ -101,6 +101,9 @@ func (st *Statement) reads(ctx context.Context, snap snapshot, table tableInfo) 
 // mentionsLarge says whether the text has the name of a table of so many rows: asking for the plan takes longer.
 func (st *Statement) mentionsLarge(l *lease, snap snapshot, rows int64) bool {
 	for _, t := range mentioned(l.query.tables, st.parsed) {
+		if isSystem(t.schema) {
+			continue // few rows, and in no snapshot of the engine
+		}
 		if src, err := snap.table(t.schema, t.name); err == nil && src.rows() >= rows {
 			return true
 		}
@@ -129,15 +132,23 @@ func (p *Partitions) Query(ctx context.Context, part int) (*Result, error) {
 	if part < 0 || part >= p.count {
 		return nil, errorf(InvalidArgument, "part %d of %d does not exist", part, p.count)
 	}
+	ctx, active := p.st.e.activity.begin(ctx, p.st, "query")
 	for attempt := 0; ; attempt++ {
 		snap, err := p.use()
 		if err != nil {
+			active.end()
 			return nil, err
 		}
 		r, err := p.st.start(ctx, run{snap: partSnapshot{snap, p, part}, part: p, wire: true})
-		if err == nil || !errors.Is(err, errRestarted) || attempt == 2 {
-			return r, err
+		if errors.Is(err, errRestarted) && attempt < 2 {
+			continue
 		}
+		if err != nil {
+			active.end()
+			return nil, err
+		}
+		r.activate(active)
+		return r, nil
 	}
 }
 

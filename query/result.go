@@ -53,6 +53,8 @@ type Result struct {
 	schema  *arrow.Schema
 	ready   []arrow.RecordBatch
 	end     error // what the stream ended with
+	// active, which may be nil, is the statement in the list of those that run.
+	active *runningStatement
 	// last, which may be nil, comes behind DuckDB's own rows.
 	last arrow.RecordBatch
 }
@@ -176,11 +178,13 @@ func (r *Result) see(ctx context.Context, st *Statement, in run) (err error) {
 	case in.part != nil:
 		return in.part.check(r.lease)
 	case in.snap != nil:
-		r.snap = borrowed{in.snap}
+		r.snap = &systemSnapshot{snapshot: borrowed{in.snap}, e: st.e, in: r.in}
 	default:
-		if r.snap, err = st.e.store.snapshot(ctx); err != nil {
+		snap, err := st.e.store.snapshot(ctx)
+		if err != nil {
 			return err
 		}
+		r.snap = &systemSnapshot{snapshot: snap, e: st.e, in: r.in}
 	}
 	if r.snap.catalogVersion() != r.lease.version {
 		return errTableChanged
@@ -318,6 +322,8 @@ func (r *Result) Schema() *arrow.Schema { return r.schema }
 func (r *Result) Next(ctx context.Context) (arrow.RecordBatch, error) {
 	stop := context.AfterFunc(ctx, func() { r.cancel(context.Cause(ctx)) })
 	defer stop()
+	r.active.waits(false)
+	defer r.active.waits(true)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for len(r.ready) == 0 && r.end == nil {
@@ -329,6 +335,7 @@ func (r *Result) Next(ctx context.Context) (arrow.RecordBatch, error) {
 	if len(r.ready) > 0 {
 		rec := r.ready[0]
 		r.ready = r.ready[1:]
+		r.active.handed(rec.NumRows())
 		return rec, nil
 	}
 	return nil, r.end
@@ -479,6 +486,7 @@ func (r *Result) Close() error {
 	r.closed = true
 	r.mu.Unlock()
 	r.guard.remove(r)
+	defer r.active.end()
 	// INVARIANT: interrupt, result, statement, connection, snapshot, in this order. The connection's end waits for
 	// the workers of a stream that was not read to its end; nothing may be freed under them.
 	r.watched.Wait()
@@ -505,4 +513,11 @@ func (r *Result) Close() error {
 		r.lease.release()
 	}
 	return nil
+}
+
+// activate names the entry of the result in the list of running statements, which Close ends. REQUIRES: nobody else has
+// the result yet.
+func (r *Result) activate(q *runningStatement) {
+	q.waits(true)
+	r.active = q
 }

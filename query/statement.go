@@ -267,12 +267,19 @@ func (st *Statement) Query(ctx context.Context, params arrow.RecordBatch) (*Resu
 	}
 	// A table that is replaced between our look at the catalog and DuckDB's is seen by the scan; the next attempt
 	// looks again. Nothing was handed out yet.
+	ctx, active := st.e.activity.begin(ctx, st, "query")
 	for attempt := 0; ; attempt++ {
 		version := st.e.store.catalogVersion()
 		r, err := st.start(ctx, run{params: params, wire: true})
-		if err == nil || !st.e.overtaken(version, err) || attempt == maxAttempts {
-			return r, err
+		if err != nil && st.e.overtaken(version, err) && attempt < maxAttempts {
+			continue
 		}
+		if err != nil {
+			active.end()
+			return nil, err
+		}
+		r.activate(active)
+		return r, nil
 	}
 }
 
@@ -315,6 +322,8 @@ func (st *Statement) again(do func() (int64, error)) (int64, error) {
 
 // updateOnce is Update and Run with the catalogs as they are now. The rows are nil if the statement returns none.
 func (st *Statement) updateOnce(ctx context.Context, params arrow.RecordBatch) (n int64, rows *Rows, err error) {
+	ctx, active := st.e.activity.begin(ctx, st, "update")
+	defer active.end()
 	l, err := st.e.acquire(ctx)
 	if err != nil {
 		return 0, nil, err

@@ -17,6 +17,8 @@ import (
 type store interface {
 	catalogVersion() uint64
 	tables() []tableInfo
+	// stats is the state of the engine in numbers.
+	stats() lsm.Stats
 	views() []viewInfo
 	createView(ctx context.Context, v viewInfo, replace bool) error
 	dropView(ctx context.Context, schema, name string) error
@@ -70,6 +72,8 @@ func (s lsmStore) tables() []tableInfo {
 	}
 	return out
 }
+
+func (s lsmStore) stats() lsm.Stats { return s.db.Stats() }
 
 func (s lsmStore) views() []viewInfo {
 	var out []viewInfo

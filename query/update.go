@@ -13,6 +13,9 @@ import (
 
 // target looks a table up.
 func (l *lease) target(ref tableRef) (tableInfo, error) {
+	if err := ref.writable(); err != nil {
+		return tableInfo{}, err
+	}
 	t, ok := l.shadow.tables[fold(ref.schema, ref.name)]
 	if !ok {
 		return t, errorf(NotFound, "Catalog Error: Table with name %s does not exist!", ref.name)

@@ -102,6 +102,9 @@ func (p *parsed) viewCreation() (c viewCreation, err error) {
 	if c.view, i, err = p.tableName(i); err != nil {
 		return c, err
 	}
+	if err := c.view.writable(); err != nil {
+		return c, err
+	}
 	c.rest = span{i, len(p.tokens)}
 	if i < len(p.tokens) && p.tokens[i].is("(") {
 		i = p.closing(i) + 1

@@ -29,6 +29,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge(out, "flightd_memory_budget_bytes", "What --memory came to.", c.server.config.memory)
 	if c.server.phase.Load() != phaseStarting {
 		collectEngine(out, c.server.db.Metrics())
+		collectStats(out, c.server.db.Stats())
+		gauge(out, "flightd_queries", "Statements that run or whose result is being read.", c.server.engine.Running())
+		gauge(out, "flightd_sessions", "Open sessions.", int64(len(c.server.flight.Sessions())))
+		gauge(out, "flightd_streams", "Streams of rows into tables that run.", int64(len(c.server.flight.Streams())))
 	}
 }
 
@@ -40,7 +44,6 @@ func collectEngine(out chan<- prometheus.Metric, m lsm.Metrics) {
 	counter(out, "flightd_bytes_total", "Bytes of the batches accepted since the start.", m.Bytes)
 	gauge(out, "flightd_memtable_bytes", "Memory of memtables and their indexes.", m.MemtableBytes)
 	gauge(out, "flightd_memtable_limit_bytes", "What memtables may take before writers wait.", m.MemoryLimit)
-	counter(out, "flightd_stalls_total", "Times a writer had to wait for memory.", m.Stalls)
 	gauge(out, "flightd_frozen_memtables", "Memtables that wait for their flush.", m.FrozenMemtables)
 	gauge(out, "flightd_generations", "Flushed memtables in front of the base tables.", m.Generations)
 	gauge(out, "flightd_idempotency_keys", "Idempotency keys that are remembered.", m.IdempotencyKeys)
@@ -55,6 +58,20 @@ func collectEngine(out chan<- prometheus.Metric, m lsm.Metrics) {
 	// Positions themselves are 64-bit numbers that a float cannot hold; what matters is how far they are apart.
 	gauge(out, "flightd_log_unsynced_records", "Records that are written and not yet synced.", int64(m.Appended-m.Durable))
 	gauge(out, "flightd_log_invisible_records", "Records that are written and not yet seen by queries.", int64(m.Appended-m.Visible))
+}
+
+// collectStats reports what the system tables memory and stalls tell, too.
+func collectStats(out chan<- prometheus.Metric, s lsm.Stats) {
+	gauge(out, "flightd_memtable_kept_bytes", "Memory of flushed memtables that old snapshots alone hold.", s.Memory.Kept)
+	for _, x := range s.Stalls {
+		cause := prometheus.Labels{"cause": string(x.Cause)}
+		labelled := func(name, help string, kind prometheus.ValueType, v float64) {
+			out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, cause), kind, v)
+		}
+		labelled("flightd_stalls_total", "Times a writer had to wait, by cause.", prometheus.CounterValue, float64(x.Count))
+		labelled("flightd_stall_seconds_total", "Time that writers have waited, together, by cause.", prometheus.CounterValue, x.Waited.Seconds())
+		labelled("flightd_stalled_writers", "Writers that wait now, by cause.", prometheus.GaugeValue, float64(x.Waiting))
+	}
 }
 
 // gauge reports a value that goes up and down.

@@ -234,9 +234,9 @@ public class Jdbc {
 
     static void catalogsAndSchemas(Connection c) throws SQLException {
         equal(List.of(List.of("flightd")), named(c.getMetaData().getCatalogs(), "TABLE_CAT"));
-        equal(List.of(List.of("main", "flightd")), named(c.getMetaData().getSchemas(), "TABLE_SCHEM", "TABLE_CATALOG"));
+        equal(List.of(List.of("flightd_catalog", "flightd"), List.of("main", "flightd")), named(c.getMetaData().getSchemas(), "TABLE_SCHEM", "TABLE_CATALOG"));
         equal(List.of(), named(c.getMetaData().getSchemas("flightd", "no%"), "TABLE_SCHEM"));
-        equal(List.of(List.of("TABLE"), List.of("VIEW")), named(c.getMetaData().getTableTypes(), "TABLE_TYPE"));
+        equal(List.of(List.of("SYSTEM TABLE"), List.of("TABLE"), List.of("VIEW")), named(c.getMetaData().getTableTypes(), "TABLE_TYPE"));
     }
 
     static void tables(Connection c) throws SQLException {
