@@ -79,3 +79,24 @@ def metric(server, name):
     assert status == 200
     (line,) = [line for line in text.splitlines() if line.startswith(name + " ")]
     return float(line.rsplit(" ", 1)[1])
+
+
+def test_indexes_by_sql(server):
+    execute(server, "CREATE TABLE docs (id BIGINT PRIMARY KEY, lang VARCHAR)", "INSERT INTO docs VALUES (1, 'en'), (2, 'de')",
+            "CREATE INDEX by_lang ON docs USING BTREE (lang)", "CREATE INDEX IF NOT EXISTS by_lang ON docs (lang) USING BTREE")
+    (row,) = query(server, "SHOW INDEXES ON docs").to_pylist()
+    assert (row["index_name"], row["index_type"], row["fields"]) == ("by_lang", "BTREE", "lang")
+    with adbc(server) as connection, connection.cursor() as cursor:
+        cursor.adbc_prepare("SHOW INDEXES FROM docs")
+        cursor.execute("SHOW INDEXES FROM docs")
+        assert cursor.fetch_arrow_table().column("index_name").to_pylist() == ["by_lang"]
+    with refused("ALREADY_EXISTS", "by_lang"):
+        execute(server, "CREATE INDEX by_lang ON docs (lang)")
+    with refused("UNIMPLEMENTED", "IVF_PQ"):
+        execute(server, "CREATE INDEX v ON docs (lang) USING IVF_PQ")
+    with refused("NOT_FOUND", "nope"):
+        execute(server, "DROP INDEX nope ON docs")
+    server.restart()
+    assert scalar(server, "SELECT index_name FROM flightd_catalog.indexes WHERE table_name = 'docs'") == "by_lang"
+    execute(server, "ALTER INDEX by_lang OPTIMIZE", "DROP INDEX by_lang", "DROP INDEX IF EXISTS by_lang")
+    assert query(server, "SHOW INDEXES ON docs").num_rows == 0

@@ -21,6 +21,8 @@ type TableStats struct {
 	Durability Durability
 	// Incarnation tells the table from others that had its name.
 	Incarnation uint64
+	// Indexes are those of the table but that of its key.
+	Indexes []IndexInfo
 	// Rows is an upper bound: rows that newer ones replace are counted as far as that is known.
 	Rows int64
 	// BaseVersion is the version of the Lance dataset that the table's base is, with its fragments, rows that are not
@@ -79,13 +81,19 @@ type StallStats struct {
 // taken.
 func (db *DB) Stats() Stats {
 	tables := db.Tables()
+	indexes := make([][]IndexInfo, len(tables))
+	for i, t := range tables {
+		indexes[i] = t.Indexes()
+	}
 	var s Stats
 	s.Memory, s.Stalls = db.budget.stats()
 	db.moment.Lock()
 	defer db.moment.Unlock()
-	for _, t := range tables {
+	for i, t := range tables {
 		if set := t.set.Load(); set != nil {
-			s.Tables = append(s.Tables, t.stats(set))
+			stats := t.stats(set)
+			stats.Indexes = indexes[i]
+			s.Tables = append(s.Tables, stats)
 		}
 	}
 	return s

@@ -9,21 +9,25 @@ import (
 type statementKind uint8
 
 const (
-	kindSelect     statementKind = iota // DuckDB, over a snapshot
-	kindCatalog                         // the shadow: what tables there are, and what they look like
-	kindCreate                          // CREATE TABLE
-	kindDrop                            // DROP TABLE
-	kindCreateView                      // CREATE VIEW
-	kindDropView                        // DROP VIEW
-	kindInsert                          // INSERT
-	kindUpdate                          // UPDATE
-	kindDelete                          // DELETE
-	kindMerge                           // MERGE INTO
-	kindTruncate                        // TRUNCATE
-	kindAlter                           // ALTER TABLE
-	kindOptimize                        // OPTIMIZE name, CALL flightd_flush('name')
-	kindVacuum                          // VACUUM [name]
-	kindComment                         // COMMENT ON
+	kindSelect        statementKind = iota // DuckDB, over a snapshot
+	kindCatalog                            // the shadow: what tables there are, and what they look like
+	kindCreate                             // CREATE TABLE
+	kindDrop                               // DROP TABLE
+	kindCreateView                         // CREATE VIEW
+	kindDropView                           // DROP VIEW
+	kindInsert                             // INSERT
+	kindUpdate                             // UPDATE
+	kindDelete                             // DELETE
+	kindMerge                              // MERGE INTO
+	kindTruncate                           // TRUNCATE
+	kindAlter                              // ALTER TABLE
+	kindOptimize                           // OPTIMIZE name, CALL flightd_flush('name')
+	kindVacuum                             // VACUUM [name]
+	kindComment                            // COMMENT ON
+	kindCreateIndex                        // CREATE INDEX
+	kindDropIndex                          // DROP INDEX
+	kindOptimizeIndex                      // ALTER INDEX name OPTIMIZE
+	kindShowIndexes                        // SHOW INDEXES
 )
 
 // A parsed statement is its text with what the lexer found out about it.
@@ -131,7 +135,8 @@ func (p *parsed) classify() error {
 	case slices.Contains(selectWords, first):
 		return p.classifySelect()
 	case p.namesIndex():
-		return p.unimplementedAt(0, first+" INDEX (of the kinds BTREE, IVF_PQ and INVERTED: CREATE INDEX name ON table USING kind (column))")
+		_, err := p.indexing()
+		return err
 	case first == "VACUUM":
 		p.kind = kindVacuum
 		return nil
@@ -181,17 +186,30 @@ func (p *parsed) classify() error {
 		Message: "Parser Error: syntax error at or near \"" + p.sql[p.tokens[0].start:p.tokens[0].end] + "\""}
 }
 
-// namesIndex says whether the statement is about indexes: CREATE [UNIQUE] INDEX, DROP INDEX, ALTER INDEX, SHOW INDEXES.
+// namesIndex says whether the statement is about indexes, and sets its kind if so: CREATE [OR REPLACE] [UNIQUE] INDEX,
+// DROP INDEX, ALTER INDEX, SHOW INDEXES.
 func (p *parsed) namesIndex() bool {
+	i := 1
 	switch p.word(0) {
 	case "CREATE":
-		return p.word(1) == "INDEX" || p.word(1) == "UNIQUE" && p.word(2) == "INDEX"
-	case "DROP", "ALTER":
-		return p.word(1) == "INDEX"
+		p.kind = kindCreateIndex
+		if p.word(i) == "OR" && p.word(i+1) == "REPLACE" {
+			i += 2
+		}
+		if p.word(i) == "UNIQUE" {
+			i++
+		}
+	case "DROP":
+		p.kind = kindDropIndex
+	case "ALTER":
+		p.kind = kindOptimizeIndex
 	case "SHOW":
-		return p.word(1) == "INDEXES"
+		p.kind = kindShowIndexes
+		return p.word(i) == "INDEXES"
+	default:
+		return false
 	}
-	return false
+	return p.word(i) == "INDEX"
 }
 
 // wordName returns the name at i as written.

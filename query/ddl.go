@@ -15,6 +15,9 @@ import (
 // A tableRef is a table's name in a statement.
 type tableRef struct{ schema, name string }
 
+// lsm returns the name as the engine has it.
+func (r tableRef) lsm() lsm.TableName { return lsm.TableName{Schema: r.schema, Name: r.name} }
+
 // tableName reads [catalog.][schema.]name at token i and returns it with the place behind it.
 func (p *parsed) tableName(i int) (tableRef, int, error) {
 	var parts []string

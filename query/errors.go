@@ -183,9 +183,9 @@ func engineError(err error) error {
 	var column *lsm.ColumnError
 	var key *lsm.KeyError
 	switch {
-	case errors.Is(err, lsm.ErrTableExists), errors.Is(err, lsm.ErrKeyExists):
+	case errors.Is(err, lsm.ErrTableExists), errors.Is(err, lsm.ErrKeyExists), errors.Is(err, lsm.ErrIndexExists):
 		e.Code = AlreadyExists
-	case errors.Is(err, lsm.ErrTableNotFound):
+	case errors.Is(err, lsm.ErrTableNotFound), errors.Is(err, lsm.ErrIndexNotFound):
 		e.Code = NotFound
 	case errors.Is(err, lsm.ErrDiskFull):
 		e.Code = ResourceExhausted

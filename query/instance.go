@@ -252,8 +252,8 @@ func (c *catalog) refresh(version uint64, now []tableInfo, add func(*tableInfo) 
 	for _, k := range slices.Sorted(maps.Keys(c.tables)) {
 		old := c.tables[k]
 		if t, ok := next[k]; ok && t.incarnation == old.incarnation && t.version == old.version && t.arrow.Equal(old.arrow) {
-			old.comments = t.comments
-			c.tables[k] = old
+			t.id = old.id // what else there is to it may be new
+			c.tables[k] = t
 			continue
 		}
 		delete(c.tables, k)

@@ -155,6 +155,18 @@ func (s *memStore) stageTable(context.Context, tableInfo, bool, func(func(arrow.
 	return errors.New("tables in memory cannot be staged")
 }
 
+func (s *memStore) createIndex(context.Context, tableRef, lsm.IndexDef, lsm.CreateIndexOptions) error {
+	return errors.New("tables in memory have no indexes")
+}
+
+func (s *memStore) dropIndex(context.Context, tableRef, string) error {
+	return errors.New("tables in memory have no indexes")
+}
+
+func (s *memStore) optimizeIndex(context.Context, tableRef, string) error {
+	return errors.New("tables in memory have no indexes")
+}
+
 func (s *memStore) stats() lsm.Stats { return lsm.Stats{} }
 
 // views are for the storage engine alone.

@@ -22,6 +22,7 @@ type Statement struct {
 	e       *Engine
 	session *Session
 	parsed  *parsed
+	source  string // what the client wrote
 
 	// mu guards what the statement was found to be as of a version of the catalog.
 	mu      sync.Mutex
@@ -52,7 +53,12 @@ func (e *Engine) prepare(ctx context.Context, s *Session, sql string) (*Statemen
 		return nil, err
 	}
 	defer l.release()
-	st := &Statement{e: e, session: s, parsed: p, version: l.version, dataset: noColumns, params: noColumns}
+	if p.kind == kindShowIndexes {
+		if p, err = l.indexQuery(p); err != nil {
+			return nil, err
+		}
+	}
+	st := &Statement{e: e, session: s, parsed: p, source: sql, version: l.version, dataset: noColumns, params: noColumns}
 	switch p.kind {
 	case kindOptimize:
 		_, err = p.optimizeTarget()
@@ -67,7 +73,7 @@ func (e *Engine) prepare(ctx context.Context, s *Session, sql string) (*Statemen
 		_, err = p.viewCreation()
 	case kindTruncate:
 		_, err = p.truncateTarget()
-	case kindAlter, kindComment: // classify has read it; what it names is looked up when it runs
+	case kindAlter, kindComment, kindCreateIndex, kindDropIndex, kindOptimizeIndex: // classify has read it; what it names is looked up when it runs
 	case kindInsert, kindUpdate, kindDelete, kindMerge:
 		err = st.describe(l, &l.shadow)
 	default:
@@ -80,7 +86,7 @@ func (e *Engine) prepare(ctx context.Context, s *Session, sql string) (*Statemen
 }
 
 // SQL returns the statement's text.
-func (st *Statement) SQL() string { return st.parsed.sql }
+func (st *Statement) SQL() string { return st.source }
 
 // IsUpdate tells whether the statement changes something and returns no rows: Update runs it. One that Returns rows of
 // its change is for Run, and the others are for Query.
@@ -108,7 +114,7 @@ func (st *Statement) Renew(ctx context.Context) error {
 	if same {
 		return nil
 	}
-	fresh, err := st.e.Prepare(ctx, st.session, st.parsed.sql)
+	fresh, err := st.e.Prepare(ctx, st.session, st.source)
 	if err != nil {
 		return err
 	}
@@ -372,6 +378,8 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 		return 0, st.comment(ctx, l)
 	case kindTruncate:
 		return 0, st.truncate(ctx, l)
+	case kindCreateIndex, kindDropIndex, kindOptimizeIndex:
+		return 0, st.changeIndex(ctx, l)
 	case kindOptimize:
 		t, err := st.parsed.optimizeTarget()
 		if err != nil {

@@ -31,6 +31,10 @@ type store interface {
 	alter(ctx context.Context, t tableInfo, columns []alteredColumn, next tableInfo) error
 	insert(ctx context.Context, schema, name string, rec arrow.RecordBatch) (int64, error)
 	optimize(ctx context.Context, schema, name string) error
+	// createIndex, dropIndex and optimizeIndex are for indexes of a table.
+	createIndex(ctx context.Context, of tableRef, d lsm.IndexDef, o lsm.CreateIndexOptions) error
+	dropIndex(ctx context.Context, of tableRef, index string) error
+	optimizeIndex(ctx context.Context, of tableRef, index string) error
 	// vacuum removes what a table keeps no longer.
 	vacuum(ctx context.Context, schema, name string) (freed, error)
 	// modify calls fn while nobody else changes the rows that it may change, and applies what fn wrote if it returns nil.
@@ -123,6 +127,22 @@ func (s lsmStore) insert(ctx context.Context, schema, name string, rec arrow.Rec
 
 func (s lsmStore) optimize(ctx context.Context, schema, name string) error {
 	return s.db.Optimize(ctx, lsm.TableName{Schema: schema, Name: name})
+}
+
+func (s lsmStore) createIndex(ctx context.Context, of tableRef, d lsm.IndexDef, o lsm.CreateIndexOptions) error {
+	return s.db.CreateIndex(ctx, of.lsm(), d, o)
+}
+
+func (s lsmStore) dropIndex(ctx context.Context, of tableRef, index string) error {
+	return s.db.DropIndex(ctx, of.lsm(), index)
+}
+
+func (s lsmStore) optimizeIndex(ctx context.Context, of tableRef, index string) error {
+	t, err := s.db.Table(of.lsm())
+	if err != nil {
+		return err
+	}
+	return t.OptimizeIndex(ctx, index)
 }
 
 func (s lsmStore) vacuum(ctx context.Context, schema, name string) (freed, error) {

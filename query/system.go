@@ -20,7 +20,7 @@ import (
 const SystemSchema = "flightd_catalog"
 
 // systemTable is one of them: its columns, and its rows as of a moment. A row has a value for each column: string, int64,
-// float64, time.Time, []string, or nil for null.
+// float64, bool, time.Time, []string, or nil for null.
 type systemTable struct {
 	name    string
 	columns []arrow.Field
@@ -60,6 +60,7 @@ var (
 	textType  = arrow.BinaryTypes.String
 	longType  = arrow.PrimitiveTypes.Int64
 	realType  = arrow.PrimitiveTypes.Float64
+	truthType = arrow.FixedWidthTypes.Boolean
 	namesType = arrow.ListOf(arrow.BinaryTypes.String)
 )
 
@@ -67,6 +68,9 @@ var (
 var systemTables = []systemTable{
 	{"generations", fields("table_schema", textType, "table_name", textType, "shard", longType, "generation", longType, "rows", longType, "live_rows", longType,
 		"bytes", longType, "folder", textType), (*systemState).generationRows},
+	{"indexes", fields("table_schema", textType, "table_name", textType, "index_name", textType, "index_type", textType, "columns", namesType,
+		"rows_indexed", longType, "rows_unindexed", longType, "segments", longType, "bytes", longType, "memory_bytes", longType,
+		"maintained", truthType, "foreign", truthType), (*systemState).indexRows},
 	{"memory", fields("part", textType, "used_bytes", longType, "limit_bytes", longType), (*systemState).memoryRows},
 	{"queries", fields("query_id", longType, "session_id", longType, "kind", textType, "state", textType, "sql", textType, "started_at", instantType,
 		"elapsed_seconds", realType, "progress", realType, "rows", longType), (*systemState).queryRows},
@@ -162,6 +166,17 @@ func (s *systemState) generationRows() (out [][]any) {
 	return out
 }
 
+// indexRows are those of flightd_catalog.indexes.
+func (s *systemState) indexRows() (out [][]any) {
+	for _, t := range s.engine.Tables {
+		for _, x := range t.Indexes {
+			out = append(out, []any{schemaOf(t.Definition.Name), t.Definition.Name.Name, x.Name, string(x.Kind), x.Columns,
+				x.Covered, x.Uncovered, int64(x.Segments), x.Bytes, x.MemoryBytes, x.Maintained, x.Foreign})
+		}
+	}
+	return out
+}
+
 // stallRows are those of flightd_catalog.stalls.
 func (s *systemState) stallRows() (out [][]any) {
 	for _, x := range s.engine.Stalls {
@@ -250,6 +265,8 @@ func appendValue(b array.Builder, v any) {
 		b.(*array.Int64Builder).Append(v)
 	case float64:
 		b.(*array.Float64Builder).Append(v)
+	case bool:
+		b.(*array.BooleanBuilder).Append(v)
 	case time.Time:
 		b.(*array.TimestampBuilder).Append(arrow.Timestamp(v.UnixMicro()))
 	case []string:

@@ -18,9 +18,17 @@ func (l *lease) target(ref tableRef) (tableInfo, error) {
 	}
 	t, ok := l.shadow.tables[fold(ref.schema, ref.name)]
 	if !ok {
-		return t, errorf(NotFound, "Catalog Error: Table with name %s does not exist!", ref.name)
+		return t, l.noTable(ref)
 	}
 	return t, nil
+}
+
+// noTable is the error for a name that no table has.
+func (l *lease) noTable(ref tableRef) error {
+	if slices.ContainsFunc(l.shadow.views, func(v viewInfo) bool { return fold(v.schema, v.name) == fold(ref.schema, ref.name) }) {
+		return errorf(InvalidArgument, "%q is a view, and this is for tables", ref.name)
+	}
+	return errorf(NotFound, "Catalog Error: Table with name %s does not exist!", ref.name)
 }
 
 // field returns the place of a column, -1 without one.
