@@ -96,7 +96,8 @@ func (s *shard) flush(ctx context.Context, m *memtable, number uint64) error {
 		return fmt.Errorf("flush: wait for the log: %w", err)
 	}
 	s.db.space.need()
-	meta, err := writeGeneration(ctx, s.db.st, s, m, number)
+	sorted := m.sortedRows()
+	meta, err := writeGeneration(ctx, s.db.st, s, m, sorted, number)
 	meta.Number = number
 	if err != nil {
 		// The next attempt has a folder of its own, and a full disk has no room for the rest of this one.
@@ -119,7 +120,7 @@ func (s *shard) flush(ctx context.Context, m *memtable, number uint64) error {
 		return fmt.Errorf("flush generation %d: %w", number, err)
 	}
 	// The generation stands: a caller who went away must not have it made twice.
-	return s.publishFlush(context.WithoutCancel(ctx), m, g, last)
+	return s.publishFlush(context.WithoutCancel(ctx), m, sorted, g, last)
 }
 
 // below returns the generations below a number.
@@ -129,10 +130,10 @@ func below(gens []manifest.Generation, number uint64) []manifest.Generation {
 
 // publishFlush puts the generation in the memtable's place. Row numbers are the same in both, so the memtable's
 // mask is the generation's; the masks of older layers take in its keys.
-func (s *shard) publishFlush(ctx context.Context, m *memtable, g *generation, last LSN) error {
+func (s *shard) publishFlush(ctx context.Context, m *memtable, sorted *sortedRows, g *generation, last LSN) error {
 	var run *keyRun
-	if m.codec != nil {
-		run = keysAbove(m.codec, []*memRows{m.rows.Load()}, 0)
+	if sorted != nil {
+		run = sorted.run
 	}
 	for {
 		done, err := s.tryPublishFlush(ctx, m, g, run, last)

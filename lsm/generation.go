@@ -61,8 +61,9 @@ func generationSchema(now *tableSchema) *lance.Schema {
 }
 
 // writeGeneration writes a memtable as a dataset in a fresh folder below the shard's; its number is given by who
-// publishes it. A failed attempt leaves a folder that the next Open removes, as no manifest names it.
-func writeGeneration(ctx context.Context, st object.Store, sh *shard, m *memtable, number uint64) (manifest.Generation, error) {
+// publishes it. Sorted has the memtable's keys. A failed attempt leaves a folder that the next Open removes, as no manifest
+// names it.
+func writeGeneration(ctx context.Context, st object.Store, sh *shard, m *memtable, sorted *sortedRows, number uint64) (manifest.Generation, error) {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // it never fails
 	g := manifest.Generation{Path: fmt.Sprintf("%x_gen_%d", random, number), Rows: m.rows.Load().rowCount(), Bytes: m.bytes.Load()}
@@ -75,7 +76,7 @@ func writeGeneration(ctx context.Context, st object.Store, sh *shard, m *memtabl
 	}
 	o := manifest.CreateOptions{Append: []manifest.Fragment{frag}}
 	if m.codec != nil {
-		if err := writeKeys(ctx, st, dir, m); err != nil {
+		if err := writeKeys(ctx, st, dir, sorted); err != nil {
 			return g, err
 		}
 		if dead := m.rows.Load().deadBitmap(); dead != nil {
@@ -152,21 +153,20 @@ func (b *memBatch) tombstones() arrow.Array {
 }
 
 // writeKeys writes the newest row of each key, sorted by key, as a BTREE, and a filter of the keys.
-func writeKeys(ctx context.Context, st object.Store, dir string, m *memtable) error {
-	run, rows := m.sortedRows()
+func writeKeys(ctx context.Context, st object.Store, dir string, sorted *sortedRows) error {
 	// The commit of the generation, which has files below the same folder, makes the filter's name durable.
-	if err := run.filter().Write(ctx, st, path.Join(dir, keyFilterFile)); err != nil {
+	if err := sorted.run.filter().Write(ctx, st, path.Join(dir, keyFilterFile)); err != nil {
 		return err
 	}
-	w, err := btree.Create(ctx, st, path.Join(dir, keyIndexFolder), m.codec.typ, btree.WriterOptions{})
+	w, err := btree.Create(ctx, st, path.Join(dir, keyIndexFolder), sorted.run.codec.typ, btree.WriterOptions{})
 	if err != nil {
 		return err
 	}
-	ids := make([]uint64, len(rows))
-	for i, r := range rows {
+	ids := make([]uint64, len(sorted.rows))
+	for i, r := range sorted.rows {
 		ids[i] = uint64(r)
 	}
-	values := run.array()
+	values := sorted.run.array()
 	defer values.Release()
 	if err := w.Add(ctx, values, ids); err != nil {
 		w.Abort()

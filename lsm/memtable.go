@@ -1,7 +1,6 @@
 package lsm
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"sort"
@@ -226,46 +225,6 @@ func (m *memtable) lookup(_ context.Context, run *keyRun, lsn LSN, fn func(key i
 func (r *memRows) tombstone(row uint32) bool {
 	b := r.batches[r.batchOf(row)]
 	return b.tombs != nil && b.tombs.Value(int(row-b.first))
-}
-
-// sortedRows returns the newest row of each key with the keys as a run, both in key order.
-func (m *memtable) sortedRows() (*keyRun, []uint32) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	run := &keyRun{codec: m.codec}
-	if m.codec.wide {
-		type pair struct {
-			key []byte
-			row uint32
-		}
-		pairs := make([]pair, 0, m.wides.Len())
-		m.wides.Each(func(k []byte, row uint32) { pairs = append(pairs, pair{k, row}) })
-		slices.SortFunc(pairs, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
-		rows := make([]uint32, len(pairs))
-		run.wide = make([][]byte, len(pairs))
-		for i, p := range pairs {
-			run.wide[i], rows[i] = p.key, p.row
-		}
-		return run, rows
-	}
-	type pair struct {
-		key int64
-		row uint32
-	}
-	pairs := make([]pair, 0, m.ints.Len())
-	m.ints.Each(func(k int64, row uint32) { pairs = append(pairs, pair{k, row}) })
-	slices.SortFunc(pairs, func(a, b pair) int {
-		if a.key < b.key {
-			return -1
-		}
-		return 1
-	})
-	rows := make([]uint32, len(pairs))
-	run.ints = make([]int64, len(pairs))
-	for i, p := range pairs {
-		run.ints[i], rows[i] = p.key, p.row
-	}
-	return run, rows
 }
 
 // retain adds a reference.

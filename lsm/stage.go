@@ -135,7 +135,7 @@ func (s *Stage) spill(ctx context.Context) error {
 		t.db.budget.add(m.add(1, p))
 	}
 	s.puts, s.bytes = nil, 0
-	g, err := writeGeneration(ctx, t.db.st, sh, m, uint64(len(s.spilled)))
+	g, err := writeGeneration(ctx, t.db.st, sh, m, m.sortedRows(), uint64(len(s.spilled)))
 	s.spilled = append(s.spilled, spilledGeneration{g, sh}) // also after an error, so that Abort removes it
 	if err != nil {
 		return fmt.Errorf("table %q: spill stage: %w", t.name, t.db.diskError(err))
