@@ -16,9 +16,10 @@ func TestASnapshotHoldsOnlyTheMemoryOfTheTablesItKeeps(t *testing.T) {
 	for _, name := range []string{"read", "other"} {
 		table := createTest(t, db, name, writesSchema)
 		rec := writesBatch(table.Schema(), 1, 1, []int64{1, 2, 3})
-		_, err := table.Put(ctx, Batch{Record: rec})
+		lsn, err := table.Put(ctx, Batch{Record: rec})
 		rec.Release()
 		require.NoError(t, err)
+		require.NoError(t, db.Wait(ctx, lsn)) // its index counts, too
 	}
 	before := db.Metrics().MemtableBytes
 	snap, err := db.Snapshot(ctx)
