@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/decimal256"
+	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
 
@@ -51,6 +53,19 @@ func kinds() []kind {
 		{arrow.FixedWidthTypes.Time64us, func(b array.Builder, n int) { b.(*array.Time64Builder).Append(arrow.Time64(n)) }},
 		{arrow.FixedWidthTypes.Timestamp_us, func(b array.Builder, n int) { b.(*array.TimestampBuilder).Append(arrow.Timestamp(n - 1000)) }},
 		{arrow.FixedWidthTypes.Duration_s, func(b array.Builder, n int) { b.(*array.DurationBuilder).Append(arrow.Duration(n - 1000)) }},
+		// The least floats of 32 and 64 bits are NaNs with a sign.
+		{arrow.FixedWidthTypes.Float16, func(b array.Builder, n int) {
+			v := int16(n-1000) * 31
+			b.(*array.Float16Builder).Append(float16.FromBits(uint16(v ^ int16(uint16(v>>15)>>1))))
+		}},
+		{arrow.PrimitiveTypes.Float32, func(b array.Builder, n int) {
+			v := int32(n-1000) * 2_147_000
+			b.(*array.Float32Builder).Append(math.Float32frombits(uint32(v ^ int32(uint32(v>>31)>>1))))
+		}},
+		{arrow.PrimitiveTypes.Float64, func(b array.Builder, n int) {
+			v := int64(n-1000) * 9_223_000_000_000_000
+			b.(*array.Float64Builder).Append(math.Float64frombits(uint64(v ^ int64(uint64(v>>63)>>1))))
+		}},
 		{&arrow.Decimal128Type{Precision: 20, Scale: 2}, func(b array.Builder, n int) {
 			b.(*array.Decimal128Builder).Append(decimal128.FromI64(int64(n-1000) << 40))
 		}},
@@ -306,7 +321,7 @@ func TestWriterRefusesWhatWouldBreakTheOrder(t *testing.T) {
 	defer values.Release()
 	require.ErrorContains(t, w.Add(ctx, values, []uint64{1}), "values are int8, expected int64")
 	require.Error(t, w.Add(ctx, values, nil))
-	_, err = Create(ctx, object.NewMem(), dir, arrow.PrimitiveTypes.Float32, WriterOptions{})
+	_, err = Create(ctx, object.NewMem(), dir, arrow.ListOf(arrow.PrimitiveTypes.Float32), WriterOptions{})
 	require.ErrorIs(t, err, ErrUnsupported)
 }
 

@@ -5,12 +5,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/decimal256"
+	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
 // ErrUnsupported is returned for a column type that has no order here.
@@ -83,6 +85,12 @@ func viewNumbers(a arrow.Array) (column, error) {
 		return numbers[arrow.Timestamp](a.TimestampValues()), nil
 	case *array.Duration:
 		return numbers[arrow.Duration](a.DurationValues()), nil
+	case *array.Float16:
+		return ordered[float16.Num]{a, compareFloat16s}, nil
+	case *array.Float32:
+		return ordered[float32]{a, compareFloat32s}, nil
+	case *array.Float64:
+		return ordered[float64]{a, compareFloat64s}, nil
 	default:
 		return nil, fmt.Errorf("%s: %w", a.DataType(), ErrUnsupported)
 	}
@@ -94,14 +102,14 @@ func supported(dt arrow.DataType) error {
 	case arrow.BOOL, arrow.STRING, arrow.LARGE_STRING, arrow.BINARY, arrow.LARGE_BINARY, arrow.FIXED_SIZE_BINARY,
 		arrow.DECIMAL128, arrow.DECIMAL256, arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64,
 		arrow.UINT8, arrow.UINT16, arrow.UINT32, arrow.UINT64, arrow.DATE32, arrow.DATE64,
-		arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP, arrow.DURATION:
+		arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP, arrow.DURATION, arrow.FLOAT16, arrow.FLOAT32, arrow.FLOAT64:
 		return nil
 	default:
 		return fmt.Errorf("%s: %w", dt, ErrUnsupported)
 	}
 }
 
-// numbers are values of fixed width. Floats are not among them: NaN has no place in an order, and they are no keys.
+// numbers are values of fixed width that Go orders. Floats are not among them, as NaN has no place in its order.
 type numbers[T cmp.Ordered] []T
 
 func (c numbers[T]) compare(i int, other column, j int) int {
@@ -158,6 +166,24 @@ func compareBools(a, b bool) int {
 	default:
 		return 1
 	}
+}
+
+// Floats are in the total order of IEEE 754, as in Lance: NaNs with a sign, the numbers with -0 before +0, other NaNs.
+// With all bits but the sign of negative ones flipped, that is the order of the bits as integers.
+
+func compareFloat16s(a, b float16.Num) int {
+	order := func(v float16.Num) int16 { i := int16(v.Uint16()); return i ^ int16(uint16(i>>15)>>1) }
+	return cmp.Compare(order(a), order(b))
+}
+
+func compareFloat32s(a, b float32) int {
+	order := func(v float32) int32 { i := int32(math.Float32bits(v)); return i ^ int32(uint32(i>>31)>>1) }
+	return cmp.Compare(order(a), order(b))
+}
+
+func compareFloat64s(a, b float64) int {
+	order := func(v float64) int64 { i := int64(math.Float64bits(v)); return i ^ int64(uint64(i>>63)>>1) }
+	return cmp.Compare(order(a), order(b))
 }
 
 // gallop returns the first i in [from, n) that is not below, or n. It looks near from first, which makes a search

@@ -16,6 +16,8 @@
 // A "page" is this logical page of batch_size rows, the unit in which Lance loads the index. The pages of the Lance
 // files themselves are larger and of no interest here.
 //
+// Floats are in the total order of IEEE 754: NaNs with a sign first, -0 before +0, the other NaNs last.
+//
 // INVARIANT: values are in order over the whole file, equal values included in runs that may cross pages. Writer
 // refuses values that are not.
 //
