@@ -27,7 +27,9 @@ type base struct {
 	// indexes find rows by key in the fragments they cover; the key column of the others is read instead.
 	indexes   []*keySegment
 	uncovered []*fragment
-	refs      atomic.Int64
+	// columns are the indexes over other columns.
+	columns []*columnSegment
+	refs    atomic.Int64
 	// release is called with the last reference.
 	release func(*base)
 }
@@ -58,6 +60,7 @@ func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Versio
 		b.unref()
 		return nil, err
 	}
+	b.columns = openColumns(ctx, st, t.root, v, b.schema, t.warn)
 	return b, nil
 }
 
@@ -211,5 +214,6 @@ func (b *base) unref() {
 	for _, s := range b.indexes {
 		_ = s.index.Close() // open for reading only
 	}
+	closeColumns(b.columns)
 	b.release(b)
 }

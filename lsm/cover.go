@@ -1,6 +1,295 @@
 package lsm
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
 
-// cover brings the rows of the base that an index does not have yet into it.
-func (t *Table) cover(context.Context, indexEntry, func(done, total int64)) error { return nil }
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/google/uuid"
+
+	"github.com/flightd/flightd/manifest"
+)
+
+// cover brings all rows that were written before the call into an index: what is in front of the base is merged into
+// it, and what the base has without the index is sorted and added as one more segment, beside everybody else's work.
+func (t *Table) cover(ctx context.Context, x indexEntry, progress func(done, total int64)) error {
+	done, err := t.beginBuild()
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(t.db.stop, func() { cancel(ErrClosed) })()
+	defer context.AfterFunc(t.stop, func() { cancel(t.ended()) })()
+	err = t.coverBase(ctx, x, progress)
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err) // a store says only that it was cancelled
+	}
+	return err
+}
+
+// beginBuild notes that files are being written below the table's folder beside the flusher: until done is called, it
+// does not become another table's.
+func (t *Table) beginBuild() (done func(), err error) {
+	closed, err := t.db.begin()
+	if err != nil {
+		return nil, err
+	}
+	t.place.Lock()
+	defer t.place.Unlock()
+	if t.left {
+		closed()
+		return nil, fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
+	}
+	t.done.Add(1)
+	return func() {
+		t.done.Done()
+		closed()
+	}, nil
+}
+
+// maxCoverRounds bounds how often fragments are looked for that came without the index meanwhile: only other programs
+// make such.
+const maxCoverRounds = 3
+
+// coverBase is cover without its preparations.
+func (t *Table) coverBase(ctx context.Context, x indexEntry, progress func(done, total int64)) error {
+	if err := t.optimize(ctx); err != nil {
+		return err
+	}
+	for range maxCoverRounds {
+		b, err := t.holdBase()
+		if err != nil {
+			return err
+		}
+		more, err := t.coverOnce(ctx, x, b, progress)
+		b.unref()
+		if !more || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdBase returns the table's base as of now with a reference.
+func (t *Table) holdBase() (*base, error) {
+	set := t.holdSet()
+	if set == nil {
+		return nil, t.ended()
+	}
+	defer set.unref()
+	set.base.retain()
+	return set.base, nil
+}
+
+// lacking returns the fragments that no segment of an index covers.
+func (b *base) lacking(x indexEntry) []*fragment {
+	have := roaring.New()
+	for _, s := range b.columnsNamed(x) {
+		have.Or(s.meta.Fragments)
+	}
+	return slices.DeleteFunc(slices.Clone(b.frags), func(f *fragment) bool { return have.Contains(uint32(f.id)) })
+}
+
+// coverOnce adds a segment over the fragments of a version that lack one, and reports whether there were any.
+func (t *Table) coverOnce(ctx context.Context, x indexEntry, b *base, progress func(done, total int64)) (more bool, err error) {
+	frags := b.lacking(x)
+	column := b.schema.column(x.Fields[0])
+	if len(frags) == 0 || column < 0 {
+		return false, nil
+	}
+	codec := newColumnCodec(b.schema.arrow.Field(column), column)
+	note, done := t.build(b.version.Number)
+	defer done()
+	sorter := newColumnSorter(codec, t.db.opt.Temp, sortBytes)
+	defer sorter.close()
+	p := newProgress(frags, progress)
+	for _, f := range frags {
+		err := sorter.add(ctx, f, b.schema, nil, func(row uint32) uint64 { return f.id<<32 | uint64(row) }, p.step)
+		if err != nil {
+			return false, err
+		}
+	}
+	seg, err := newColumnSegment(x, b.version.Number)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range frags {
+		seg.Fragments.Add(uint32(f.id))
+	}
+	note(seg.Dir())
+	err = writeColumn(ctx, t.db.st, t.root, &seg, codec, func(w *columnWriter) error {
+		sources := sorter.sources(ctx)
+		defer closeSources(sources)
+		return mergeColumn(sources, w, func(_ int, id uint64) (uint64, bool) {
+			p.step(1)
+			return id, ctx.Err() == nil
+		})
+	})
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	tried := false
+	if err == nil {
+		err = t.compactor.order(ctx, func(ctx context.Context) error {
+			tried = true
+			return t.compactor.commitColumn(ctx, x, seg, b)
+		})
+	}
+	if err != nil && !tried {
+		t.discard(ctx, t.root+"/"+seg.Dir())
+	}
+	p.end()
+	return true, err
+}
+
+// closeSources ends the use of sources.
+func closeSources(list []*keySource) {
+	for _, s := range list {
+		s.close()
+	}
+}
+
+// commitColumn adds a segment that was built of a version of the base to the newest one. Fragments whose column is
+// another by now drop out of it; should none be left it is removed. REQUIRES: it is called by the compactor.
+func (c *compactor) commitColumn(ctx context.Context, x indexEntry, seg manifest.Index, of *base) error {
+	err := manifest.ErrConflict
+	for try := 0; try < maxMergeTries && errors.Is(err, manifest.ErrConflict); try++ {
+		err = c.tryCommitColumn(ctx, x, seg, of)
+	}
+	if err != nil && !errors.Is(err, errCommitOpen) {
+		c.table.discard(ctx, c.table.root+"/"+seg.Dir())
+	}
+	return err
+}
+
+// errCommitOpen is for a commit that may stand or not.
+var errCommitOpen = errors.New("whether the commit stands is open")
+
+// tryCommitColumn is one attempt of commitColumn.
+func (c *compactor) tryCommitColumn(ctx context.Context, x indexEntry, seg manifest.Index, of *base) error {
+	if err := c.refreshBase(ctx); err != nil {
+		return err
+	}
+	if now, ok := c.table.index(x.Name); !ok || now.ID != x.ID {
+		return ErrIndexNotFound
+	}
+	b := c.table.set.Load().base
+	seg.Fragments = seg.Fragments.Clone()
+	for _, id := range seg.Fragments.ToArray() {
+		if !sameColumn(of.version, b.version, uint64(id), x.Fields[0]) {
+			seg.Fragments.Remove(id)
+		}
+	}
+	if seg.Fragments.IsEmpty() {
+		return c.db.st.DeleteAll(ctx, c.table.root+"/"+seg.Dir())
+	}
+	change := manifest.Change{Indexes: func(*manifest.Version, []uint64) ([]manifest.Index, error) { return []manifest.Index{seg}, nil }}
+	v, err := manifest.Commit(ctx, c.db.st, c.table.root, b.version, change, manifest.Options{Warn: c.table.warn})
+	if err != nil {
+		if !errors.Is(err, manifest.ErrConflict) && !errors.Is(err, manifest.ErrUnpublished) {
+			err = errors.Join(err, errCommitOpen)
+		}
+		return err
+	}
+	return c.showIndexed(context.WithoutCancel(ctx), v, b)
+}
+
+// sameColumn reports whether a fragment has the same values in a column in two versions: whatever changes them writes
+// another file.
+func sameColumn(a, b *manifest.Version, id uint64, field int32) bool {
+	x, ok := a.Fragment(id)
+	y, still := b.Fragment(id)
+	return ok && still && fileOf(x, field) == fileOf(y, field)
+}
+
+// fileOf returns the file of a fragment that has a field, empty when none has.
+func fileOf(f *manifest.Fragment, field int32) string {
+	for _, file := range f.Files {
+		if slices.Contains(file.Fields, field) {
+			return file.Path
+		}
+	}
+	return ""
+}
+
+// showIndexed lets readers have a version that differs from the base only in its indexes.
+func (c *compactor) showIndexed(ctx context.Context, v *manifest.Version, old *base) error {
+	if v.Number != old.version.Number+1 {
+		return c.refreshBase(ctx) // another program's commit came between
+	}
+	b, err := openBase(ctx, c.db.st, c.table, v, old)
+	if err != nil {
+		return err
+	}
+	defer b.unref()
+	c.table.swap.Lock()
+	defer c.table.swap.Unlock()
+	c.table.publish(b, c.table.set.Load().chains) // the same rows have the same addresses, so the masks stay
+	return nil
+}
+
+// dropColumns takes the segments with the name of an index out of the base, but for those of the key; their files stay
+// for readers of older versions. REQUIRES: it is called by the compactor.
+func (c *compactor) dropColumns(ctx context.Context, name string) error {
+	err := manifest.ErrConflict
+	for try := 0; try < maxMergeTries && errors.Is(err, manifest.ErrConflict); try++ {
+		if err = c.refreshBase(ctx); err != nil {
+			return err
+		}
+		b := c.table.set.Load().base
+		var gone []uuid.UUID
+		for _, x := range b.version.Indexes {
+			if strings.EqualFold(x.Name, name) && !b.schema.isKey(x.Fields) {
+				gone = append(gone, x.UUID)
+			}
+		}
+		if len(gone) == 0 {
+			return nil
+		}
+		var v *manifest.Version
+		v, err = manifest.Commit(ctx, c.db.st, c.table.root, b.version, manifest.Change{RemoveIndexes: gone}, manifest.Options{Warn: c.table.warn})
+		if err == nil {
+			err = c.showIndexed(context.WithoutCancel(ctx), v, b)
+		}
+	}
+	return err
+}
+
+// buildProgress tells somebody how far a build is: rows count half when they are read and half when they are written.
+type buildProgress struct {
+	tell         func(done, total int64)
+	steps, total int64
+	told         int64
+}
+
+func newProgress(frags []*fragment, tell func(done, total int64)) *buildProgress {
+	p := &buildProgress{tell: tell}
+	for _, f := range frags {
+		p.total += f.rows
+	}
+	return p
+}
+
+// progressRows is how many rows are done between two calls.
+const progressRows = 1 << 17
+
+// step notes that some rows were read, or written.
+func (p *buildProgress) step(n int64) {
+	p.steps += n
+	if p.tell != nil && p.steps-p.told >= progressRows {
+		p.told = p.steps
+		p.tell(min(p.steps/2, p.total), p.total)
+	}
+}
+
+// end says that all is done.
+func (p *buildProgress) end() {
+	if p.tell != nil {
+		p.tell(p.total, p.total)
+	}
+}

@@ -46,6 +46,8 @@
 //	DATA/NAME.lance/_mem_wal/SHARD/        the shard's manifests (package manifest)
 //	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/  generation N: a Lance dataset of one fragment
 //	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/_pk_index/  BTREE from key to row (package btree)
+//	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/_indices/   BTREEs over other columns, as in any Lance dataset
+//	DATA/NAME.lance/_indices/              BTREEs over the key and other columns
 //	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/key_filter.bin  filter of its keys (package keyfilter)
 //	DATA/_flightd/wal/                     the log (package wal)
 //	DATA/_flightd/catalog.json             checkpoint of the catalog
@@ -96,6 +98,22 @@
 // each layer in the order of the keys (a memtable's rows are all looked at) and the masks are applied. Fragments of the
 // base that no index covers are read by their key columns, and all of a layer where a range has a good part of it.
 // The set is a hint: rows that are not in it may come, too, but no row twice.
+//
+// # Indexes over other columns
+//
+// CREATE INDEX is a definition in the catalog (index.go), by field id, and files that follow it. Memtables that are begun
+// from then on keep the index while they are written, if TableDef.Maintain lets them (memcolumn.go); every generation
+// that is written from then on has it, made from the memtable, in its own manifest (columnindex.go); and every merge
+// adds a segment to the base over the fragments that it appends (columnmerge.go), by a merge of what the generations
+// have. Rows that are older than the index are sorted, in memory and beyond sortBytes in scratch files (columnsort.go),
+// when a merge takes them in, or by CREATE INDEX, which does that for the whole base beside everybody else and has the
+// writer of the base commit the result (cover.go).
+//
+// A scan that is given a set of values (ScanOptions.Where) takes what each layer has: the index where there is one, the
+// column where there is none. So answers are complete whatever is covered, and an index that cannot be opened, or that
+// another program has taken away or extended, changes nothing but the time. Of a segment of the base only the fragments
+// count that its bitmap names and that the version has: what was rewritten since is looked at by the column. The masks
+// come after, as the INVARIANT above wants it. A layer of which an index finds a good part is read as a whole.
 //
 // # Snapshots
 //

@@ -33,6 +33,8 @@ const (
 type ScanPlan struct {
 	// Keyed says that the scan was given a set of keys that helps; else all rows are read.
 	Keyed bool
+	// Column is the name of the column by whose values the scan finds rows; it is empty when it does so by the key.
+	Column string
 	// Points and Ranges count what is in the set.
 	Points, Ranges int
 	Layers         []LayerPlan
@@ -42,7 +44,7 @@ type ScanPlan struct {
 type LayerPlan struct {
 	// Layer is memtable, generation or base.
 	Layer string
-	// Access is what finds the rows: key index, key column, or full scan.
+	// Access is what finds the rows: key index, key column, column index, column, or full scan.
 	Access string
 	// Rows is how many rows may be read; those that turn out to be replaced or deleted are counted as far as the
 	// scan did not find that out yet.
@@ -51,9 +53,11 @@ type LayerPlan struct {
 
 // What finds the rows of a layer.
 const (
-	byKeyIndex  = "key index"
-	byKeyColumn = "key column"
-	byFullScan  = "full scan"
+	byKeyIndex    = "key index"
+	byKeyColumn   = "key column"
+	byColumnIndex = "column index"
+	byColumn      = "column"
+	byFullScan    = "full scan"
 )
 
 // note adds to the plan what is read of a layer.
@@ -172,10 +176,31 @@ func (k *KeySet) each(ctx context.Context, x *btree.Index, rows int64, fn func(i
 	}
 	keys := k.points.array()
 	defer keys.Release()
-	return false, x.Lookup(ctx, keys, func(_ int, id uint64) error {
+	unique := k.by == k.view.schema.codec // else many rows may have one value
+	err = x.Lookup(ctx, keys, func(_ int, id uint64) error {
+		if left--; left < 0 && !unique {
+			return errDense
+		}
 		fn(id)
 		return nil
 	})
+	if errors.Is(err, errDense) {
+		return true, nil
+	}
+	return false, err
+}
+
+// count returns about how many rows of an index are in the set, without reading any.
+func (k *KeySet) count(x *btree.Index) int64 {
+	n := int64(k.points.Len())
+	for i := range k.ranges {
+		from, to, values := k.ranges[i].bounds(k.by)
+		if _, most, err := x.CountRange(from, to); err == nil {
+			n += most
+		}
+		values.Release()
+	}
+	return n
 }
 
 // errDense ends a walk through an index.

@@ -39,7 +39,9 @@ type generation struct {
 	// filter says of most other keys that they are not in the generation; nil without a key, and in generations of before
 	// there were filters.
 	filter *keyfilter.Filter
-	refs   atomic.Int64
+	// columns are the indexes over other columns.
+	columns []*columnSegment
+	refs    atomic.Int64
 	// remove is set when the generation is in the base: its folder goes with the last reference.
 	remove atomic.Pointer[func(dir string)]
 }
@@ -82,6 +84,9 @@ func writeGeneration(ctx context.Context, st object.Store, sh *shard, m *memtabl
 		if dead := m.rows.Load().deadBitmap(); dead != nil {
 			o.AppendDeleted = map[int]*roaring.Bitmap{0: dead}
 		}
+	}
+	if o.Indexes, err = writeColumns(ctx, st, dir, sh.table, now, m); err != nil {
+		return g, err
 	}
 	if _, err := manifest.Create(ctx, st, dir, schema, o); err != nil {
 		return g, err
@@ -197,6 +202,7 @@ func openGeneration(ctx context.Context, st object.Store, sh *shard, m manifest.
 			return nil, fmt.Errorf("open generation %d: %w", m.Number, err)
 		}
 	}
+	g.columns = openColumns(ctx, st, dir, v, t.now(), t.warn)
 	return g, nil
 }
 
@@ -277,6 +283,7 @@ func (g *generation) unref() {
 		return
 	}
 	g.frag.unref()
+	closeColumns(g.columns)
 	if g.keys != nil {
 		_ = g.keys.Close() // open for reading only
 	}

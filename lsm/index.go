@@ -7,6 +7,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/flightd/flightd/manifest"
 )
 
 // IndexKind is how an index finds rows.
@@ -182,94 +186,150 @@ func (t *Table) definitions(now *tableSchema) []IndexDef {
 
 // CreateIndex makes an index of a table. Scans use it for rows that are written from now on at once, and for those that
 // are there as they come into it, which is all of them when CreateIndex returns: reads and writes go on meanwhile. When
-// it fails, because ctx ended for instance, there is no such index.
+// it fails, because ctx ended for instance, there is no such index. An index of the same name over the same column that
+// another program made becomes the table's.
 func (db *DB) CreateIndex(ctx context.Context, n TableName, d IndexDef, o CreateIndexOptions) error {
-	t, x, err := db.defineIndex(ctx, n, d, o)
+	t, x, old, err := db.defineIndex(ctx, n, d, o)
 	if err != nil || x == nil {
 		return err
 	}
-	if err := t.cover(ctx, *x, o.Progress); err != nil {
+	if old != nil {
+		err = t.compactor.order(ctx, func(ctx context.Context) error { return t.compactor.dropColumns(ctx, old.Name) })
+	}
+	if err == nil {
+		err = t.cover(ctx, *x, o.Progress)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("create index %q on table %q: %w", d.Name, n, err), db.undoIndex(ctx, t, x))
 	}
 	return nil
 }
 
-// defineIndex brings a new index into the catalog. It returns nil for one that is there and may be.
-func (db *DB) defineIndex(ctx context.Context, n TableName, d IndexDef, o CreateIndexOptions) (*Table, *indexEntry, error) {
+// defineIndex brings a new index into the catalog, and returns it with the one whose place it takes. It returns nil for
+// one that is there and may be.
+func (db *DB) defineIndex(ctx context.Context, n TableName, d IndexDef, o CreateIndexOptions) (t *Table, x, old *indexEntry, err error) {
 	defer db.poke() // the trimmer passes over DDL that it meets
 	t, unlock, err := db.seizeForDDL(ctx, n)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	defer unlock()
-	old, exists := t.index(d.Name)
+	was, exists := t.index(d.Name)
 	switch {
 	case exists && o.IfNotExists && !o.Replace:
-		return t, nil, nil
+		return t, nil, nil, nil
 	case exists && !o.Replace:
-		return nil, nil, fmt.Errorf("create index on table %q: index %q: %w", n, d.Name, ErrIndexExists)
+		return nil, nil, nil, fmt.Errorf("create index on table %q: index %q: %w", n, d.Name, ErrIndexExists)
 	}
-	x, err := newIndexEntry(d, t.now(), t.lastIndex+1)
-	if err != nil {
-		return nil, nil, fmt.Errorf("create index on table %q: %w", n, err)
+	if x, err = newIndexEntry(d, t.now(), t.lastIndex+1); err != nil {
+		return nil, nil, nil, fmt.Errorf("create index on table %q: %w", n, err)
 	}
-	change := ddlIndex{Incarnation: t.entry.Incarnation, Create: x, Drop: old.ID}
+	foreign, err := t.foreignIndex(x, exists)
+	if err != nil && !o.Replace {
+		return nil, nil, nil, fmt.Errorf("create index on table %q: index %q: %w", n, d.Name, err)
+	}
+	change := ddlIndex{Incarnation: t.entry.Incarnation, Create: x, Drop: was.ID}
 	if err := db.logDDL(ctx, ddl{Index: &change}); err != nil {
-		return nil, nil, fmt.Errorf("create index %q on table %q: %w", d.Name, n, err)
+		return nil, nil, nil, fmt.Errorf("create index %q on table %q: %w", d.Name, n, err)
 	}
 	t.lastIndex = x.ID
 	t.showIndexes(change.after(t.indexList()))
-	return t, x, nil
+	if exists || foreign {
+		old = &was
+		old.Name = d.Name
+	}
+	return t, x, old, nil
+}
+
+// foreignIndex looks for an index of the base that has the name of a new one and is none of the catalog's: an error
+// says that it is another than the new one.
+func (t *Table) foreignIndex(x *indexEntry, known bool) (other bool, err error) {
+	b, err := t.holdBase()
+	if err != nil {
+		return false, err
+	}
+	defer b.unref()
+	for _, seg := range b.version.Indexes {
+		if known || !strings.EqualFold(seg.Name, x.Name) {
+			continue
+		}
+		if !seg.BTree() || !slices.Equal(seg.Fields, x.Fields) {
+			return true, fmt.Errorf("%w: another program made it over other columns, or of another kind", ErrIndexExists)
+		}
+		x.Name = seg.Name // as its segments have it, to the letter
+	}
+	return false, nil
 }
 
 // undoIndex drops an index whose making failed.
 func (db *DB) undoIndex(ctx context.Context, t *Table, x *indexEntry) error {
-	err := db.forgetIndex(context.WithoutCancel(ctx), t.name, func(list []indexEntry) (indexEntry, bool) {
+	ctx = context.WithoutCancel(ctx)
+	_, _, err := db.forgetIndex(ctx, t.name, func(now *Table) (indexEntry, bool) {
+		list := now.indexList()
 		i := slices.IndexFunc(list, func(o indexEntry) bool { return o.ID == x.ID })
-		if i < 0 || t.dropped {
+		if i < 0 || now != t {
 			return indexEntry{}, false
 		}
 		return list[i], true
 	})
+	if err == nil {
+		err = t.compactor.order(ctx, func(ctx context.Context) error { return t.compactor.dropColumns(ctx, x.Name) })
+	}
 	if errors.Is(err, ErrIndexNotFound) || errors.Is(err, ErrTableNotFound) || errors.Is(err, ErrClosed) {
 		return nil
 	}
 	return err
 }
 
-// DropIndex drops an index. Scans under way may still use it.
+// DropIndex drops an index, also one that another program made. Scans under way may still use it.
 func (db *DB) DropIndex(ctx context.Context, n TableName, index string) error {
-	err := db.forgetIndex(ctx, n, func(list []indexEntry) (indexEntry, bool) {
-		i := slices.IndexFunc(list, func(x indexEntry) bool { return strings.EqualFold(x.Name, index) })
-		if i < 0 {
-			return indexEntry{}, false
-		}
-		return list[i], true
-	})
+	t, x, err := db.forgetIndex(ctx, n, func(t *Table) (indexEntry, bool) { return t.index(index) })
+	if errors.Is(err, ErrIndexNotFound) && t != nil {
+		x, err = t.foreignNamed(index)
+	}
+	if err == nil {
+		err = t.compactor.order(ctx, func(ctx context.Context) error { return t.compactor.dropColumns(ctx, x.Name) })
+	}
 	if err != nil {
 		return fmt.Errorf("drop index %q of table %q: %w", index, n, err)
 	}
 	return nil
 }
 
-// forgetIndex takes the index that pick chooses out of the catalog.
-func (db *DB) forgetIndex(ctx context.Context, n TableName, pick func(list []indexEntry) (indexEntry, bool)) error {
+// foreignNamed returns the index of the base with a name that is not the key's.
+func (t *Table) foreignNamed(name string) (indexEntry, error) {
+	b, err := t.holdBase()
+	if err != nil {
+		return indexEntry{}, err
+	}
+	defer b.unref()
+	for _, seg := range b.version.Indexes {
+		if strings.EqualFold(seg.Name, name) && !b.schema.isKey(seg.Fields) {
+			return indexEntry{Name: seg.Name}, nil
+		}
+	}
+	return indexEntry{}, ErrIndexNotFound
+}
+
+// forgetIndex takes the index that pick chooses out of the catalog. It returns the table also when there is no such
+// index.
+func (db *DB) forgetIndex(ctx context.Context, n TableName, pick func(t *Table) (indexEntry, bool)) (*Table, indexEntry, error) {
 	defer db.poke()
 	t, unlock, err := db.seizeForDDL(ctx, n)
 	if err != nil {
-		return err
+		return nil, indexEntry{}, err
 	}
 	defer unlock()
-	x, ok := pick(t.indexList())
+	x, ok := pick(t)
 	if !ok {
-		return ErrIndexNotFound
+		return t, x, ErrIndexNotFound
 	}
 	change := ddlIndex{Incarnation: t.entry.Incarnation, Drop: x.ID}
 	if err := db.logDDL(ctx, ddl{Index: &change}); err != nil {
-		return err
+		return t, x, err
 	}
 	t.showIndexes(change.after(t.indexList()))
-	return nil
+	return t, x, nil
 }
 
 // OptimizeIndex brings all rows of the table that the index does not have yet into it.
@@ -300,12 +360,91 @@ type IndexInfo struct {
 	MemoryBytes int64
 }
 
-// Indexes tells of all indexes of the table but that of its key, in the order in which they were made.
+// Indexes tells of all indexes of the table but that of its key, those of the catalog first.
 func (t *Table) Indexes() []IndexInfo {
+	set := t.holdSet()
 	now := t.now()
 	var out []IndexInfo
 	for _, x := range t.indexList() {
-		out = append(out, IndexInfo{IndexDef: x.definition(now), Maintained: t.entry.maintains(x.Name)})
+		info := IndexInfo{IndexDef: x.definition(now), Maintained: t.entry.maintains(x.Name)}
+		if set != nil {
+			info.count(set, x.Fields[0])
+		}
+		out = append(out, info)
+	}
+	if set != nil {
+		out = append(out, foreignIndexes(set.base, now, out)...)
+		set.unref()
 	}
 	return out
+}
+
+// foreignIndexes tells of the indexes of a base that are not among those known.
+func foreignIndexes(b *base, now *tableSchema, known []IndexInfo) []IndexInfo {
+	var out []IndexInfo
+	for _, seg := range b.columns {
+		same := func(x IndexInfo) bool { return strings.EqualFold(x.Name, seg.meta.Name) }
+		if slices.ContainsFunc(known, same) || slices.ContainsFunc(out, same) {
+			continue
+		}
+		x := indexEntry{Name: seg.meta.Name, Kind: BTreeIndex, Fields: seg.meta.Fields}
+		info := IndexInfo{IndexDef: x.definition(now), Foreign: true}
+		info.countBase(b, seg.field())
+		out = append(out, info)
+	}
+	return out
+}
+
+// count counts rows and bytes of the layers of a set.
+func (x *IndexInfo) count(set *layerSet, field int32) {
+	x.countBase(set.base, field)
+	for _, c := range set.chains {
+		for _, l := range c.layers {
+			switch l := l.layer.(type) {
+			case *generation:
+				seg := l.columnOver(field)
+				if x.rows(l.frag.live, seg != nil); seg != nil {
+					x.Bytes += fileBytesOf(seg.meta)
+				}
+			case *memtable:
+				c := l.columnOver(field)
+				if x.rows(l.rows.Load().rowCount(), c != nil); c != nil {
+					x.MemoryBytes += c.index.MemoryBytes()
+				}
+			}
+		}
+	}
+}
+
+// countBase is count for the base.
+func (x *IndexInfo) countBase(b *base, field int32) {
+	found := roaring.New()
+	for _, seg := range b.columnsOver(field) {
+		found.Or(seg.meta.Fragments)
+		if strings.EqualFold(seg.meta.Name, x.Name) {
+			x.Segments++
+			x.Bytes += fileBytesOf(seg.meta)
+		}
+	}
+	for _, f := range b.frags {
+		x.rows(f.live, found.Contains(uint32(f.id)))
+	}
+}
+
+// rows counts rows that the index finds, or does not.
+func (x *IndexInfo) rows(n int64, covered bool) {
+	if covered {
+		x.Covered += n
+	} else {
+		x.Uncovered += n
+	}
+}
+
+// fileBytesOf returns the size of a segment's files.
+func fileBytesOf(x manifest.Index) int64 {
+	n := int64(0)
+	for _, f := range x.Files {
+		n += f.Bytes
+	}
+	return n
 }

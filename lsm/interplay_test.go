@@ -173,6 +173,7 @@ func (x *interplay) end() {
 	x.pause()
 	x.ok(x.s.db.Optimize(x.ctx, TableName{Name: "t"}))
 	x.stale = false
+	x.coverAll()
 	x.compare()
 	used, _ := x.s.db.budget.state()
 	empty := int64(0)
@@ -206,7 +207,7 @@ func (x *interplay) table() *Table { return mustTable(x.t, x.s.db, "t") }
 // step does one thing.
 func (x *interplay) step() {
 	steps := []func(){x.put, x.put, x.delete, x.partial, x.stageStep, x.stageStep, x.stageStep, x.resume, x.resume, x.alter, x.alter, x.rewrite, x.rewrite,
-		x.optimize, x.flush, x.vacuum, x.foreignAppend, x.foreignDelete, x.foreignCompact, x.hold, x.letGo}
+		x.index, x.index, x.optimize, x.flush, x.vacuum, x.foreignAppend, x.foreignDelete, x.foreignCompact, x.hold, x.letGo}
 	switch n := x.r.IntN(len(steps) + 2); {
 	case n < len(steps):
 		steps[n]()
@@ -235,12 +236,23 @@ func (x *interplay) compare() {
 	lines, err := scanRows(x.ctx, v, allColumns(v.Schema()))
 	x.ok(err)
 	require.Equal(x.t, x.m.lines(), lines, x.story())
-	x.compareParts(v, lines, nil)
+	x.compareParts(v, lines, nil, nil)
+	for i := range x.m.columns {
+		where, wanted := x.someValues(v, i, lines)
+		want := slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return !wanted(strings.Fields(l)[i+1]) })
+		var keys *KeySet
+		if x.keyed && x.r.IntN(4) == 0 {
+			var in map[string]bool
+			keys, in = x.someKeys(v)
+			want = slices.DeleteFunc(want, func(l string) bool { return !in[strings.Fields(l)[0]] })
+		}
+		x.compareParts(v, want, keys, where)
+	}
 	if !x.keyed {
 		return
 	}
 	set, wanted := x.someKeys(v)
-	x.compareParts(v, slices.DeleteFunc(lines, func(l string) bool { return !wanted[strings.Fields(l)[0]] }), set)
+	x.compareParts(v, slices.DeleteFunc(lines, func(l string) bool { return !wanted[strings.Fields(l)[0]] }), set, nil)
 }
 
 // someKeys returns a set of keys of a view, as points or as a range, and the same as texts.
@@ -270,12 +282,12 @@ func (x *interplay) someKeys(v *View) (*KeySet, map[string]bool) {
 }
 
 // compareParts reads the rows in parts; of a set, others may come, too.
-func (x *interplay) compareParts(v *View, want []string, set *KeySet) {
+func (x *interplay) compareParts(v *View, want []string, set, where *KeySet) {
 	x.t.Helper()
 	var lines []string
 	parts := 1 + x.r.IntN(3)
 	for i := range parts {
-		sc, err := v.Scan(x.ctx, ScanOptions{Columns: allColumns(v.Schema()), Keys: set, Part: i, Parts: parts})
+		sc, err := v.Scan(x.ctx, ScanOptions{Columns: allColumns(v.Schema()), Keys: set, Where: where, Part: i, Parts: parts})
 		x.ok(err)
 		for m, err := sc.Next(x.ctx); err == nil; m, err = sc.Next(x.ctx) {
 			lines = append(lines, rows.Format(m.Record, m.Live)...)
@@ -285,7 +297,7 @@ func (x *interplay) compareParts(v *View, want []string, set *KeySet) {
 	}
 	slices.Sort(lines)
 	require.Equal(x.t, len(lines), len(slices.Compact(slices.Clone(lines))), "a row comes twice\n%s", x.story())
-	if set != nil {
+	if set != nil || where != nil {
 		lines = slices.DeleteFunc(lines, func(l string) bool { return !slices.Contains(want, l) })
 	}
 	require.Equal(x.t, len(want), len(lines), x.story())
@@ -552,6 +564,7 @@ func (x *interplay) optimize() {
 	x.note("optimize")
 	x.ok(x.s.db.Optimize(x.ctx, TableName{Name: "t"}))
 	x.stale = false
+	x.coverAll()
 }
 
 func (x *interplay) flush() {

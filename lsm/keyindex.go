@@ -142,13 +142,18 @@ const indexBatch = 4096
 // addressIn returns which entries of a segment still count: those of rows that the version has, that the segment
 // covers and that no generation of the set replaced.
 func (b *base) addressIn(seg *keySegment, set *layerSet) func(id uint64) (uint64, bool) {
+	return b.stillIn(seg.meta.Fragments, set)
+}
+
+// stillIn is addressIn for a segment that covers some fragments.
+func (b *base) stillIn(fragments *roaring.Bitmap, set *layerSet) func(id uint64) (uint64, bool) {
 	replaced := make(map[uint64][]*roaring.Bitmap)
 	for _, f := range b.frags {
 		replaced[f.id] = set.replaced(f.id)
 	}
 	return func(id uint64) (uint64, bool) {
 		f, row := b.byID[id>>32], uint32(id)
-		if f == nil || !seg.meta.Fragments.Contains(uint32(f.id)) || f.hides(row) {
+		if f == nil || !fragments.Contains(uint32(f.id)) || f.hides(row) {
 			return 0, false
 		}
 		for _, dead := range replaced[f.id] {

@@ -5,7 +5,6 @@ import (
 	"container/heap"
 	"context"
 	"errors"
-	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -28,7 +27,9 @@ type keySource struct {
 	keys keyColumn
 	ids  []uint64
 	at   int
-	err  error
+	// nulls is how many of the first entries at hand are null, in an index over a column that may have some.
+	nulls int
+	err   error
 }
 
 // windowKeys is how many keys of a source are decoded at a time: a merge holds that many of each, while a BTREE hands
@@ -43,21 +44,17 @@ type keyBatch struct {
 
 // newKeySource returns a source over a BTREE. The caller closes it.
 func newKeySource(ctx context.Context, codec *keyCodec, x *btree.Index) *keySource {
-	stopped := errors.New("stopped")
-	seq := func(yield func(keyBatch, error) bool) {
+	return newSource(codec, func(yield func(keyBatch, error) bool) {
 		err := x.Scan(ctx, func(values arrow.Array, ids []uint64) error {
 			if !yield(keyBatch{values, ids}, nil) {
-				return stopped
+				return errStopped
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, stopped) {
+		if err != nil && !errors.Is(err, errStopped) {
 			yield(keyBatch{}, err)
 		}
-	}
-	s := &keySource{codec: codec}
-	s.next, s.stop = iter.Pull2(iter.Seq2[keyBatch, error](seq))
-	return s
+	})
 }
 
 // fill makes sure that an entry is at hand, and reports whether there is one.
@@ -76,6 +73,7 @@ func (s *keySource) fill() bool {
 	end := min(s.taken+windowKeys, len(s.batch.ids))
 	s.release()
 	s.window = array.NewSlice(s.batch.values, int64(s.taken), int64(end))
+	s.nulls = s.window.NullN()
 	s.keys = s.codec.normaliseArray(s.window, s.keys.ints[:0])
 	s.ids, s.at, s.taken = s.batch.ids[s.taken:end], 0, end
 	return true
@@ -97,6 +95,9 @@ func (s *keySource) close() {
 
 // before reports whether entry i of a source comes before the next entry of another.
 func (s *keySource) before(i int, o *keySource) bool {
+	if null, other := i < s.nulls, o.at < o.nulls; null || other {
+		return null && !other || null == other && s.rank < o.rank
+	}
 	c := s.keys.compare(i, o.keys, o.at)
 	return c < 0 || c == 0 && s.rank < o.rank
 }

@@ -56,6 +56,9 @@ type memtable struct {
 	ints  memindex.Ints  // the key index when keys are int64
 	wides memindex.Bytes // the key index when keys are bytes
 
+	// columns are the indexes over other columns. The list does not change; they need no lock.
+	columns []*memColumn
+
 	// born is how many bytes the DB had accepted when the first batch came. It is written before rows.
 	born int64
 
@@ -83,6 +86,7 @@ func (m *memtable) add(lsn LSN, p *put) (grown int64) {
 	if m.codec != nil {
 		dead, grown = m.index(b, dead)
 	}
+	grown += m.addColumns(b)
 	b.dead = len(dead)
 	m.bytes.Add(p.bytes + grown)
 	m.rows.Store(&memRows{batches: append(old.batches, b), dead: dead})
@@ -115,6 +119,9 @@ func (m *memtable) growth(rows int, bytes int64) int64 {
 		bytes += m.wides.Growth(rows)
 	default:
 		bytes += m.ints.Growth(rows)
+	}
+	for _, c := range m.columns {
+		bytes += c.index.Growth(rows)
 	}
 	return bytes
 }
@@ -234,6 +241,9 @@ func (m *memtable) retain() { m.refs.Add(1) }
 func (m *memtable) unref() {
 	if m.refs.Add(-1) > 0 {
 		return
+	}
+	for _, c := range m.columns {
+		c.index.Release()
 	}
 	for _, b := range m.rows.Load().batches {
 		b.rec.Release()

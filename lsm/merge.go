@@ -67,18 +67,14 @@ func (c *compactor) merge(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	change := manifest.Change{Append: m.frags, Delete: replacedBase(set, m), Compacted: m.compacted(t)}
-	var segments []uuid.UUID // one for each attempt of the commit
-	if t.indexable() && m.rows > 0 {
-		old := keySegments(set.base, m)
-		change.RemoveIndexes = removedIndexes(old)
-		change.Indexes = func(_ *manifest.Version, appended []uint64) ([]manifest.Index, error) {
-			x, err := c.writeKeyIndex(ctx, m, old, set, appended)
-			segments = append(segments, x.UUID)
-			return []manifest.Index{x}, err
-		}
+	segments := c.newSegmentWriter(m)
+	defer segments.close()
+	if err := segments.prepare(ctx, &change); err != nil {
+		t.discardFragments(ctx, m.frags)
+		return 0, err
 	}
 	v, err := manifest.Commit(ctx, c.db.st, t.root, set.base.version, change, manifest.Options{Warn: t.warn})
-	c.discardSegments(ctx, segments, v, err)
+	c.discardSegments(ctx, segments.written, v, err)
 	if errors.Is(err, manifest.ErrConflict) || errors.Is(err, manifest.ErrUnpublished) {
 		t.discardFragments(ctx, m.frags) // after any other error they may be part of a version
 	}

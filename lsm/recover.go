@@ -492,7 +492,7 @@ func (s *shard) openChain(ctx context.Context, b *base) (*chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	active := newMemtable(t.now().codec, t.db.budget)
+	active := t.newMemtable()
 	defer active.unref()
 	return newChain(append(layers, layerRef{layer: active}), replaced, flushed), nil
 }

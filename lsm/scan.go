@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -134,31 +135,35 @@ func (v *View) scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 		return nil, fmt.Errorf("scan table %q: rows that are not in the base have no address", v.table.name)
 	}
 	p := projection{view: v, columns: o.Columns, schema: projectSchema(v.schema.arrow, o.Columns)}
-	k := o.Keys
-	if k.helps() {
-		k.seal()
+	k := v.chooseSet(o.Keys, o.Where)
+	byColumn := k != nil && k == o.Where
+	if k != nil {
 		sc.plan = ScanPlan{Keyed: true, Points: k.points.Len(), Ranges: len(k.ranges)}
-		if len(k.ranges) == 0 && k.points.Len() <= maxPoints {
+		if byColumn {
+			sc.plan.Column = k.by.names[0]
+		} else if len(k.ranges) == 0 && k.points.Len() <= maxPoints {
 			return sc, v.scanPoints(ctx, sc, p, k.points)
 		}
-	} else {
-		k = nil
 	}
-	if err := v.scanLayers(ctx, sc, p, k); err != nil {
+	if err := v.scanLayers(ctx, sc, p, k, byColumn); err != nil {
 		return nil, fmt.Errorf("scan table %q: %w", v.table.name, err)
 	}
 	return sc, nil
 }
 
-// scanLayers adds the rows of all layers, or those whose keys may be in a set, which may be nil.
-func (v *View) scanLayers(ctx context.Context, sc *Scan, p projection, k *KeySet) error {
+// scanLayers adds the rows of all layers, or those that may be in a set, which may be nil: by their keys, or by the
+// values of a column.
+func (v *View) scanLayers(ctx context.Context, sc *Scan, p projection, k *KeySet, byColumn bool) error {
 	masks, err := v.baseMask(ctx)
 	if err != nil {
 		return err
 	}
-	if k != nil {
+	switch {
+	case byColumn:
+		err = v.scanBaseColumn(ctx, sc, p, k, masks)
+	case k != nil:
 		err = v.scanBase(ctx, sc, p, k, masks)
-	} else {
+	default:
 		for _, f := range v.set.base.frags {
 			sc.note("base", byFullScan, f.live)
 			sc.addFile(f, p, fileRows{hidden: masks.fragment(f.id, f.hidden)})
@@ -170,9 +175,13 @@ func (v *View) scanLayers(ctx context.Context, sc *Scan, p projection, k *KeySet
 	for _, c := range v.set.chains {
 		for i, l := range c.layers {
 			mask, err := v.mask(ctx, c, i)
-			if err == nil && k != nil {
+			switch {
+			case err != nil:
+			case byColumn:
+				err = v.scanColumn(ctx, sc, p, k, l.layer, mask)
+			case k != nil:
 				err = v.scanRanges(ctx, sc, p, k, l.layer, mask)
-			} else if err == nil {
+			default:
 				v.scanAll(sc, p, l.layer, mask)
 			}
 			if err != nil {
@@ -277,6 +286,8 @@ type memPick struct {
 	// only are the only rows wanted, if picked is set.
 	only   *roaring.Bitmap
 	picked bool
+	// by is what picked them; empty is the key index.
+	by string
 }
 
 // addMem adds rows of a memtable.
@@ -287,7 +298,7 @@ func (sc *Scan) addMem(rows *memRows, p projection, pick memPick) {
 		if pick.only != nil {
 			n = int64(pick.only.GetCardinality())
 		}
-		if sc.note("memtable", byKeyIndex, n); n == 0 {
+		if sc.note("memtable", cmp.Or(pick.by, byKeyIndex), n); n == 0 {
 			return
 		}
 		// Single rows may lie in few of many batches: the others are not even looked at.

@@ -163,7 +163,7 @@ func (s *shard) freezeActive() {
 	if last == 0 {
 		return
 	}
-	active := newMemtable(t.now().codec, s.db.budget)
+	active := t.newMemtable()
 	defer active.unref() // the chain has its own reference
 	layers := append(append([]layerRef(nil), old.layers...), layerRef{layer: active})
 	// Nothing newer than the memtable's own rows has replaced any of them yet.

@@ -129,7 +129,7 @@ func (s *Stage) spill(ctx context.Context) error {
 	}
 	defer done()
 	sh := t.shards[0]
-	m := newMemtable(t.now().codec, t.db.budget)
+	m := t.newMemtable()
 	defer m.unref()
 	for _, p := range s.puts {
 		t.db.budget.add(m.add(1, p))

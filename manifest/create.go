@@ -23,11 +23,16 @@ type CreateOptions struct {
 	Append []Fragment
 	// AppendDeleted are rows of Append that are deleted from the start, by place in Append.
 	AppendDeleted map[int]*roaring.Bitmap
+	// Indexes are segments over Append, whose fragments are numbered from 0.
+	Indexes []Index
 }
 
 // Create publishes version 1 of a table, or returns object.ErrExists when there is a table at root.
 func Create(ctx context.Context, st object.Store, root string, s *lance.Schema, o CreateOptions) (*Version, error) {
 	c := Change{Overwrite: true, Schema: s, Append: o.Append, AppendDeleted: o.AppendDeleted}
+	if len(o.Indexes) > 0 {
+		c.Indexes = func(*Version, []uint64) ([]Index, error) { return o.Indexes, nil }
+	}
 	base := &Version{
 		name: root, Format: "2.0", synced: true,
 		raw: &lancepb.Manifest{DataFormat: &lancepb.DataFormat{FileFormat: "lance", Version: "2.0"}},

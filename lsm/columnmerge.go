@@ -1,0 +1,183 @@
+package lsm
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/flightd/flightd/manifest"
+)
+
+// columnMerge is how a merge extends one index over a column: the rows that go over come into a new segment, from the
+// indexes of their generations where these have it, and sorted anew where not.
+type columnMerge struct {
+	entry indexEntry
+	codec *keyCodec
+	// old are the segments of the base that the new one takes in.
+	old []*columnSegment
+	// from has, for each generation of the merge, its index, or nil where sorter has the rows.
+	from   []*columnSegment
+	sorter *columnSorter
+}
+
+// segmentWriter writes the segments of all indexes of the base that a merge adds: that of the key, and those over
+// other columns.
+type segmentWriter struct {
+	table   *Table
+	c       *compactor
+	m       *merged
+	keys    []*keySegment // those that the new one takes in
+	columns []*columnMerge
+	// written are the segments of all attempts of the commit.
+	written []uuid.UUID
+}
+
+func (c *compactor) newSegmentWriter(m *merged) *segmentWriter {
+	return &segmentWriter{table: c.table, c: c, m: m}
+}
+
+// prepare makes the segments part of a change.
+func (w *segmentWriter) prepare(ctx context.Context, change *manifest.Change) error {
+	if w.m.rows == 0 {
+		return nil
+	}
+	if w.table.indexable() {
+		w.keys = keySegments(w.m.set.base, w.m)
+		change.RemoveIndexes = removedIndexes(w.keys)
+	}
+	for _, x := range w.table.indexList() {
+		column := w.m.schema.column(x.Fields[0])
+		if column < 0 {
+			continue
+		}
+		codec := newColumnCodec(w.m.schema.arrow.Field(column), column)
+		c := &columnMerge{entry: x, codec: codec, sorter: newColumnSorter(codec, w.table.db.opt.Temp, sortBytes)}
+		w.columns = append(w.columns, c)
+		if err := c.prepare(ctx, w.m); err != nil {
+			return fmt.Errorf("index %q: %w", x.Name, err)
+		}
+		for _, seg := range c.old {
+			change.RemoveIndexes = append(change.RemoveIndexes, seg.meta.UUID)
+		}
+	}
+	if w.table.indexable() || len(w.columns) > 0 {
+		change.Indexes = func(_ *manifest.Version, appended []uint64) ([]manifest.Index, error) { return w.write(ctx, appended) }
+	}
+	return nil
+}
+
+// write writes the segments for an attempt of the commit.
+func (w *segmentWriter) write(ctx context.Context, appended []uint64) ([]manifest.Index, error) {
+	var out []manifest.Index
+	if w.table.indexable() {
+		x, err := w.c.writeKeyIndex(ctx, w.m, w.keys, w.m.set, appended)
+		w.written = append(w.written, x.UUID)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, x)
+	}
+	for _, c := range w.columns {
+		x, err := c.write(ctx, w.table, w.m, appended)
+		w.written = append(w.written, x.UUID)
+		if err != nil {
+			return nil, fmt.Errorf("index %q: %w", c.entry.Name, err)
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// close ends the use of scratch files.
+func (w *segmentWriter) close() {
+	for _, c := range w.columns {
+		c.sorter.close()
+	}
+}
+
+// prepare sorts the rows that no index has, in the places that they go to, as the merge does not know their addresses
+// yet.
+func (c *columnMerge) prepare(ctx context.Context, m *merged) error {
+	if segs := m.set.base.columnsNamed(c.entry); len(segs) >= maxKeySegments {
+		c.old = segs
+	}
+	for _, f := range m.sparse {
+		next := uint64(m.at[f.frag.id].first)
+		err := c.sorter.add(ctx, f.frag, m.schema, f.live, func(uint32) uint64 { next++; return next - 1 }, nil)
+		if err != nil {
+			return err
+		}
+	}
+	for i, l := range m.gens {
+		g := l.layer.(*generation)
+		c.from = append(c.from, g.columnOver(c.entry.Fields[0]))
+		if c.from[i] != nil {
+			continue
+		}
+		next := uint64(m.first[i])
+		err := c.sorter.add(ctx, g.frag, m.schema, m.live[i], func(uint32) uint64 { next++; return next - 1 }, nil)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// columnsNamed returns the segments of an index.
+func (b *base) columnsNamed(x indexEntry) []*columnSegment {
+	var out []*columnSegment
+	for _, seg := range b.columnsOver(x.Fields[0]) {
+		if seg.meta.Name == x.Name {
+			out = append(out, seg)
+		}
+	}
+	return out
+}
+
+// write writes the new segment: of the appended fragments, and of what stays of the old ones.
+func (c *columnMerge) write(ctx context.Context, t *Table, m *merged, appended []uint64) (manifest.Index, error) {
+	b := m.set.base
+	x, err := newColumnSegment(c.entry, b.version.Number)
+	if err != nil {
+		return x, err
+	}
+	for _, id := range appended {
+		x.Fragments.Add(uint32(id))
+	}
+	var sources []*keySource
+	defer func() { closeSources(sources) }()
+	// ids translate those of each source, and say whether the row still lives.
+	var ids []func(id uint64) (uint64, bool)
+	for _, seg := range c.old {
+		stays := b.covers(seg)
+		for _, f := range m.sparse {
+			stays.Remove(uint32(f.frag.id))
+		}
+		stays.AndNot(x.Fragments) // what another of the old ones covers, too, comes from that
+		x.Fragments.Or(stays)
+		sources = append(sources, newKeySource(ctx, c.codec, seg.index))
+		ids = append(ids, b.stillIn(stays, m.set))
+	}
+	for i, seg := range c.from {
+		if seg == nil {
+			continue
+		}
+		live := m.live[i]
+		sources = append(sources, newKeySource(ctx, c.codec, seg.index))
+		ids = append(ids, func(id uint64) (uint64, bool) {
+			if !live.Contains(uint32(id)) {
+				return 0, false
+			}
+			return address(m.place(i, uint32(id)), appended), true
+		})
+	}
+	for _, src := range c.sorter.sources(ctx) {
+		sources = append(sources, src)
+		ids = append(ids, func(id uint64) (uint64, bool) { return address(int64(id), appended), true })
+	}
+	err = writeColumn(ctx, t.db.st, t.root, &x, c.codec, func(w *columnWriter) error {
+		return mergeColumn(sources, w, func(source int, id uint64) (uint64, bool) { return ids[source](id) })
+	})
+	return x, err
+}
