@@ -9,97 +9,116 @@ import (
 // chunkBytes is the size of a piece of the key arena. A key longer than it gets a piece of its own.
 const chunkBytes = 1 << 20
 
-// byteSlot is one place of the table. row is the row's number plus one; 0 marks a free slot.
-type byteSlot struct {
-	hash  uint64
-	chunk uint32 // index into chunks
-	off   uint32 // of the key's length in that chunk
-	row   uint32
-}
-
-// byteSlotBytes is the memory of a byteSlot, padding included.
-const byteSlotBytes = 24
-
-// Bytes maps byte keys to the newest row that has them. It keeps a copy of each key, so the caller's memory may
-// go. The zero value is an empty index.
+// Bytes maps byte keys to the newest row that has them, and keeps the key of every row: a copy of each different key, so the
+// caller's memory may go. The zero value is an empty index.
 type Bytes struct {
-	slots  []byteSlot
-	shift  uint
-	used   int
-	seed   maphash.Seed
-	chunks [][]byte // keys, each behind its length as a uvarint; never moved once written
+	// refs has for each row where its key lies, in pieces of chunkRows that are never moved.
+	refs  [][]byteRef
+	rows  uint32
+	slots slots
+	seed  maphash.Seed
+	// chunks are keys, each behind its length as a uvarint, in pieces that are never moved once written.
+	chunks [][]byte
 	arena  int64
 }
 
+// byteRef is where a key lies: the number of the piece << 32 | the place of its length in it.
+type byteRef uint64
+
+const byteRefBytes = 8
+
 // Len returns the number of different keys.
-func (x *Bytes) Len() int { return x.used }
+func (x *Bytes) Len() int { return x.slots.used }
 
 // MemoryBytes returns the memory that the index occupies, keys included.
-func (x *Bytes) MemoryBytes() int64 { return int64(len(x.slots))*byteSlotBytes + x.arena }
+func (x *Bytes) MemoryBytes() int64 {
+	return int64(len(x.refs))*chunkRows*byteRefBytes + x.slots.bytes() + x.arena
+}
 
-// Add puts n keys in, the first of them at row first and the others behind it; key(i) returns the i-th and need
-// not keep it. It appends to replaced the rows that were the newest of their key until now and returns it.
+// Add puts n keys in, the first of them at row first, which is the number of keys that came before, and the others behind
+// it; key(i) returns the i-th and need not keep it. It appends to replaced the rows that were the newest of their key until
+// now and returns it.
 func (x *Bytes) Add(n int, key func(i int) []byte, first uint32, replaced []uint32) []uint32 {
-	x.reserve(n)
-	mask := uint(len(x.slots) - 1)
+	if x.seed == (maphash.Seed{}) {
+		x.seed = maphash.MakeSeed()
+	}
+	x.slots.reserve(n)
 	for i := range n {
-		k := key(i)
-		h := maphash.Bytes(x.seed, k)
-		row := first + uint32(i) + 1
-		for p := uint(h) >> x.shift; ; p = (p + 1) & mask {
-			s := &x.slots[p]
-			if s.row == 0 {
-				chunk, off := x.store(k)
-				*s = byteSlot{h, chunk, off, row}
-				x.used++
-				break
-			}
-			if s.hash == h && bytes.Equal(x.key(s), k) {
-				replaced = append(replaced, s.row-1)
-				s.row = row
-				break
-			}
-		}
+		replaced = x.put(key(i), first+uint32(i), replaced)
 	}
 	return replaced
 }
 
+// put puts one key in. REQUIRES: there is room for it.
+func (x *Bytes) put(k []byte, row uint32, replaced []uint32) []uint32 {
+	h := x.hash(k)
+	for p := x.slots.place(h); ; p = x.slots.after(p) {
+		s := x.slots.list[p]
+		if s == 0 {
+			x.slots.fill(p, h, row)
+			x.refer(x.store(k))
+			return replaced
+		}
+		if old := s.row(); s.mark() == h && bytes.Equal(x.Key(old), k) {
+			x.slots.list[p] = newSlot(h, row)
+			x.refer(x.ref(old))
+			return append(replaced, old)
+		}
+	}
+}
+
+// hash spreads a key over 32 bits.
+func (x *Bytes) hash(k []byte) uint32 { return uint32(maphash.Bytes(x.seed, k) >> 32) }
+
+// refer keeps where the key of the next row lies.
+func (x *Bytes) refer(r byteRef) {
+	at := x.rows % chunkRows
+	if at == 0 && int(x.rows>>chunkShift) == len(x.refs) {
+		x.refs = append(x.refs, make([]byteRef, chunkRows))
+	}
+	x.refs[x.rows>>chunkShift][at] = r
+	x.rows++
+}
+
+// ref returns where the key of a row lies.
+func (x *Bytes) ref(row uint32) byteRef { return x.refs[row>>chunkShift][row%chunkRows] }
+
+// Key returns the key of a row. It stays valid as long as the index.
+func (x *Bytes) Key(row uint32) []byte {
+	r := x.ref(row)
+	b := x.chunks[r>>32][uint32(r):]
+	n, w := binary.Uvarint(b)
+	return b[w : w+int(n)]
+}
+
 // Row returns the newest row of a key.
 func (x *Bytes) Row(key []byte) (row uint32, ok bool) {
-	if x.used == 0 {
+	if x.slots.used == 0 {
 		return 0, false
 	}
-	h := maphash.Bytes(x.seed, key)
-	mask := uint(len(x.slots) - 1)
-	for p := uint(h) >> x.shift; ; p = (p + 1) & mask {
-		s := &x.slots[p]
-		if s.row == 0 {
+	h := x.hash(key)
+	for p := x.slots.place(h); ; p = x.slots.after(p) {
+		s := x.slots.list[p]
+		if s == 0 {
 			return 0, false
 		}
-		if s.hash == h && bytes.Equal(x.key(s), key) {
-			return s.row - 1, true
+		if s.mark() == h && bytes.Equal(x.Key(s.row()), key) {
+			return s.row(), true
 		}
 	}
 }
 
 // Each calls fn for every key with its newest row, in no order. The key stays valid as long as the index.
 func (x *Bytes) Each(fn func(key []byte, row uint32)) {
-	for i := range x.slots {
-		if s := &x.slots[i]; s.row != 0 {
-			fn(x.key(s), s.row-1)
+	for _, s := range x.slots.list {
+		if s != 0 {
+			fn(x.Key(s.row()), s.row())
 		}
 	}
 }
 
-// key returns the key of a slot that is taken.
-func (x *Bytes) key(s *byteSlot) []byte {
-	b := x.chunks[s.chunk][s.off:]
-	n, w := binary.Uvarint(b)
-	return b[w : w+int(n)]
-}
-
 // store copies a key into the arena.
-func (x *Bytes) store(k []byte) (chunk, off uint32) {
+func (x *Bytes) store(k []byte) byteRef {
 	need := len(k) + binary.MaxVarintLen64
 	last := len(x.chunks) - 1
 	if last < 0 || cap(x.chunks[last])-len(x.chunks[last]) < need {
@@ -112,38 +131,15 @@ func (x *Bytes) store(k []byte) (chunk, off uint32) {
 		last++
 	}
 	c := x.chunks[last]
-	off = uint32(len(c))
+	off := uint32(len(c))
 	c = binary.AppendUvarint(c, uint64(len(k)))
 	x.chunks[last] = append(c, k...)
-	return uint32(last), off
+	return byteRef(last)<<32 | byteRef(off)
 }
 
 // Growth returns how many bytes more the table will occupy once n more keys are in, if all are new. The copies of
 // the keys come on top.
 func (x *Bytes) Growth(n int) int64 {
-	return int64(slotsFor(x.used+n, len(x.slots))-len(x.slots)) * byteSlotBytes
-}
-
-// reserve makes room for n more keys.
-func (x *Bytes) reserve(n int) {
-	size := slotsFor(x.used+n, len(x.slots))
-	if size == len(x.slots) {
-		return
-	}
-	if len(x.slots) == 0 {
-		x.seed = maphash.MakeSeed()
-	}
-	old := x.slots
-	x.slots, x.shift = make([]byteSlot, size), shiftFor(size)
-	mask := uint(size - 1)
-	for _, s := range old {
-		if s.row == 0 {
-			continue
-		}
-		p := uint(s.hash) >> x.shift
-		for x.slots[p].row != 0 {
-			p = (p + 1) & mask
-		}
-		x.slots[p] = s
-	}
+	need := (int(x.rows) + n + chunkRows - 1) / chunkRows
+	return int64(max(need-len(x.refs), 0))*chunkRows*byteRefBytes + x.slots.growth(n)
 }
