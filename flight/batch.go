@@ -180,6 +180,9 @@ func (l *loader) checkBuffers() error {
 			return fmt.Errorf("the buffers overlap: together they are longer than the body of %d bytes", size)
 		}
 	}
+	if total == 0 { // nothing of the record would keep the body, should it have bytes
+		l.raw = false
+	}
 	return nil
 }
 

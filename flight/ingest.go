@@ -150,16 +150,19 @@ func (in *ingest) store(ctx context.Context, table *lsm.Table) error {
 		return err
 	}
 	so := func() mark { return mark{Batches: in.begun.Batches + rows.batches, Rows: in.begun.Rows + rows.rows} }
-	err = rows.each(ctx, func(b lsm.Batch) error {
+	if in.claim == nil {
+		return in.pour(ctx, table, rows, so)
+	}
+	err = rows.each(ctx, func(b lsm.Batch) (err error) {
 		in.received.Add(1)
-		m, err := in.put(ctx, table, b, so())
-		if err == nil {
+		m := so()
+		if m.Seq, err = in.claim.Put(ctx, table, b, lsm.Answer{Batches: m.Batches, Rows: m.Rows}); err == nil {
 			in.acks.add(m)
 		}
 		return err
 	})
 	in.live.waits.Store(waitsForCommit)
-	if err != nil || in.claim == nil {
+	if err != nil {
 		return err
 	}
 	m := so()
@@ -171,15 +174,27 @@ func (in *ingest) store(ctx context.Context, table *lsm.Table) error {
 	return nil
 }
 
-// put stores one batch, with which the stream has come to m.
-func (in *ingest) put(ctx context.Context, table *lsm.Table, b lsm.Batch, m mark) (_ mark, err error) {
-	if in.claim != nil {
-		m.Seq, err = in.claim.Put(ctx, table, b, lsm.Answer{Batches: m.Batches, Rows: m.Rows})
-	} else {
+// pour stores the batches of a stream without a key: none waits for the log to have those before it. so tells what the
+// stream has come to.
+func (in *ingest) pour(ctx context.Context, table *lsm.Table, rows *intake, so func() mark) error {
+	stream := table.Stream(in.acks.logged)
+	err := rows.each(ctx, func(b lsm.Batch) error {
+		in.received.Add(1)
 		b.Durable = in.options.durability == lsm.Durable
-		m.Seq, err = table.Put(ctx, b)
+		in.acks.expect(so())
+		err := stream.Put(ctx, b)
+		if err != nil {
+			in.acks.unexpect()
+		}
+		return err
+	})
+	in.live.waits.Store(waitsForCommit)
+	// Also after an error and for a client that is gone: what came before is stored, and the last ack says so.
+	unlogged := stream.Wait(context.WithoutCancel(ctx))
+	if err == nil && unlogged != nil {
+		err = fmt.Errorf("a batch up to batch %d: %w", rows.batches, unlogged)
 	}
-	return m, err
+	return err
 }
 
 // acknowledge sends acks until the stream is stored or must end, and returns how it ended.

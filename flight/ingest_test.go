@@ -442,6 +442,7 @@ func TestShutdownFailsAnOpenStreamWithItsLastAck(t *testing.T) {
 			require.Equal(t, c.cut, <-shut != nil)
 			cancel()
 			acked := max(last.Rows, rows)
+			require.NoError(t, h.db.Wait(context.Background(), h.db.Metrics().Appended), "what is in the log may become visible behind the last ack")
 			got := h.ids("events")
 			require.GreaterOrEqual(t, int64(len(got)), acked)
 			require.NoError(t, h.client.Close())

@@ -26,14 +26,14 @@ const (
 	batchFlagTombstones = 1
 )
 
-// batchPrefix returns the first bytes of a batch's record.
-func batchPrefix(tombstones bool, metaBytes int) []byte {
+// putBatchPrefix writes the first bytes of a batch's record into b.
+func putBatchPrefix(b []byte, tombstones bool, metaBytes int) {
 	flags := uint32(0)
 	if tombstones {
 		flags |= batchFlagTombstones
 	}
-	b := binary.LittleEndian.AppendUint32(make([]byte, 0, batchPrefixBytes), flags)
-	return binary.LittleEndian.AppendUint32(b, uint32(metaBytes))
+	binary.LittleEndian.PutUint32(b, flags)
+	binary.LittleEndian.PutUint32(b[4:], uint32(metaBytes))
 }
 
 // encodeBatch returns a batch as an IPC message whose body lies in memory of mem. The caller releases the body.
@@ -124,7 +124,9 @@ func newBatchDecoder(s *arrow.Schema) (*batchDecoder, error) {
 
 // decode returns the batch of a message. Its arrays lie in body, of which they keep references.
 func (d *batchDecoder) decode(meta []byte, body *memory.Buffer) (arrow.RecordBatch, error) {
-	d.feed.next = ipc.NewMessage(memory.NewBufferBytes(meta), body)
+	m := ipc.NewMessage(memory.NewBufferBytes(meta), body)
+	defer m.Release() // the reader leaves that to who feeds it
+	d.feed.next = m
 	rec, err := d.reader.Read()
 	if err != nil {
 		return nil, fmt.Errorf("decode batch: %w", err)
@@ -132,6 +134,9 @@ func (d *batchDecoder) decode(meta []byte, body *memory.Buffer) (arrow.RecordBat
 	rec.Retain()
 	return rec, nil
 }
+
+// close lets go of the last batch that was decoded. Those that decode returned stay valid.
+func (d *batchDecoder) close() { d.reader.Release() }
 
 // splitTombstones takes the `_tombstone` column off a batch of a table with the given number of columns. Both
 // results have references of their own; tombs is nil when no row is a tombstone.

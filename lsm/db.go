@@ -56,8 +56,11 @@ type DB struct {
 
 	// atomicEnd is the end of the last records that become visible together. It belongs to the log goroutine.
 	atomicEnd LSN
+	// passing are batches of one shard on their way to it. They belong to the log goroutine.
+	passing []queued
 
 	counters counters
+	stalls   stalls
 }
 
 // Open opens a data folder, and makes it when it is absent: it takes the folder's lock, reads the catalog, opens
@@ -86,9 +89,10 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		db.st = o.wrap(local)
 	}
 	db.minReclaim = minReclaim
+	db.space.stalls = &db.stalls.disk
 	db.space.debt, db.space.relieve = db.diskDebt, db.makeRoom
 	db.space.need()
-	db.budget = newBudget(o.Memory, db.relieve)
+	db.budget = newBudget(o.Memory, db.relieve, &db.stalls.memory)
 	db.stop, db.end = context.WithCancel(context.Background())
 	if err := local.Sweep(ctx); err != nil {
 		return nil, errors.Join(err, db.shutdown())

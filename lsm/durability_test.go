@@ -268,16 +268,15 @@ func TestVisibleIsAPrefixOfWhatReadersMaySee(t *testing.T) {
 					lsn := LSN(len(recs) + 1)
 					group = append(group, &wal.Record{LSN: lsn, Buffered: r.IntN(2) == 0})
 					recs = append(recs, group[len(group)-1])
-					w.dispatch(s, lsn)
 				}
+				w.dispatch(s, group[0].LSN, group[len(group)-1].LSN)
 				w.written(group)
 			case 1:
 				synced += r.IntN(len(recs) - synced + 1)
 				w.sync(LSN(synced))
 			case 2:
-				n := r.IntN(len(recs) - indexed + 1)
-				w.indexed(s, n)
-				indexed += n
+				indexed += r.IntN(len(recs) - indexed + 1)
+				w.arrived(s, LSN(indexed))
 			}
 			want := 0
 			for want < indexed && (recs[want].Buffered || want < synced) {

@@ -46,7 +46,8 @@ func (t *Table) putKept(ctx context.Context, b Batch, with ...*wal.Record) (LSN,
 	if err := t.check(k.schema, rec); err != nil {
 		return 0, err
 	}
-	p, err := t.newPut(k.schema, Batch{Record: rec})
+	whole := Batch{Record: rec}
+	p, err := t.newPut(k.schema, whole, whole.bytes())
 	if err != nil {
 		return 0, err
 	}

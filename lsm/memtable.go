@@ -42,8 +42,9 @@ type memRows struct {
 type memtable struct {
 	// codec says how keys are compared, nil without a key. Where they lie, the schema of each batch says.
 	codec *keyCodec
-	// rows is replaced after each batch.
+	// rows is what readers have: a prefix of next, which belongs to the writer.
 	rows atomic.Pointer[memRows]
+	next memRows
 	// bytes is the memory of batches and index.
 	bytes atomic.Int64
 	refs  atomic.Int64
@@ -74,23 +75,30 @@ func newMemtable(codec *keyCodec, budget *budget) *memtable {
 	return m
 }
 
-// add appends a batch, which the memtable takes over, and returns the memory that the key index grew by.
+// add appends a batch, which the memtable takes over, and returns the memory that the key index grew by. Readers do not
+// have it before publish.
 func (m *memtable) add(lsn LSN, p *put) (grown int64) {
-	old := m.rows.Load()
-	b := memBatch{lsn: lsn, rec: p.rec, schema: p.schema, tombs: p.tombs}
-	if n := len(old.batches); n > 0 {
-		last := old.batches[n-1]
-		b.first = last.first + uint32(last.rec.NumRows())
-	}
-	dead := old.dead
+	b := memBatch{lsn: lsn, rec: p.rec, schema: p.schema, tombs: p.tombs, first: uint32(m.next.rowCount())}
 	if m.codec != nil {
-		dead, grown = m.index(b, dead)
+		m.next.dead, grown = m.index(b, m.next.dead)
 	}
 	grown += m.addColumns(b)
-	b.dead = len(dead)
+	b.dead = len(m.next.dead)
 	m.bytes.Add(p.bytes + grown)
-	m.rows.Store(&memRows{batches: append(old.batches, b), dead: dead})
+	m.next.batches = append(m.next.batches, b)
 	return grown
+}
+
+// added returns the rows that went in, those that are not published included. It belongs to the writer.
+func (m *memtable) added() int64 { return m.next.rowCount() }
+
+// publish lets readers have what was added: once for many batches, as each time takes a little memory.
+func (m *memtable) publish() {
+	if len(m.next.batches) == len(m.rows.Load().batches) {
+		return
+	}
+	now := m.next
+	m.rows.Store(&now)
 }
 
 // index puts the keys of a batch into the key index and appends the rows they replace to dead.
@@ -109,10 +117,8 @@ func (m *memtable) index(b memBatch, dead []uint32) (_ []uint32, grown int64) {
 	return dead, m.ints.MemoryBytes() - before
 }
 
-// growth returns how many bytes a batch would add, the copies of wide keys aside.
+// growth returns how many bytes a batch would add, the copies of wide keys aside. It belongs to the writer.
 func (m *memtable) growth(rows int, bytes int64) int64 {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
 	switch {
 	case m.codec == nil:
 	case m.codec.wide:
@@ -245,7 +251,7 @@ func (m *memtable) unref() {
 	for _, c := range m.columns {
 		c.index.Release()
 	}
-	for _, b := range m.rows.Load().batches {
+	for _, b := range m.next.batches {
 		b.rec.Release()
 		if b.tombs != nil {
 			b.tombs.Release()

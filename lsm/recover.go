@@ -52,6 +52,9 @@ func (db *DB) recover(ctx context.Context) error {
 	dir := filepath.Join(db.opt.Dir, walFolder)
 	// From its beginning: the checkpoints of keys lie below what the tables need, and those skip what they have.
 	end, err := wal.Replay(dir, 0, r.record)
+	for _, d := range r.decoders {
+		d.close()
+	}
 	if err != nil {
 		return fmt.Errorf("replay log: %w", err)
 	}
@@ -92,6 +95,8 @@ func (db *DB) highestLSN() LSN {
 
 // appended is called by the log goroutine with each group it wrote.
 func (db *DB) appended(recs []*wal.Record) {
+	c := &db.counters
+	batches, rows, bytes := int64(0), int64(0), int64(0)
 	for _, r := range recs {
 		switch x := r.Value.(type) {
 		case *keyEntry:
@@ -100,20 +105,39 @@ func (db *DB) appended(recs []*wal.Record) {
 		case *stageCommit: // before it is durable, so that the trimmer cannot miss it
 			x.table.staged.Store(uint64(r.LSN))
 		case *put:
+			batches, rows, bytes = batches+1, rows+int64(r.Rows), bytes+x.bytes
 			db.appendedPut(r.LSN, x)
 		}
 	}
+	db.passOn()
+	c.batches.Add(batches)
+	c.rows.Add(rows)
+	c.bytes.Add(bytes)
 	db.marks.written(recs)
 }
 
-// appendedPut passes a batch to its shard.
+// appendedPut gathers a batch for its shard, to which batches are passed many at a time.
 func (db *DB) appendedPut(lsn LSN, p *put) {
 	if p.atomic > 1 && lsn > db.atomicEnd { // the first of them; the others follow in the same group
 		db.atomicEnd = lsn + LSN(p.atomic) - 1
 		db.marks.together(lsn, db.atomicEnd)
 	}
-	db.marks.dispatch(p.shard, lsn)
-	p.shard.enqueue(lsn, p)
+	if len(db.passing) > 0 && db.passing[0].put.shard != p.shard {
+		db.passOn()
+	}
+	db.passing = append(db.passing, queued{lsn, p})
+}
+
+// passOn gives the batches that were gathered to their shard.
+func (db *DB) passOn() {
+	if len(db.passing) == 0 {
+		return
+	}
+	s := db.passing[0].put.shard
+	db.marks.dispatch(s, db.passing[0].lsn, db.passing[len(db.passing)-1].lsn)
+	s.enqueue(db.passing)
+	clear(db.passing)
+	db.passing = db.passing[:0]
 }
 
 // poisoned is called when the log failed: nothing more will become visible.
@@ -197,6 +221,7 @@ func (r *replay) batch(rec *wal.Record) error {
 	r.rows += p.rec.NumRows()
 	r.db.budget.add(p.bytes)
 	s.add(rec.LSN, p)
+	s.chain().active().publish()
 	t.last.Store(uint64(rec.LSN))
 	if used, _ := r.db.budget.state(); used > r.db.opt.Memory/2 {
 		s.freezeActive()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -41,6 +42,38 @@ type tableSchema struct {
 	// strict is the id of the last schema that refused nulls which the one before allowed, as far as this process
 	// knows: rows that were checked under an older one, and wait in a stage, cannot come in.
 	strict uint32
+	// required are the columns that may not have nulls.
+	required []int
+	// shape is the schema of batches that was last found to have just these columns, types and order, and nothing nested:
+	// the batches of a stream share one.
+	shape atomic.Pointer[arrow.Schema]
+}
+
+// takes reports whether a batch is known to have the columns of the schema as they are, without tombstones. Then its
+// record can be kept as it is.
+func (s *tableSchema) takes(rec arrow.RecordBatch) bool { return rec.Schema() == s.shape.Load() }
+
+// full reports whether no column of a batch that the schema takes has nulls where it may not.
+func (s *tableSchema) full(rec arrow.RecordBatch) bool {
+	for _, c := range s.required {
+		if rec.Column(c).NullN() > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// noteShape remembers the schema of a batch that checkShape passed, if it is one for takes.
+func (s *tableSchema) noteShape(rec arrow.RecordBatch) {
+	if int(rec.NumCols()) != s.arrow.NumFields() {
+		return
+	}
+	for i, f := range s.arrow.Fields() {
+		if !arrow.TypeEqual(rec.Schema().Field(i).Type, f.Type) || nestedType(f.Type) {
+			return
+		}
+	}
+	s.shape.Store(rec.Schema())
 }
 
 // newTableSchema returns a schema of a catalog entry. key names the columns of the key as this schema has them.
@@ -61,6 +94,11 @@ func newTableSchema(e *schemaEntry, key []string) (*tableSchema, error) {
 	out := &tableSchema{id: e.ID, arrow: ls.Arrow(), lance: ls, lastField: max(e.LastField, ls.LastID())}
 	if out.codec, err = newKeyCodec(s, key); err != nil {
 		return nil, err
+	}
+	for i, f := range out.arrow.Fields() {
+		if !f.Nullable {
+			out.required = append(out.required, i)
+		}
 	}
 	out.fill, err = unmarshalFill(e.Fill)
 	return out, err

@@ -87,12 +87,15 @@ func (db *DB) Optimize(ctx context.Context, n TableName) error {
 // awaitMerge blocks while the table has so many generations that its writers must wait for a merge. One that cannot be
 // merged does not hold them up.
 func (t *Table) awaitMerge(ctx context.Context) error {
+	if !t.mustMerge() {
+		return nil
+	}
+	defer t.db.stalls.generations.begin()()
 	for {
 		t.stallMu.Lock()
 		merged := t.merged
 		t.stallMu.Unlock()
-		set := t.set.Load()
-		if set == nil || !set.due(stallShare) || t.compactor.failed.Load() {
+		if !t.mustMerge() {
 			return nil
 		}
 		select {
@@ -103,6 +106,12 @@ func (t *Table) awaitMerge(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// mustMerge reports whether writers have to wait for a merge.
+func (t *Table) mustMerge() bool {
+	set := t.set.Load()
+	return set != nil && set.due(stallShare) && !t.compactor.failed.Load()
 }
 
 // wakeStalled lets writers look again whether they must wait.

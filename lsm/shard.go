@@ -24,7 +24,11 @@ type shard struct {
 	// every other lock.
 	queueMu sync.Mutex
 	queue   []queued
+	spare   []queued      // what queue was before, to be used again
 	kick    chan struct{} // tells the applier of work; holds one
+	// onWay are ranges of LSNs that have all records on their way from the log to the memtable, in order, guarded by
+	// watermarks.mu.
+	onWay []lsnRange
 	// freezes asks the applier to freeze what it was given so far; it closes the channel, if there is one, when
 	// that is done.
 	freezes chan chan struct{}
@@ -84,21 +88,34 @@ func (s *shard) dropQueued() {
 // others hold the set while they use them.
 func (s *shard) chain() *chain { return s.table.set.Load().chains[s.index] }
 
-// enqueue hands a batch to the applier. It is called in LSN order.
-func (s *shard) enqueue(lsn LSN, p *put) {
+// enqueue hands batches to the applier. It is called in LSN order.
+func (s *shard) enqueue(list []queued) {
 	s.queueMu.Lock()
-	s.queue = append(s.queue, queued{lsn, p})
+	first := len(s.queue) == 0
+	s.queue = append(s.queue, list...)
 	s.queueMu.Unlock()
-	poke(s.kick)
+	if first { // else the applier was told and has not come yet
+		poke(s.kick)
+	}
 }
 
-// take empties the queue.
+// take empties the queue. The caller gives the list back with recycle.
 func (s *shard) take() []queued {
 	s.queueMu.Lock()
 	defer s.queueMu.Unlock()
 	q := s.queue
-	s.queue = nil
+	if len(q) > 0 {
+		s.queue, s.spare = s.spare, nil
+	}
 	return q
+}
+
+// recycle takes a list back whose batches are in the memtable.
+func (s *shard) recycle(q []queued) {
+	clear(q)
+	s.queueMu.Lock()
+	s.spare = q[:0]
+	s.queueMu.Unlock()
 }
 
 // apply is the applier.
@@ -123,33 +140,39 @@ func (s *shard) apply() {
 // addQueued puts what is queued into the memtable.
 func (s *shard) addQueued() {
 	q := s.take()
-	for _, x := range q {
-		s.add(x.lsn, x.put)
-	}
 	if len(q) == 0 {
 		return
 	}
-	s.db.marks.indexed(s, len(q))
+	for _, x := range q {
+		s.add(x.lsn, x.put)
+	}
+	s.chain().active().publish()
+	s.db.marks.arrived(s, q[len(q)-1].lsn)
+	for _, x := range q {
+		x.put.leave()
+	}
+	s.recycle(q)
 	if s.db.budget.short() {
 		// When the writer began to wait, these batches were in no memtable yet, and there may have been none to freeze.
 		s.db.relieve()
 	}
 }
 
-// add puts a batch into the active memtable. When that would make it too large it is frozen before: its index grows
-// in leaps, and the memory must not.
+// add puts a batch into the active memtable, whose readers have it once it is published. When that would make it too large
+// it is frozen before: its index grows in leaps, and the memory must not.
 func (s *shard) add(lsn LSN, p *put) {
 	m := s.chain().active()
-	rows := m.rows.Load().rowCount()
-	full := rows+p.rec.NumRows() > maxBatchRows || m.bytes.Load()+m.growth(int(p.rec.NumRows()), p.bytes) > s.db.opt.MemtableBytes
-	if rows > 0 && full {
+	rows := p.rec.NumRows()
+	if have := m.added(); have > 0 && (have+rows > maxBatchRows || m.bytes.Load()+m.growth(int(rows), p.bytes) > s.db.opt.MemtableBytes) {
 		s.freezeActive()
 		m = s.chain().active()
 	}
-	if m.rows.Load().lastLSN() == 0 {
+	if m.added() == 0 {
 		m.born = s.db.counters.bytes.Load()
 	}
-	s.db.budget.add(m.add(lsn, p))
+	if grown := m.add(lsn, p); grown != 0 {
+		s.db.budget.add(grown)
+	}
 }
 
 // freezeActive puts an empty memtable in front of the active one, if that has rows, and tells the flusher.
@@ -159,7 +182,9 @@ func (s *shard) freezeActive() {
 	defer t.swap.Unlock()
 	set := t.set.Load()
 	old := set.chains[s.index]
-	last := old.active().rows.Load().lastLSN()
+	m := old.active()
+	m.publish()
+	last := m.rows.Load().lastLSN()
 	if last == 0 {
 		return
 	}

@@ -90,7 +90,7 @@ func TestThePartsOfAScanHaveEachRowOnce(t *testing.T) {
 }
 
 func TestWritersAreHeldUpByWhatOldSnapshotsKeep(t *testing.T) {
-	b := newBudget(1000, func() {})
+	b := newBudget(1000, func() {}, &stallCounter{})
 	m := newMemtable(nil, b)
 	require.NoError(t, b.acquire(context.Background(), 900))
 	m.bytes.Store(900)
@@ -105,5 +105,5 @@ func TestWritersAreHeldUpByWhatOldSnapshotsKeep(t *testing.T) {
 	m.unref()
 	require.NoError(t, <-waited)
 	require.False(t, b.heldUp())
-	require.Zero(t, b.kept)
+	require.Zero(t, b.kept.Load())
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,6 +48,12 @@ type space struct {
 	// relieve does both, and collects.
 	relieve func()
 
+	// stalls counts the waits for relief.
+	stalls *stallCounter
+	// credit is what may be written without another look, until a time since began.
+	credit, until atomic.Int64
+	began         time.Time
+
 	mu sync.Mutex
 	// stat returns the free and all bytes of the disk.
 	stat func(dir string) (free, all int64, err error)
@@ -79,7 +86,7 @@ func newSpace(dir string) (*space, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &space{dir: dir, stat: statDisk, free: free, reserve: min(max(all/32, minReserve), maxReserve)}
+	s := &space{dir: dir, stat: statDisk, stalls: &stallCounter{}, began: time.Now(), free: free, reserve: min(max(all/32, minReserve), maxReserve)}
 	s.held = fileBytes(filepath.Join(dir, reserveFile)) > 0
 	return s, nil
 }
@@ -120,13 +127,37 @@ func (s *space) look(n int64) (int64, error) {
 
 // admit returns ErrDiskFull when there is no room for n bytes more. Before it does it tries to make some.
 func (s *space) admit(ctx context.Context, n int64) error {
+	if s.credit.Add(-n) >= 0 && time.Since(s.began) < time.Duration(s.until.Load()) {
+		return nil
+	}
+	return s.admitLooking(ctx, n)
+}
+
+// lend lets the next writes pass without a look, while the last one is good and as long as they fit into what it found to
+// spare: each byte that is accepted is a byte of the log and two of debt.
+func (s *space) lend(spare int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.free < 8*s.reserve {
+		s.credit.Store(0)
+		return
+	}
+	n := min(spare/4, trustBytes)
+	s.taken += n
+	s.until.Store(int64(s.at.Add(trustSpace).Sub(s.began)))
+	s.credit.Store(n)
+}
+
+// admitLooking is admit when there is no credit.
+func (s *space) admitLooking(ctx context.Context, n int64) error {
 	for tries := 0; ; tries++ {
 		free, err := s.look(n)
 		if err != nil {
 			return err
 		}
 		debt := s.debt()
-		if free >= n+debt+s.margin() {
+		if spare := free - n - debt - s.margin(); spare >= 0 {
+			s.lend(spare)
 			return nil
 		}
 		// What flushes and merges cannot give back is not worth waiting for.
@@ -136,7 +167,10 @@ func (s *space) admit(ctx context.Context, n int64) error {
 			s.mu.Unlock()
 			return s.full(free, n)
 		}
-		if err := s.waitRelief(ctx); err != nil {
+		ended := s.stalls.begin()
+		err = s.waitRelief(ctx)
+		ended()
+		if err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ func pretend(db *DB, free int64) {
 	defer db.space.mu.Unlock()
 	db.space.stat = func(string) (int64, int64, error) { return free, 64 << 20, nil }
 	db.space.at = db.space.at.AddDate(-1, 0, 0)
+	db.space.credit.Store(0)
 }
 
 // tryPut writes one row.

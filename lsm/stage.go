@@ -77,10 +77,11 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 	if err := check(now, b.Record); err != nil {
 		return err
 	}
-	if err := s.table.db.roomFor(ctx, now, b, b.bytes()); err != nil {
+	bytes := b.bytes()
+	if err := s.table.db.roomFor(ctx, now, b, bytes); err != nil {
 		return fmt.Errorf("table %q: %w", s.table.name, err)
 	}
-	p, err := s.table.newPut(now, b)
+	p, err := s.table.newPut(now, b, bytes)
 	if err != nil {
 		return err
 	}
@@ -134,6 +135,7 @@ func (s *Stage) spill(ctx context.Context) error {
 	for _, p := range s.puts {
 		t.db.budget.add(m.add(1, p))
 	}
+	m.publish()
 	s.puts, s.bytes = nil, 0
 	g, err := writeGeneration(ctx, t.db.st, sh, m, m.sortedRows(), uint64(len(s.spilled)))
 	s.spilled = append(s.spilled, spilledGeneration{g, sh}) // also after an error, so that Abort removes it
@@ -204,7 +206,7 @@ func (s *Stage) log(ctx context.Context) (LSN, error) {
 	}
 	recs := make([]*wal.Record, len(s.puts))
 	for i, p := range s.puts {
-		recs[i] = t.record(p)
+		recs[i] = t.logRecord(p)
 		p.atomic = len(s.puts)
 	}
 	all := append(recs, s.news()...)
@@ -216,7 +218,7 @@ func (s *Stage) log(ctx context.Context) (LSN, error) {
 		return 0, t.db.diskError(logError(err))
 	}
 	s.puts = nil // the memtable has them
-	t.accepted(lsn, recs)
+	t.noteLast(lsn)
 	return lsn, nil
 }
 

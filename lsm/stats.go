@@ -1,8 +1,6 @@
 package lsm
 
-import (
-	"time"
-)
+import ()
 
 // Stats is the state of the engine, table by table, as of one call of DB.Stats.
 type Stats struct {
@@ -62,21 +60,6 @@ type MemoryStats struct {
 	Used, Kept, Limit int64
 }
 
-// A StallCause is why writers wait.
-type StallCause string
-
-// StallMemory is the wait for memory, which flushes give back.
-const StallMemory StallCause = "memory"
-
-// StallStats tells how writers waited for one cause.
-type StallStats struct {
-	Cause StallCause
-	// Waiting writers wait now. Count is how often one had to since Open, and Waited for how long, together; waits that
-	// are not over do not count there.
-	Waiting, Count int64
-	Waited         time.Duration
-}
-
 // Stats returns the state of the engine. The layers of all tables are as of one moment, the one in which snapshots are
 // taken.
 func (db *DB) Stats() Stats {
@@ -86,7 +69,7 @@ func (db *DB) Stats() Stats {
 		indexes[i] = t.Indexes()
 	}
 	var s Stats
-	s.Memory, s.Stalls = db.budget.stats()
+	s.Memory, s.Stalls = db.budget.stats(), db.stalls.stats()
 	db.moment.Lock()
 	defer db.moment.Unlock()
 	for i, t := range tables {

@@ -11,19 +11,17 @@ import (
 // TestStallsAreTimed lets two writers wait for memory, one until it comes and one until it gives up.
 func TestStallsAreTimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(100, func() {})
+		b := newBudget(100, func() {}, &stallCounter{})
 		require.NoError(t, b.acquire(t.Context(), 80))
 		done := make(chan error, 1)
 		go func() { done <- b.acquire(t.Context(), 40) }()
 		synctest.Wait()
-		memory, stalls := b.stats()
-		require.Equal(t, MemoryStats{Used: 80, Limit: 100}, memory)
-		require.Equal(t, []StallStats{{Cause: StallMemory, Waiting: 1, Count: 1}}, stalls)
+		require.Equal(t, MemoryStats{Used: 80, Limit: 100}, b.stats())
+		require.Equal(t, StallStats{Cause: StallMemory, Waiting: 1, Count: 1}, b.stalls.stats(StallMemory))
 		time.Sleep(3 * time.Second)
 		b.release(50)
 		require.NoError(t, <-done)
-		memory, stalls = b.stats()
-		require.Equal(t, int64(70), memory.Used)
-		require.Equal(t, []StallStats{{Cause: StallMemory, Count: 1, Waited: 3 * time.Second}}, stalls)
+		require.Equal(t, int64(70), b.stats().Used)
+		require.Equal(t, StallStats{Cause: StallMemory, Count: 1, Waited: 3 * time.Second}, b.stalls.stats(StallMemory))
 	})
 }

@@ -370,7 +370,7 @@ func (t *Table) admit(ctx context.Context, b Batch) (*put, error) {
 	if err := t.db.budget.acquire(ctx, bytes); err != nil {
 		return nil, fmt.Errorf("table %q: wait for memory: %w", t.name, err)
 	}
-	p, err := t.newPut(s, b)
+	p, err := t.newPut(s, b, bytes)
 	if err != nil {
 		t.db.budget.release(bytes)
 	}
@@ -408,12 +408,39 @@ type put struct {
 	meta, body []byte
 	// atomic is the number of records that become visible together, this one among them; 0 means only this.
 	atomic int
+
+	// record is what the log gets, with the memory of its body's pieces.
+	record wal.Record
+	pieces [3][]byte
+	prefix [batchPrefixBytes]byte
+	alone  [1]*wal.Record
+	// stream is the one that sent the batch, nil for others. Then users are those who have not done with the put, the log
+	// and the applier; the last gives it back.
+	stream *Stream
+	users  atomic.Int32
+}
+
+// puts are those of streams that nobody uses.
+var puts = sync.Pool{New: func() any { return new(put) }}
+
+// leave ends the use of a put that the log or the applier had.
+func (p *put) leave() {
+	if p.stream != nil && p.users.Add(-1) == 0 {
+		*p = put{}
+		puts.Put(p)
+	}
 }
 
 // newPut returns a batch that was checked as a put, which shares nothing with the caller's Go heap.
-func (t *Table) newPut(s *tableSchema, b Batch) (*put, error) {
+func (t *Table) newPut(s *tableSchema, b Batch, bytes int64) (*put, error) {
 	columns := s.arrow.NumFields()
-	p := &put{shard: t.shards[0], schema: s, bytes: b.bytes(), meta: b.Meta, body: b.Body, tombstones: int(b.Record.NumCols()) > columns}
+	p := puts.Get().(*put)
+	p.shard, p.schema, p.bytes, p.meta, p.body, p.tombstones = t.shards[0], s, bytes, b.Meta, b.Body, int(b.Record.NumCols()) > columns
+	if b.Meta != nil && !p.tombstones && s.takes(b.Record) {
+		p.rec = b.Record
+		p.rec.Retain()
+		return p, nil
+	}
 	rec := b.Record
 	if b.Meta == nil {
 		var err error
@@ -439,6 +466,7 @@ func (p *put) own(rec arrow.RecordBatch) (arrow.RecordBatch, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer d.close()
 	return d.decode(meta, body)
 }
 
@@ -453,9 +481,13 @@ func (p *put) drop(t *Table) {
 
 // check refuses batches that are not of the table, null keys and nulls where the table has none.
 func (t *Table) check(s *tableSchema, rec arrow.RecordBatch) error {
+	if s.takes(rec) && s.full(rec) {
+		return t.checkRows(rec)
+	}
 	if err := t.checkShape(s, rec); err != nil {
 		return err
 	}
+	s.noteShape(rec)
 	dead := deadIn(s, rec)
 	for i, f := range s.arrow.Fields() {
 		col := rec.Column(i)
@@ -493,8 +525,8 @@ func (t *Table) checkShape(s *tableSchema, rec arrow.RecordBatch) error {
 	if int(rec.NumCols()) == n+1 && s.codec == nil {
 		return &ColumnError{Table: t.name.String(), Column: TombstoneColumn, Hint: noKeyHint(t.name)}
 	}
-	if rec.NumRows() > maxBatchRows {
-		return fmt.Errorf("%w batch for table %q: it has %d rows, at most %d are allowed", ErrInvalid, t.name, rec.NumRows(), maxBatchRows)
+	if err := t.checkRows(rec); err != nil {
+		return err
 	}
 	if int(rec.NumCols()) > n {
 		if _, ok := rec.Column(n).(*array.Boolean); !ok {
@@ -514,27 +546,42 @@ func (t *Table) checkShape(s *tableSchema, rec arrow.RecordBatch) error {
 	return nil
 }
 
+// checkRows refuses batches that are too large.
+func (t *Table) checkRows(rec arrow.RecordBatch) error {
+	if rec.NumRows() > maxBatchRows {
+		return fmt.Errorf("%w batch for table %q: it has %d rows, at most %d are allowed", ErrInvalid, t.name, rec.NumRows(), maxBatchRows)
+	}
+	return nil
+}
+
 // maxBatchRows bounds a batch, so that the row numbers of a memtable, which is frozen at this many rows, fit 32 bits.
 const maxBatchRows = 1 << 30
 
 // appendLocked logs a batch, in one group with what comes with it. REQUIRES: t.writes is held. It consumes p.
 func (t *Table) appendLocked(ctx context.Context, p *put, with ...*wal.Record) (LSN, error) {
-	if t.dropped {
+	if err := t.takesLocked(p); err != nil {
 		p.drop(t)
-		return 0, fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
+		return 0, err
 	}
-	if p.schema != t.now() {
-		p.drop(t)
-		return 0, fmt.Errorf("table %q: %w", t.name, ErrTableChanged)
-	}
-	rec := t.record(p)
+	rec := t.logRecord(p)
 	lsn, err := t.db.log.Append(ctx, append([]*wal.Record{rec}, with...)...)
 	if err != nil {
 		p.drop(t)
 		return 0, fmt.Errorf("table %q: log batch: %w", t.name, t.db.diskError(logError(err)))
 	}
-	t.accepted(lsn, []*wal.Record{rec})
+	t.noteLast(lsn)
 	return lsn, nil
+}
+
+// takesLocked returns why a batch that was checked cannot be logged any more. REQUIRES: t.writes is held.
+func (t *Table) takesLocked(p *put) error {
+	if t.dropped {
+		return fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)
+	}
+	if p.schema != t.now() {
+		return fmt.Errorf("table %q: %w", t.name, ErrTableChanged)
+	}
+	return nil
 }
 
 // logError adds to an error of the log what it means for the DB.
@@ -548,23 +595,15 @@ func logError(err error) error {
 	return err
 }
 
-// record returns the log record of a put.
-func (t *Table) record(p *put) *wal.Record {
-	return &wal.Record{
+// logRecord returns the log record of a put.
+func (t *Table) logRecord(p *put) *wal.Record {
+	putBatchPrefix(p.prefix[:], p.tombstones, len(p.meta))
+	p.pieces = [3][]byte{p.prefix[:], p.meta, p.body}
+	p.record = wal.Record{
 		Kind: wal.Batch, Shard: t.entry.Shard, Incarnation: t.entry.Incarnation, Schema: p.schema.id, Rows: uint32(p.rec.NumRows()),
-		Body: [][]byte{batchPrefix(p.tombstones, len(p.meta)), p.meta, p.body}, Buffered: p.buffered, Value: p,
+		Body: p.pieces[:], Buffered: p.buffered, Value: p,
 	}
-}
-
-// accepted notes that batches of the table are in the log, with all that came with them up to an LSN.
-func (t *Table) accepted(lsn LSN, recs []*wal.Record) {
-	t.noteLast(lsn)
-	c := &t.db.counters
-	c.batches.Add(int64(len(recs)))
-	for _, r := range recs {
-		c.rows.Add(int64(r.Rows))
-		c.bytes.Add(r.Value.(*put).bytes)
-	}
+	return &p.record
 }
 
 // noteLast raises the highest LSN of the table's records.

@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/flightd/flightd/lsm/wal"
@@ -19,14 +20,15 @@ type watermarks struct {
 	// strict are ranges of LSNs, ascending, that are not visible before they are durable: all but buffered batches. What
 	// durable has passed is dropped from them at the next read.
 	strict []lsnRange
-	// pending holds, for each shard with records on their way from the log to its memtable, their LSNs in order.
-	pending map[*shard][]LSN
+	// pending are the shards with records on their way from the log to a memtable; shard.onWay says which.
+	pending map[*shard]struct{}
 	// whole are ranges of LSNs, ascending, that become visible together.
 	whole []lsnRange
 	// err is set when the log is poisoned or closed; waiting is then in vain.
 	err error
-	// moved is closed and replaced whenever visible may have risen.
-	moved chan struct{}
+	// moved is closed and replaced when visible may have risen and watched says that somebody has it.
+	moved   chan struct{}
+	watched bool
 }
 
 // lsnRange is some consecutive LSNs.
@@ -34,13 +36,14 @@ type lsnRange struct{ first, last LSN }
 
 // newWatermarks returns marks that stand at an LSN.
 func newWatermarks() *watermarks {
-	return &watermarks{pending: make(map[*shard][]LSN), moved: make(chan struct{})}
+	return &watermarks{pending: make(map[*shard]struct{}), moved: make(chan struct{})}
 }
 
-// dispatch notes that a record is on its way to a shard.
-func (w *watermarks) dispatch(s *shard, lsn LSN) {
+// dispatch notes that records from first to last, those of them that are the shard's, are on their way to it.
+func (w *watermarks) dispatch(s *shard, first, last LSN) {
 	w.mu.Lock()
-	w.pending[s] = append(w.pending[s], lsn)
+	s.onWay = append(s.onWay, lsnRange{first, last})
+	w.pending[s] = struct{}{}
 	w.mu.Unlock()
 }
 
@@ -51,16 +54,22 @@ func (w *watermarks) together(first, last LSN) {
 	w.mu.Unlock()
 }
 
-// indexed notes that the first n records on their way to a shard are in its memtable.
-func (w *watermarks) indexed(s *shard, n int) {
+// arrived notes that what is on its way to a shard is in its memtable up to an LSN, as readers of its table want it: with
+// its indexes, unless they may follow.
+func (w *watermarks) arrived(s *shard, upTo LSN) {
 	w.mu.Lock()
-	if rest := w.pending[s][n:]; len(rest) > 0 {
-		w.pending[s] = rest
+	defer w.mu.Unlock()
+	n := 0
+	for n < len(s.onWay) && s.onWay[n].last <= upTo {
+		n++
+	}
+	s.onWay = slices.Delete(s.onWay, 0, n) // in place: the memory serves what comes next
+	if len(s.onWay) > 0 {
+		s.onWay[0].first = max(s.onWay[0].first, upTo+1)
 	} else {
 		delete(w.pending, s)
 	}
 	w.wakeLocked()
-	w.mu.Unlock()
 }
 
 // written notes that a group is in the log. What of it goes to shards has been dispatched.
@@ -104,9 +113,13 @@ func (w *watermarks) fail(err error) {
 	w.mu.Unlock()
 }
 
+// wakeLocked tells those who wait that visible may have risen. REQUIRES: w.mu is held.
 func (w *watermarks) wakeLocked() {
+	if !w.watched {
+		return
+	}
 	close(w.moved)
-	w.moved = make(chan struct{})
+	w.moved, w.watched = make(chan struct{}), false
 }
 
 // visible returns the LSN up to which everything may be seen.
@@ -124,8 +137,8 @@ func (w *watermarks) visibleLocked() LSN {
 	if len(w.strict) > 0 {
 		v = max(w.durable, w.strict[0].first-1)
 	}
-	for _, lsns := range w.pending {
-		v = min(v, lsns[0]-1)
+	for s := range w.pending {
+		v = min(v, s.onWay[0].first-1)
 	}
 	for len(w.whole) > 0 && w.whole[0].last <= v {
 		w.whole = w.whole[1:]
@@ -140,6 +153,7 @@ func (w *watermarks) visibleLocked() LSN {
 func (w *watermarks) watch() (<-chan struct{}, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.watched = true
 	return w.moved, w.err
 }
 
@@ -148,6 +162,7 @@ func (w *watermarks) wait(ctx context.Context, lsn LSN) error {
 	for {
 		w.mu.Lock()
 		ok, moved, err := w.visibleLocked() >= lsn, w.moved, w.err
+		w.watched = w.watched || !ok
 		w.mu.Unlock()
 		switch {
 		case ok:

@@ -27,7 +27,7 @@ func TestSystemTablesAreTables(t *testing.T) {
 	f("SELECT table_name, memtables, memtable_rows, generations FROM flightd.FLIGHTD_CATALOG.Shards WHERE memtable_bytes > 0 AND table_name = 'docs'", "docs | 1 | 100 | 0")
 	h.update("OPTIMIZE docs")
 	f("SELECT table_name, memtable_rows, base_rows, base_fragments, base_bytes > 0, base_version > 1 FROM flightd_catalog.tables WHERE table_name = 'docs'", "docs | 0 | 100 | 1 | true | true")
-	f("SELECT cause, waiting, count, waited_seconds FROM flightd_catalog.stalls", "memory | 0 | 0 | 0")
+	f("SELECT cause, waiting, count, waited_seconds FROM flightd_catalog.stalls ORDER BY 1", "disk | 0 | 0 | 0", "generations | 0 | 0 | 0", "memory | 0 | 0 | 0")
 	f("SELECT part FROM flightd_catalog.memory WHERE used_bytes >= 0 ORDER BY part", "memtables", "old_snapshots", "queries")
 	f("SELECT count(*) FROM flightd_catalog.generations", "0")
 	f("SELECT kind, state, sql, rows, elapsed_seconds >= 0, started_at <= now() FROM flightd_catalog.queries",

@@ -1,0 +1,164 @@
+package lsm
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/flightd/flightd/lsm/wal"
+)
+
+// streamBytes is how much of a stream may be on its way to the log: a few groups of it, so that the log always has one to
+// write and a stream that is faster than the disk does not take all memory for that.
+const streamBytes = 16 << 20
+
+// Stream is many batches of one writer for one table. They are applied as those of Put are, in the order in which they
+// come, but the writer does not wait until each is in the log: while one group is written the next one gathers, and a
+// stream of small batches costs the log a write for many. Once a batch has failed none behind it is applied.
+//
+// A Stream belongs to one goroutine, which must not leave it before Wait has returned.
+type Stream struct {
+	table *Table
+	// logged, which may be nil, is told the LSN of each batch.
+	logged func(LSN)
+	order  wal.Order
+
+	// flying are the bytes that are on their way to the log. The writer waits until they are at most enough, which is below
+	// zero when it does not wait, and is woken by landed, which holds one.
+	flying, enough atomic.Int64
+	landed         chan struct{}
+	failed         atomic.Pointer[error]
+}
+
+// Stream begins a stream. logged, which may be nil, is called once for each batch that was put, in their order, with the
+// LSN at which it is visible; it must return soon, and must call neither the stream nor what waits for the log. When a
+// batch fails it is called no more.
+func (t *Table) Stream(logged func(LSN)) *Stream {
+	s := &Stream{table: t, logged: logged, landed: make(chan struct{}, 1)}
+	s.enough.Store(-1)
+	return s
+}
+
+// Put checks a batch, waits for the memory that it takes and sends it to the log. It may return the error of a batch that
+// came before. Record, Meta and Body must stay as they are until the batch is logged; the memory of Body stays as long as
+// Record does, of which Put takes a reference. After ErrTableChanged the batch can be made anew and put again.
+func (s *Stream) Put(ctx context.Context, b Batch) error {
+	if err := s.failure(); err != nil {
+		return err
+	}
+	if b.Record.NumRows() == 0 || len(b.Keep) > 0 {
+		return s.putAlone(ctx, b)
+	}
+	if s.flying.Load() > streamBytes {
+		if err := s.settle(ctx, streamBytes/2); err != nil {
+			return err
+		}
+	}
+	t := s.table
+	p, err := t.admit(ctx, b)
+	if err != nil {
+		return err
+	}
+	if err := t.writes.rlock(ctx); err != nil {
+		p.drop(t)
+		return fmt.Errorf("table %q: wait for a statement: %w", t.name, err)
+	}
+	// From here on the log's goroutine lets go of what was taken, unless the log refuses the batch at once.
+	if err := s.send(p, t.buffers(b)); err != nil {
+		t.writes.runlock()
+		p.drop(t)
+		return err
+	}
+	return nil
+}
+
+// putAlone puts a batch for which all before it have to be in the log.
+func (s *Stream) putAlone(ctx context.Context, b Batch) error {
+	if err := s.settle(ctx, 0); err != nil {
+		return err
+	}
+	lsn, err := s.table.Put(ctx, b)
+	if err == nil && s.logged != nil {
+		s.logged(lsn)
+	}
+	return err
+}
+
+// send gives a put to the log. REQUIRES: table.writes is held for reading.
+func (s *Stream) send(p *put, buffered bool) error {
+	t := s.table
+	if err := t.takesLocked(p); err != nil {
+		return err
+	}
+	p.buffered, p.stream = buffered, s
+	p.users.Store(2)
+	n := p.bytes
+	s.flying.Add(n)
+	p.alone[0] = t.logRecord(p)
+	if err := t.db.log.Send(&s.order, p, p.alone[:]...); err != nil {
+		s.flying.Add(-n)
+		return s.logError(err)
+	}
+	return nil
+}
+
+// fail remembers why a batch did not come into the log, the first one that did not.
+func (s *Stream) fail(err error) {
+	err = s.logError(err)
+	s.failed.CompareAndSwap(nil, &err)
+}
+
+// logError says of an error of the log what it means.
+func (s *Stream) logError(err error) error {
+	t := s.table
+	return fmt.Errorf("table %q: log batch: %w", t.name, t.db.diskError(logError(err)))
+}
+
+// Logged implements wal.Receipt.
+func (p *put) Logged(lsn LSN, err error) {
+	s, n := p.stream, p.bytes
+	t := s.table
+	if err == nil {
+		t.noteLast(lsn)
+		p.leave()
+	} else {
+		s.fail(err)
+		p.drop(t)
+	}
+	t.writes.runlock()
+	if err == nil && s.logged != nil {
+		s.logged(lsn)
+	}
+	if left := s.flying.Add(-n); left <= s.enough.Load() {
+		select {
+		case s.landed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// settle waits until at most n bytes are on their way to the log, and returns why one of them did not come there.
+func (s *Stream) settle(ctx context.Context, n int64) error {
+	s.enough.Store(n)
+	defer s.enough.Store(-1)
+	for s.flying.Load() > n {
+		select {
+		case <-s.landed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return s.failure()
+}
+
+// failure returns why a batch could not be applied.
+func (s *Stream) failure() error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Wait blocks until all batches are in the log and logged was called for them, or one has failed: then that error is
+// returned, and so it is when ctx ends before.
+func (s *Stream) Wait(ctx context.Context) error { return s.settle(ctx, 0) }
