@@ -60,7 +60,7 @@ type encoder interface {
 // several, if the rows are nested.
 type columnWriter struct {
 	field     Field
-	root      *node
+	root      pages
 	pageBytes int64
 
 	pending      []chunk // rows behind the last page
@@ -70,8 +70,29 @@ type columnWriter struct {
 	first int64 // the row that the next page begins with
 }
 
-func newColumnWriter(f Field, pageBytes int64) *columnWriter {
-	return &columnWriter{field: f, root: newNode(f, false), pageBytes: pageBytes}
+// pages writes the pages of a column of the schema, in one version of the format.
+type pages interface {
+	// check refuses an array that cannot be stored.
+	check(d arrow.ArrayData) error
+	// bytes is about what the rows take in the pages.
+	bytes(c chunk) int64
+	// rowsWithin returns how many rows of the chunk take at most limit bytes.
+	rowsWithin(c chunk, limit int64) int
+	// write writes rows as a page of each column of the file, or several.
+	write(out *output, chunks []chunk, rows int) error
+	// metadata calls fn for each column of the file, in order, at the end.
+	metadata(fn func(metadata []byte, sums []uint32)) error
+}
+
+// newColumnWriter returns the writer of a field, of version 2.2 or 2.0.
+func newColumnWriter(f Field, later bool, pageBytes int64) *columnWriter {
+	c := &columnWriter{field: f, pageBytes: pageBytes}
+	if later {
+		c.root = newStructuralColumn(&c.field)
+	} else {
+		c.root = newNode(f, false)
+	}
+	return c
 }
 
 // check refuses an array that is not a column of rows rows of this type.
@@ -97,6 +118,9 @@ func sameType(a, b arrow.DataType) bool {
 		return ok && sameType(a.Elem(), b.Elem())
 	case *arrow.LargeListType:
 		b, ok := b.(*arrow.LargeListType)
+		return ok && sameType(a.Elem(), b.Elem())
+	case *arrow.MapType:
+		b, ok := b.(*arrow.MapType)
 		return ok && sameType(a.Elem(), b.Elem())
 	case *arrow.StructType:
 		b, ok := b.(*arrow.StructType)

@@ -1,5 +1,5 @@
-// Package lance reads and writes one Lance file: what a table's fragments and indexes are made of. It writes format 2.0
-// and reads 2.0, 2.1 and 2.2.
+// Package lance reads and writes one Lance file: what a table's fragments and indexes are made of. It reads formats 2.0,
+// 2.1 and 2.2, and writes 2.0, or 2.2 without compression.
 //
 // Version 2.0 is written because every reader of Lance accepts it and because its buffers are Arrow's own: a write is a
 // header and Arrow's buffers as they are, a read is a mapping and a slice of it. A benchmark (no disk) encodes 3 to 19
@@ -69,6 +69,10 @@
 // behind their offsets, FSST, runs, byte streams, LZ4, ZSTD, and a dictionary for the page (block.go). Where the chunks of
 // a page are is read once and kept, as is its dictionary; a chunk is decoded each time. Scattered rows cost the chunks
 // they lie in. A batch of a scan ends with a page of any leaf, or after about 4 MiB.
+//
+// What is written in 2.2 is plain: flat values and strings in chunks with 32-bit sizes, levels of 16 bits as they are,
+// values of 256 bytes and more zipped unless they are items of lists, and constant pages only for nulls. Pages with lists
+// are cut so that their levels fit one chunk.
 //
 // # Dictionary and extension types
 //

@@ -68,7 +68,10 @@ func logicalType(dt arrow.DataType) (string, error) {
 	case *arrow.LargeListType:
 		return listType("large_list", t.Elem()), nil
 	case *arrow.MapType:
-		return "", fmt.Errorf("type %s: Lance 2.0 has no maps; use a list of structs: %w", dt, ErrUnsupported)
+		if t.KeysSorted {
+			return "", fmt.Errorf("type %s: maps with sorted keys: %w", dt, ErrUnsupported)
+		}
+		return "map", nil
 	case *arrow.DictionaryType:
 		return "", fmt.Errorf("type %s: use the type of its values, %s: %w", dt, t.ValueType, ErrUnsupported)
 	case *arrow.TimestampType:

@@ -138,7 +138,7 @@ func appendProto(fields []*lancepb.Field, f Field, parent int32) []*lancepb.Fiel
 	switch f.Type.ID() {
 	case arrow.STRUCT:
 		kind = lancepb.FieldKind_PARENT
-	case arrow.LIST, arrow.LARGE_LIST:
+	case arrow.LIST, arrow.LARGE_LIST, arrow.MAP:
 		kind = lancepb.FieldKind_REPEATED
 	}
 	fields = append(fields, &lancepb.Field{
@@ -251,4 +251,18 @@ func parseMap(children []arrow.Field) (arrow.DataType, error) {
 		return nil, errors.New("a map whose keys may be null")
 	}
 	return arrow.MapOfFields(entries.Field(0), entries.Field(1)), nil
+}
+
+// Check refuses a schema that files of a version cannot hold.
+func (s *Schema) Check(v Version) error {
+	if v != Version20 {
+		return nil
+	}
+	var err error
+	s.walk(func(f *Field, path string) {
+		if f.Type.ID() == arrow.MAP && err == nil {
+			err = fmt.Errorf("column %q: type %s: Lance 2.0 has no maps; use a list of structs: %w", path, f.Type, ErrUnsupported)
+		}
+	})
+	return err
 }

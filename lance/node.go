@@ -16,9 +16,11 @@ import (
 // them, whose pages are cut together: the pages of items end with those of their offsets, because readers rely on it,
 // and those of the fields of a struct do because that is simplest.
 type node struct {
-	field    Field
-	enc      encoder // nil for a struct, which has no bytes
-	children []*node
+	field Field
+	enc   encoder // nil for a struct, which has no bytes
+	// nullStructs tells that structs can be null.
+	nullStructs bool
+	children    []*node
 
 	first int64 // the row that the next page begins with
 	pages []*lancepb.Page
@@ -30,7 +32,7 @@ func newNode(f Field, items bool) *node {
 	n := &node{field: f}
 	switch t := f.Type.(type) {
 	case *arrow.StructType:
-	case *arrow.ListType:
+	case *arrow.ListType, *arrow.MapType:
 		n.enc, items = listEncoder[int32]{}, true
 	case *arrow.LargeListType:
 		n.enc, items = listEncoder[int64]{}, true
@@ -57,17 +59,12 @@ func stringEncoder[O int32 | int64](f Field) encoder {
 	return binaryEncoder[O]{}
 }
 
-// walk calls fn for all columns in the order that they have in the file.
-func (n *node) walk(fn func(n *node) error) error {
-	if err := fn(n); err != nil {
-		return err
-	}
+// later lets structs be null, which versions after 2.0 can say.
+func (n *node) later() {
+	n.nullStructs = true
 	for _, child := range n.children {
-		if err := child.walk(fn); err != nil {
-			return err
-		}
+		child.later()
 	}
-	return nil
 }
 
 // check refuses an array whose buffers do not hold its rows or whose nulls cannot be stored.
@@ -86,7 +83,7 @@ func (n *node) check(d arrow.ArrayData) error {
 	switch {
 	case nulls > 0 && !n.field.Nullable:
 		return fmt.Errorf("the column is declared without nulls, but %d rows are null", nulls)
-	case nulls > 0 && n.enc == nil:
+	case nulls > 0 && n.enc == nil && !n.nullStructs:
 		return fmt.Errorf("%d structs are null, which Lance 2.0 cannot store: make their fields null instead", nulls)
 	case len(d.Children()) < len(n.children):
 		return fmt.Errorf("the array has %d children, want %d", len(d.Children()), len(n.children))
@@ -183,23 +180,38 @@ func (n *node) write(out *output, chunks []chunk, rows int) error {
 	return nil
 }
 
-// metadata returns the encoded description of the column. The header of structs is one page however many rows there
-// are: readers want it so.
-func (n *node) metadata() ([]byte, error) {
+// metadata calls fn with the encoded description of each column and the checksums of its buffers. The header of structs is
+// one page however many rows there are: readers want it so.
+func (n *node) metadata(fn func(metadata []byte, sums []uint32)) error {
+	if n.enc == nil {
+		header, err := directEncoding(structPage())
+		if err != nil {
+			return err
+		}
+		n.pages = []*lancepb.Page{{Length: uint64(n.first), Encoding: header}}
+	}
+	b, err := columnMetadata(n.pages)
+	if err != nil {
+		return err
+	}
+	fn(b, n.sums)
+	for _, child := range n.children {
+		if err := child.metadata(fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// columnMetadata encodes the description of a column.
+func columnMetadata(pages []*lancepb.Page) ([]byte, error) {
 	enc, err := directEncoding(&lancepb.ColumnEncoding{
 		ColumnEncoding: &lancepb.ColumnEncoding_Values{Values: &emptypb.Empty{}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	if n.enc == nil {
-		header, err := directEncoding(structPage())
-		if err != nil {
-			return nil, err
-		}
-		n.pages = []*lancepb.Page{{Length: uint64(n.first), Encoding: header}}
-	}
-	return deterministic.Marshal(&lancepb.ColumnMetadata{Encoding: enc, Pages: n.pages})
+	return deterministic.Marshal(&lancepb.ColumnMetadata{Encoding: enc, Pages: pages})
 }
 
 // listEncoder lays out the offsets of lists, which Arrow has with type O.

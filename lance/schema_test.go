@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flightd/flightd/internal/lancepb"
+	"github.com/flightd/flightd/object"
 )
 
 // storable is one of each type that a file can hold.
@@ -49,7 +50,7 @@ func TestLogicalTypesGoThereAndBack(t *testing.T) {
 
 func TestOtherTypesAreRefused(t *testing.T) {
 	for _, dt := range []arrow.DataType{
-		arrow.MapOf(arrow.BinaryTypes.String, arrow.Null), arrow.ListOf(arrow.BinaryTypes.BinaryView),
+		arrow.ListOf(arrow.BinaryTypes.BinaryView),
 		arrow.FixedSizeListOf(2, arrow.StructOf()), arrow.ListViewOf(arrow.Null), tooDeep(),
 		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String},
 		arrow.FixedWidthTypes.MonthInterval, arrow.BinaryTypes.StringView,
@@ -69,6 +70,16 @@ func TestOtherTypesAreRefused(t *testing.T) {
 		_, err := parseLogicalType(name)
 		require.Error(t, err, "%q", name)
 	}
+}
+
+func TestMapsNeedLaterFiles(t *testing.T) {
+	m := arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64)
+	s, err := SchemaFromArrow(arrow.NewSchema([]arrow.Field{{Name: "l", Type: arrow.ListOf(m)}}, nil), 0)
+	require.NoError(t, err)
+	require.NoError(t, s.Check(Version22))
+	require.ErrorIs(t, s.Check(Version20), ErrUnsupported)
+	_, err = Create(t.Context(), object.NewMem(), "f", s, WriterOptions{})
+	require.ErrorContains(t, err, `column "l.item"`)
 }
 
 // tooDeep is a list of lists beyond what is followed.

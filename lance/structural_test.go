@@ -2,6 +2,7 @@ package lance
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,4 +79,49 @@ func requireColumns(t *testing.T, r *Reader, schema *arrow.Schema, want []arrow.
 			}
 		})
 	}
+}
+
+func TestEveryTypeGoesThereAndBackInLaterFiles(t *testing.T) {
+	schema := allTypes()
+	for _, nulls := range []float64{0, 0.3, 1} {
+		for _, pageBytes := range []int64{0, 100} {
+			t.Run(fmt.Sprintf("nulls=%v/page=%d", nulls, pageBytes), func(t *testing.T) {
+				st, g := object.NewMem(), newGenerator(uint64(pageBytes)+1, nulls)
+				var batches []arrow.RecordBatch
+				for _, n := range []int{1, 0, 37, 8, 64, 3, 100} {
+					batches = append(batches, g.batch(schema, n))
+				}
+				writeFile(t, st, "f", schema, WriterOptions{PageBytes: pageBytes, Version: Version22}, batches...)
+				requireFile(t, openFile(t, st, "f"), schema, joined(t, schema, batches), g)
+			})
+		}
+	}
+}
+
+// TestPylanceReadsLaterFiles writes what pylance wrote once more, and has pylance compare. It needs FLIGHTD_PYTHON.
+func TestPylanceReadsLaterFiles(t *testing.T) {
+	python := os.Getenv("FLIGHTD_PYTHON")
+	if python == "" {
+		t.Skip("FLIGHTD_PYTHON does not name a Python with the packages of e2e/requirements.txt")
+	}
+	theirs, ours := t.TempDir(), t.TempDir()
+	out, err := exec.Command(python, filepath.Join(fixtures, "matrix.py"), theirs).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	files, err := filepath.Glob(filepath.Join(theirs, "*-2.2*.arrow"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	st := object.NewLocal(ours)
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".arrow")
+		schema, batches := arrowFile(t, file)
+		for size, pageBytes := range map[string]int64{"whole": 0, "cut": 5000} {
+			writeFile(t, st, name+size+".lance", schema, WriterOptions{Version: Version22, PageBytes: pageBytes}, batches...)
+			require.NoError(t, os.Link(file, filepath.Join(ours, name+size+".arrow")))
+			t.Run(name+size, func(t *testing.T) {
+				requireColumns(t, openFile(t, st, name+size+".lance"), schema, joined(t, schema, batches), newGenerator(1, 0))
+			})
+		}
+	}
+	out, err = exec.Command(python, filepath.Join(fixtures, "check.py"), ours).CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }

@@ -27,11 +27,25 @@ type WriterOptions struct {
 	PageBytes int64
 	// Metadata is added to the schema's metadata in the file.
 	Metadata map[string]string
+	// Version is that of the file: Version20, which the zero value is, or Version22, which can say null structs and maps.
+	Version Version
 }
+
+// Version is a version of the file format.
+type Version int
+
+// The versions that a Writer writes.
+const (
+	Version20 Version = iota
+	Version22
+)
 
 func (o WriterOptions) validate() (WriterOptions, error) {
 	if o.PageBytes == 0 {
 		o.PageBytes = defaultPageBytes
+	}
+	if o.Version != Version20 && o.Version != Version22 {
+		return o, fmt.Errorf("lance.WriterOptions.Version is %d: %w", o.Version, ErrUnsupported)
 	}
 	if o.PageBytes < 0 {
 		return o, fmt.Errorf("lance.WriterOptions.PageBytes is %d, want a positive size", o.PageBytes)
@@ -75,11 +89,14 @@ func Create(ctx context.Context, st object.Store, name string, s *Schema, o Writ
 		w.meta = map[string]string{}
 	}
 	maps.Copy(w.meta, o.Metadata)
+	if err := s.Check(o.Version); err != nil {
+		return nil, fmt.Errorf("create %s: %w", name, err)
+	}
 	for _, f := range s.Fields {
 		if err := f.check(); err != nil {
 			return nil, fmt.Errorf("create %s: column %q: %w", name, f.Name, err)
 		}
-		w.columns = append(w.columns, newColumnWriter(f, o.PageBytes))
+		w.columns = append(w.columns, newColumnWriter(f, o.Version == Version22, o.PageBytes))
 	}
 	obj, err := st.Create(ctx, name)
 	if err != nil {
@@ -205,11 +222,9 @@ func (w *Writer) finish() error {
 	for _, c := range w.columns {
 		err := c.flush(w.out)
 		if err == nil {
-			err = c.root.walk(func(n *node) error {
-				b, err := n.metadata()
+			err = c.root.metadata(func(b []byte, pages []uint32) {
 				metadata = append(metadata, b)
-				sums.columns = append(sums.columns, columnSums{crc32.Checksum(b, castagnoli), n.sums})
-				return err
+				sums.columns = append(sums.columns, columnSums{crc32.Checksum(b, castagnoli), pages})
 			})
 		}
 		if err != nil {
@@ -240,6 +255,9 @@ func (w *Writer) writeTail(schema []byte, metadata [][]byte) error {
 	f := footer{
 		columnStart: w.out.pos, globals: uint32(1 + len(w.globals)), columns: uint32(len(metadata)),
 		major: 0, minor: 3, // This is how the file format writes 2.0; manifests write it as 2 and 0.
+	}
+	if w.options.Version == Version22 {
+		f.major, f.minor = 2, 2
 	}
 	table := make([]extent, len(metadata))
 	for i, b := range metadata {

@@ -134,6 +134,9 @@ type schemaBuilder struct {
 func (b *schemaBuilder) add(c AlteredColumn) error {
 	if c.Was == "" {
 		s, err := lance.SchemaFromArrow(arrow.NewSchema([]arrow.Field{c.Field}, nil), b.next)
+		if err == nil {
+			err = s.Check(lance.Version20)
+		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}

@@ -196,6 +196,9 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
 	}
 	ls, err := lance.SchemaFromArrow(schema, 0)
+	if err == nil {
+		err = ls.Check(lance.Version20)
+	}
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("table %q: %w: %w", d.Name, ErrInvalid, err)
 	}
@@ -267,6 +270,9 @@ func keyedSchema(d TableDef) (*arrow.Schema, []string, error) {
 // Lance has it: lance-schema:unenforced-primary-key = true, or lance-schema:unenforced-primary-key:position = 1, 2, ….
 func PrimaryKey(schema *arrow.Schema) ([]string, error) {
 	s, err := lance.SchemaFromArrow(schema, 0)
+	if err == nil {
+		err = s.Check(lance.Version20)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}

@@ -116,7 +116,7 @@ def nested(nulls, version):
         "same": pa.array(some(lambda i: ["same"] * dice.randrange(3), nulls), pa.list_(pa.string())),
     }
     if version >= "2.2":
-        columns["map"] = pa.array(some(lambda i: [(word(3), maybe(i)) for _ in range(dice.randrange(3))], nulls),
+        columns["map"] = pa.array(some(lambda i: [(f"{k}{word(2)}", maybe(i)) for k in range(dice.randrange(3))], nulls),
                                   pa.map_(pa.string(), pa.int64()))
     return columns
 

@@ -1,0 +1,461 @@
+package lance
+
+import (
+	"fmt"
+	"math/bits"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/flightd/flightd/internal/lancepb"
+)
+
+const (
+	// wideBytes is the size from which values are zipped with their levels instead of put into chunks.
+	wideBytes = 256
+	// chunkValues is how many values of one width a chunk has: a power of two, as all but the last must be.
+	chunkValues = 4096
+	// chunkBytes is about how large a chunk of strings is.
+	chunkBytes = 32 << 10
+	// chunkLevels bounds the levels of a chunk, whose bytes are said in 16 bits.
+	chunkLevels = 32_000
+)
+
+// structuralColumn writes a field of the schema in version 2.2, plainly: without any compression. It has a page for each
+// leaf, cut with the same rows.
+type structuralColumn struct {
+	*node // what the rows are and how large
+	tree  *tree
+	paths [][]*tree // to each leaf
+	pages [][]*lancepb.Page
+	sums  [][]uint32
+	first int64
+	// lists tells that a path has a list, whose pages are cut by their levels, too.
+	lists bool
+}
+
+// newStructuralColumn returns the writer of a field.
+func newStructuralColumn(f *Field) *structuralColumn {
+	c := &structuralColumn{node: newNode(*f, false)}
+	c.node.later()
+	next := 0
+	c.tree = leafTree(f, &next)
+	c.addPaths(c.tree, nil)
+	c.pages, c.sums = make([][]*lancepb.Page, len(c.paths)), make([][]uint32, len(c.paths))
+	return c
+}
+
+// leafTree numbers the leaves of a field.
+func leafTree(f *Field, next *int) *tree {
+	t := &tree{field: f, column: -1}
+	if len(f.Children) == 0 {
+		t.column = *next
+		*next++
+	}
+	for i := range f.Children {
+		t.children = append(t.children, leafTree(&f.Children[i], next))
+	}
+	return t
+}
+
+func (c *structuralColumn) addPaths(t *tree, above []*tree) {
+	path := append(append([]*tree(nil), above...), t)
+	c.lists = c.lists || isListType(t.field.Type)
+	if t.column >= 0 {
+		c.paths = append(c.paths, path)
+		return
+	}
+	for _, child := range t.children {
+		c.addPaths(child, path)
+	}
+}
+
+// write writes rows as a page of each leaf; of lists, as many pages as their levels need.
+func (c *structuralColumn) write(out *output, chunks []chunk, rows int) error {
+	if rows == 0 {
+		return nil
+	}
+	data, err := joinChunks(chunks)
+	if err != nil {
+		return err
+	}
+	defer data.Release()
+	for from := 0; from < rows; {
+		n := rows - from
+		if c.lists {
+			n = c.rowsOfLevels(data, from, n)
+		}
+		for i, path := range c.paths {
+			if err := c.writeLeaf(out, i, path, data, from, n); err != nil {
+				return fmt.Errorf("%q: %w", path[len(path)-1].field.Name, err)
+			}
+		}
+		c.first += int64(n)
+		from += n
+	}
+	return nil
+}
+
+// joinChunks returns the rows of all chunks as one array.
+func joinChunks(chunks []chunk) (arrow.ArrayData, error) {
+	if len(chunks) == 1 {
+		return array.NewSliceData(chunks[0].data, int64(chunks[0].from), int64(chunks[0].from+chunks[0].n)), nil
+	}
+	arrays := make([]arrow.Array, len(chunks))
+	rows := 0
+	for i, ch := range chunks {
+		data := array.NewSliceData(ch.data, int64(ch.from), int64(ch.from+ch.n))
+		arrays[i] = array.MakeFromData(data)
+		data.Release()
+		defer arrays[i].Release()
+		rows += ch.n
+	}
+	if chunks[0].data.DataType().ID() == arrow.NULL { // Concatenate knows none
+		return array.NewData(arrow.Null, rows, []*memory.Buffer{nil}, nil, rows, 0), nil
+	}
+	joined, err := array.Concatenate(arrays, memory.DefaultAllocator)
+	if err != nil {
+		return nil, err
+	}
+	defer joined.Release()
+	joined.Data().Retain()
+	return joined.Data(), nil
+}
+
+// rowsOfLevels returns how many of n rows have few enough levels for one chunk, at least one.
+func (c *structuralColumn) rowsOfLevels(d arrow.ArrayData, from, n int) int {
+	rows, levels := 0, 0
+	for rows < n {
+		levels += entriesOf(d, d.Offset()+from+rows)
+		if levels > chunkLevels && rows > 0 {
+			break
+		}
+		rows++
+	}
+	return rows
+}
+
+// entriesOf returns how many entries of levels a row has at most, given its place in the buffers.
+func entriesOf(d arrow.ArrayData, place int) int {
+	switch d.DataType().(type) {
+	case *arrow.StructType:
+		n := 1
+		for _, child := range d.Children() {
+			n = max(n, entriesOf(child, child.Offset()+place))
+		}
+		return n
+	case *arrow.ListType, *arrow.MapType:
+		offsets := arrow.GetData[int32](d.Buffers()[1].Bytes())
+		return entriesOfItems(d.Children()[0], int(offsets[place]), int(offsets[place+1]))
+	case *arrow.LargeListType:
+		offsets := arrow.GetData[int64](d.Buffers()[1].Bytes())
+		return entriesOfItems(d.Children()[0], int(offsets[place]), int(offsets[place+1]))
+	}
+	return 1
+}
+
+func entriesOfItems(items arrow.ArrayData, from, to int) int {
+	if !arrow.IsNested(items.DataType().ID()) || items.DataType().ID() == arrow.FIXED_SIZE_LIST {
+		return max(1, to-from)
+	}
+	n := 0
+	for i := from; i < to; i++ {
+		n += entriesOf(items, items.Offset()+i)
+	}
+	return max(1, n)
+}
+
+// writeLeaf writes a page of a leaf.
+func (c *structuralColumn) writeLeaf(out *output, i int, path []*tree, d arrow.ArrayData, from, n int) error {
+	s, err := shred(d, from, n, path)
+	if err != nil {
+		return err
+	}
+	p := &pageWriter{out: out, page: &lancepb.Page{Length: uint64(n), Priority: uint64(c.first)}}
+	layout, err := s.write(p, path[len(path)-1].field, n)
+	if err != nil {
+		return err
+	}
+	if p.page.Encoding, err = directEncoding(layout); err != nil {
+		return err
+	}
+	c.pages[i], c.sums[i] = append(c.pages[i], p.page), append(c.sums[i], p.sums...)
+	return nil
+}
+
+// write writes a page of rows rows and says how. Items of lists are not zipped, however large: Lance 6, which DuckDB's
+// extension is made of, counts them wrongly where some pages have nulls and others have none.
+func (s *shredded) write(p *pageWriter, f *Field, rows int) (*lancepb.PageLayout, error) {
+	dt := f.Type
+	if s.allNull() {
+		return s.writeConstant(p)
+	}
+	if _, ok := dt.(arrow.BinaryDataType); ok {
+		if s.lists == 0 && s.stringBytes()/s.n >= wideBytes && !f.dictionary() {
+			return s.writeZipped(p, dt, rows)
+		}
+		return s.writeChunks(p, dt, f.dictionary())
+	}
+	if s.lists == 0 && bitWidth(dt) >= wideBytes*8 && bitWidth(dt)%8 == 0 {
+		return s.writeZipped(p, dt, rows)
+	}
+	return s.writeChunks(p, dt, false)
+}
+
+// writeConstant writes a page in which all values are null, if there are any.
+func (s *shredded) writeConstant(p *pageWriter) (*lancepb.PageLayout, error) {
+	l := &lancepb.ConstantLayout{Layers: s.layers}
+	if s.lists > 0 || len(s.layers) > 1 {
+		for _, levels := range [][]uint16{s.rep, s.def} {
+			if _, err := p.append(arrow.Uint16Traits.CastToBytes(levels)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return &lancepb.PageLayout{Layout: &lancepb.PageLayout_ConstantLayout{ConstantLayout: l}}, nil
+}
+
+// flatBlock returns the encoding of plain values.
+func flatBlock(bits int64) *lancepb.CompressiveEncoding {
+	return &lancepb.CompressiveEncoding{Compression: &lancepb.CompressiveEncoding_Flat{Flat: &lancepb.FlatBlock{BitsPerValue: uint64(bits)}}}
+}
+
+// variableBlock returns the encoding of strings.
+func variableBlock(bits int64) *lancepb.CompressiveEncoding {
+	return &lancepb.CompressiveEncoding{Compression: &lancepb.CompressiveEncoding_Variable{Variable: &lancepb.VariableBlock{Offsets: flatBlock(bits)}}}
+}
+
+// valueEncoding returns the encoding of values of one width.
+func valueEncoding(dt arrow.DataType, nullItems bool) *lancepb.CompressiveEncoding {
+	l, ok := dt.(*arrow.FixedSizeListType)
+	if !ok {
+		return flatBlock(bitWidth(dt))
+	}
+	return &lancepb.CompressiveEncoding{Compression: &lancepb.CompressiveEncoding_FixedSizeList{FixedSizeList: &lancepb.FixedSizeListBlock{
+		ItemsPerValue: uint64(l.Len()), Values: flatBlock(bitWidth(l.Elem())), HasValidity: nullItems,
+	}}}
+}
+
+// fixedValues reads values of one width, or the items of lists of one length, from Arrow's buffers.
+type fixedValues struct {
+	data  []byte
+	bits  int // of a value
+	items int
+	shift int    // values before the first in data
+	valid []byte // of items; nil when all of them are valid
+	start int    // items before the first in valid
+}
+
+func (s *shredded) fixedValues() fixedValues {
+	d := s.data
+	v := fixedValues{bits: int(bitWidth(d.DataType())), items: 1}
+	if l, ok := d.DataType().(*arrow.FixedSizeListType); ok {
+		d, v.items = d.Children()[0], int(l.Len())
+		v.start = d.Offset()
+		if c := (chunk{data: d, n: d.Len()}); c.nulls() > 0 {
+			v.valid = c.validity()
+		}
+	}
+	v.data = d.Buffers()[1].Bytes()
+	v.shift = v.start * v.bits / v.items // in bits
+	return v
+}
+
+// bitsAt returns where a value begins, in bits.
+func (v *fixedValues) bitsAt(place int) int { return v.shift + place*v.bits }
+
+// nullItems reports whether items of valid lists are null.
+func (s *shredded) nullItems(v *fixedValues) bool {
+	if v.valid == nil {
+		return false
+	}
+	for i := range s.n {
+		if s.isValid(i) && bitutil.CountSetBits(v.valid, v.start+s.place(i)*v.items, v.items) < v.items {
+			return true
+		}
+	}
+	return false
+}
+
+// appendFixed appends the values [from, to) to b.
+func (s *shredded) appendFixed(b []byte, v *fixedValues, from, to int) []byte {
+	if v.bits%8 == 0 {
+		width := v.bits / 8
+		if s.places == nil {
+			at := v.bitsAt(s.place(from)) / 8
+			return append(b, v.data[at:at+(to-from)*width]...)
+		}
+		for i := from; i < to; i++ {
+			at := v.bitsAt(s.place(i)) / 8
+			b = append(b, v.data[at:at+width]...)
+		}
+		return b
+	}
+	head := len(b)
+	b = append(b, make([]byte, bitBytes((to-from)*v.bits))...)
+	for i := from; i < to; i++ {
+		bitutil.CopyBitmap(v.data, v.bitsAt(s.place(i)), v.bits, b[head:], (i-from)*v.bits)
+	}
+	return b
+}
+
+// appendItems appends the validity of the items of the values [from, to).
+func (s *shredded) appendItems(b []byte, v *fixedValues, from, to int) []byte {
+	head := len(b)
+	b = append(b, make([]byte, bitBytes((to-from)*v.items))...)
+	for i := from; i < to; i++ {
+		bitutil.CopyBitmap(v.valid, v.start+s.place(i)*v.items, v.items, b[head:], (i-from)*v.items)
+	}
+	return b
+}
+
+// stringOf returns a value that varies in length, nothing when it is null.
+func (s *shredded) stringOf(i int) []byte {
+	if !s.isValid(i) {
+		return nil
+	}
+	place, b := s.place(i), s.data.Buffers()
+	var from, to int64
+	if s.data.DataType().Layout().Buffers[1].ByteWidth == 8 {
+		offsets := arrow.GetData[int64](b[1].Bytes())
+		from, to = offsets[place], offsets[place+1]
+	} else {
+		offsets := arrow.GetData[int32](b[1].Bytes())
+		from, to = int64(offsets[place]), int64(offsets[place+1])
+	}
+	if from == to {
+		return nil
+	}
+	return b[2].Bytes()[from:to]
+}
+
+// stringBytes is the size of all values.
+func (s *shredded) stringBytes() (size int) {
+	for i := range s.n {
+		size += len(s.stringOf(i))
+	}
+	return size
+}
+
+// writeZipped writes large values that are no items of lists, each behind its level.
+func (s *shredded) writeZipped(p *pageWriter, dt arrow.DataType, rows int) (*lancepb.PageLayout, error) {
+	l := &lancepb.FullZipLayout{NumItems: uint32(s.entries()), NumVisibleItems: uint32(s.n), Layers: s.layers}
+	if s.def != nil {
+		l.BitsDef = uint32(bits.Len(uint(s.definitions() - 1)))
+	}
+	z := &zipper{shredded: s, page: p, l: l}
+	_, z.strings = dt.(arrow.BinaryDataType)
+	if z.strings {
+		bits := dt.Layout().Buffers[1].ByteWidth * 8
+		z.put = appender(bits)
+		l.Details, l.ValueCompression = &lancepb.FullZipLayout_BitsPerOffset{BitsPerOffset: uint32(bits)}, variableBlock(int64(bits))
+	} else {
+		z.values = s.fixedValues()
+		z.nullItems = s.nullItems(&z.values)
+		width := uint32(z.values.bits)
+		if z.nullItems {
+			width += uint32(bitBytes(z.values.items)) * 8
+		}
+		l.Details, l.ValueCompression = &lancepb.FullZipLayout_BitsPerValue{BitsPerValue: width}, valueEncoding(dt, z.nullItems)
+	}
+	if err := z.write(rows); err != nil {
+		return nil, err
+	}
+	return &lancepb.PageLayout{Layout: &lancepb.PageLayout_FullZipLayout{FullZipLayout: l}}, nil
+}
+
+// zipper writes the buffers of a page of large values.
+type zipper struct {
+	*shredded
+	page      *pageWriter
+	l         *lancepb.FullZipLayout
+	strings   bool
+	put       func([]byte, uint64) []byte // appends the length of a string
+	nullItems bool
+	values    fixedValues
+}
+
+func (z *zipper) write(rows int) error {
+	if _, err := z.page.begin(); err != nil {
+		return err
+	}
+	if !z.strings && z.def == nil && !z.nullItems && z.places == nil {
+		at := z.values.bitsAt(z.first) / 8
+		err := z.page.out.Write(z.values.data[at : at+z.n*z.values.bits/8])
+		z.page.end()
+		return err
+	}
+	start := z.page.out.pos
+	starts := make([]uint64, 0, rows+1)
+	var b []byte
+	for i := range z.n {
+		starts = append(starts, uint64(z.page.out.pos-start)+uint64(len(b)))
+		def := uint16(0)
+		if z.def != nil {
+			def = z.def[i]
+			b = append(b, byte(def)) // there are not as many layers as would need more
+		}
+		if b = z.appendValue(b, i, def); len(b) >= outputBuffer/4 {
+			if err := z.page.out.Write(b); err != nil {
+				return err
+			}
+			b = b[:0]
+		}
+	}
+	if err := z.page.out.Write(b); err != nil {
+		return err
+	}
+	starts = append(starts, uint64(z.page.out.pos-start))
+	z.page.end()
+	if !z.strings {
+		return nil
+	}
+	_, err := z.page.append(packedNumbers(starts))
+	return err
+}
+
+// appendValue appends a visible value.
+func (z *zipper) appendValue(b []byte, i int, def uint16) []byte {
+	if z.strings {
+		if def > 0 {
+			return b
+		}
+		v := z.stringOf(i)
+		return append(z.put(b, uint64(len(v))), v...)
+	}
+	if z.nullItems {
+		b = z.appendItems(b, &z.values, i, i+1)
+	}
+	return z.appendFixed(b, &z.values, i, i+1)
+}
+
+// packedNumbers returns ascending numbers in 1, 2, 4 or 8 bytes each, as the last needs.
+func packedNumbers(n []uint64) []byte {
+	width := 8
+	for _, w := range []int{4, 2, 1} {
+		if n[len(n)-1] < 1<<(8*w) {
+			width = w
+		}
+	}
+	b := make([]byte, 0, len(n)*width)
+	for _, x := range n {
+		for k := range width {
+			b = append(b, byte(x>>(8*k)))
+		}
+	}
+	return b
+}
+
+// metadata returns the encoded descriptions of the columns of all leaves, with the checksums of their buffers.
+func (c *structuralColumn) metadata(fn func(metadata []byte, sums []uint32)) error {
+	for i, pages := range c.pages {
+		b, err := columnMetadata(pages)
+		if err != nil {
+			return err
+		}
+		fn(b, c.sums[i])
+	}
+	return nil
+}
