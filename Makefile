@@ -85,11 +85,15 @@ bench-ingest bench-scan bench-load: bench-%: build venv
 bench:
 	$(GO) test $(GOFLAGS_ALL) -run '^$$' -bench . -benchmem $(PACKAGES)
 
-# torture is the long one: FUZZTIME for each fuzz target, many kills, the race detector again and again.
+# torture is the long one: FUZZTIME for each fuzz target, SEEDS power cuts and random lists of operations, many kills, the
+# race detector again and again.
 FUZZTIME ?= 60s
 ROUNDS   ?= 200
+SEEDS    ?= 2000
 torture: build venv
 	.ci/fuzz $(FUZZTIME)
+	$(GO) test $(GOFLAGS_ALL) -timeout 4h -run '^TestCrashes$$' ./lsm -args -crash-first 1000 -crash-seeds $(SEEDS)
+	$(GO) test $(GOFLAGS_ALL) -timeout 4h -run '^TestMetamorphic$$' ./lsm -args -meta-first 1000 -meta-seeds $(SEEDS)
 	$(GO) test $(GOFLAGS_ALL) -race -count=5 $(RACE)
 	FLIGHTD_TEST_ROUNDS=$(ROUNDS) $(PY) -m pytest e2e -q -rs -k kill
 

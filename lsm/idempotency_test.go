@@ -1,12 +1,9 @@
 package lsm
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,25 +18,6 @@ import (
 
 // keylessWrites is writesSchema without a key, so that what is applied twice is there twice.
 const keylessWrites = "key int64, writer int64, seq int64"
-
-// crashCopy returns a copy of a data folder, as a process killed now would leave it.
-func crashCopy(t *testing.T, dir string) string {
-	t.Helper()
-	var next string
-	err := fs.ErrNotExist
-	// The copy is made again when it is no moment's: a segment that is being prepared gets its name meanwhile, or the
-	// trimmer has the log begin later than the catalog said that was copied before.
-	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ {
-		next = filepath.Join(t.TempDir(), fmt.Sprint("copy", try))
-		before, _ := os.ReadFile(filepath.Join(dir, catalogFile))
-		err = os.CopyFS(next, os.DirFS(dir))
-		if after, _ := os.ReadFile(filepath.Join(dir, catalogFile)); err == nil && !bytes.Equal(before, after) {
-			err = fs.ErrNotExist
-		}
-	}
-	require.NoError(t, err)
-	return next
-}
 
 // openSpilling opens a DB whose stages spill above so many bytes.
 func openSpilling(t *testing.T, dir string, stageBytes int64) *DB {
