@@ -241,6 +241,10 @@ func (c *checker) table(ctx context.Context, e *tableEntry, newest bool) {
 		c.fault(catalogFile, err)
 		return
 	}
+	if _, err := c.st.Stat(ctx, stageRoot(e.Incarnation)); err == nil { // the next Open moves it in
+		c.sum.Unfinished++
+		t.root = stageRoot(e.Incarnation)
+	}
 	shards := make([]*manifest.Shard, len(t.shards))
 	for i, x := range t.shards {
 		s, err := manifest.LoadShard(ctx, c.st, x.dir(), manifest.Options{})

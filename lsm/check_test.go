@@ -226,3 +226,30 @@ func TestCheckIsRefusedWhereItCannotTell(t *testing.T) {
 	require.NoError(t, unix.Flock(int(lock.Fd()), unix.LOCK_SH))
 	faults(t, dir) // two checks do not exclude each other
 }
+
+// TestCheckKnowsTablesOnTheirWay checks a folder whose process ended between the record that replaces a table and the
+// move of the new one to its place, when it was not the last table that was begun.
+func TestCheckKnowsTablesOnTheirWay(t *testing.T) {
+	dir := t.TempDir()
+	db := openTest(t, dir)
+	createTest(t, db, "a", writesSchema)
+	stage := stageTest(t, db, "a", writesSchema)
+	createTest(t, db, "b", writesSchema)
+	rec := writesBatch(stage.Table().Schema(), 0, 1, []int64{1, 2, 3})
+	defer rec.Release()
+	require.NoError(t, stage.Put(context.Background(), Batch{Record: rec}))
+	_, err := stage.Commit(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	at := filepath.Join(dir, filepath.FromSlash(stageRoot(stage.Table().Incarnation())))
+	require.NoError(t, os.MkdirAll(filepath.Dir(at), 0o755))
+	require.NoError(t, os.Rename(filepath.Join(dir, "a.lance"), at))
+
+	sum, err := Check(context.Background(), dir, func(f Fault) { t.Error(f) })
+	require.NoError(t, err)
+	require.Equal(t, 1, sum.Unfinished)
+	require.Equal(t, 1, sum.Generations)
+	db = openTest(t, dir)
+	require.Equal(t, 3, countRows(t, db, "a"))
+	require.NoError(t, db.Close())
+}
