@@ -364,7 +364,9 @@ func (db *DB) removeDropped(ctx context.Context) error {
 		return nil
 	}
 	for _, e := range db.cat.Dropped {
-		if err := db.st.DeleteAll(ctx, e.name().folder()); err != nil {
+		// It is gone for good before the catalog forgets it: a power cut would bring back a folder that nobody knows.
+		folder := e.name().folder()
+		if err := errors.Join(db.st.DeleteAll(ctx, folder), db.st.SyncDirs(ctx, folder)); err != nil {
 			return fmt.Errorf("remove folder of dropped table %q: %w", e.name(), err)
 		}
 	}
