@@ -91,6 +91,9 @@ func (c *checker) index(ctx context.Context, root string, v *manifest.Version, x
 		}
 		return nil
 	})
+	if err == nil {
+		err = c.complete(ctx, root, v, x)
+	}
 	if err != nil {
 		c.fault(dir, err)
 	}

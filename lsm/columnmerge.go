@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/uuid"
 
 	"github.com/flightd/flightd/manifest"
@@ -19,7 +20,17 @@ type columnMerge struct {
 	// from has, for each generation of the merge, its index, or nil where sorter has the rows.
 	from   []*columnSegment
 	sorter *columnSorter
+	// late are fragments of the base that came without the index, from a Rewrite or another program: the new segment
+	// catches up with them.
+	late *roaring.Bitmap
 }
+
+const (
+	// placeBit marks ids that are places among the rows that go over; others are addresses.
+	placeBit = 1 << 63
+	// lateRows bounds the rows of the base that a merge sorts for an index: more is the work of OptimizeIndex.
+	lateRows = 4 << 20
+)
 
 // segmentWriter writes the segments of all indexes of the base that a merge adds: that of the key, and those over
 // other columns.
@@ -46,14 +57,19 @@ func (w *segmentWriter) prepare(ctx context.Context, change *manifest.Change) er
 		w.keys = keySegments(w.m.set.base, w.m)
 		change.RemoveIndexes = removedIndexes(w.keys)
 	}
-	for _, x := range w.table.indexList() {
+	list := w.table.indexList()
+	for _, x := range list {
 		column := w.m.schema.column(x.Fields[0])
 		if column < 0 {
 			continue
 		}
 		codec := newColumnCodec(w.m.schema.arrow.Field(column), column)
-		c := &columnMerge{entry: x, codec: codec, sorter: newColumnSorter(codec, w.table.db.opt.Temp, sortBytes)}
+		c := &columnMerge{entry: x, codec: codec, late: roaring.New(),
+			sorter: newColumnSorter(codec, w.table.db.opt.Temp, w.table.db.opt.sortBytes/int64(len(list)))}
 		w.columns = append(w.columns, c)
+		if _, built := w.table.covering.Load(x.ID); !built {
+			c.catchUp(w.m)
+		}
 		if err := c.prepare(ctx, w.m); err != nil {
 			return fmt.Errorf("index %q: %w", x.Name, err)
 		}
@@ -96,16 +112,33 @@ func (w *segmentWriter) close() {
 	}
 }
 
-// prepare sorts the rows that no index has, in the places that they go to, as the merge does not know their addresses
-// yet.
+// catchUp chooses the fragments that the new segment covers beside those that are appended.
+func (c *columnMerge) catchUp(m *merged) {
+	left := int64(lateRows)
+	for _, f := range m.set.base.lacking(c.entry) {
+		if _, moves := m.at[f.id]; !moves && f.rows <= left {
+			left -= f.rows
+			c.late.Add(uint32(f.id))
+		}
+	}
+}
+
+// prepare sorts the rows that no index has: those that go over by their places, as the merge does not know their
+// addresses yet.
 func (c *columnMerge) prepare(ctx context.Context, m *merged) error {
 	if segs := m.set.base.columnsNamed(c.entry); len(segs) >= maxKeySegments {
 		c.old = segs
 	}
 	for _, f := range m.sparse {
 		next := uint64(m.at[f.frag.id].first)
-		err := c.sorter.add(ctx, f.frag, m.schema, f.live, func(uint32) uint64 { next++; return next - 1 }, nil)
+		err := c.sorter.add(ctx, f.frag, m.schema, f.live, func(uint32) uint64 { next++; return (next - 1) | placeBit }, nil)
 		if err != nil {
+			return err
+		}
+	}
+	for _, id := range c.late.ToArray() {
+		f := m.set.base.byID[uint64(id)]
+		if err := c.sorter.add(ctx, f, m.schema, nil, func(row uint32) uint64 { return f.id<<32 | uint64(row) }, nil); err != nil {
 			return err
 		}
 	}
@@ -116,7 +149,7 @@ func (c *columnMerge) prepare(ctx context.Context, m *merged) error {
 			continue
 		}
 		next := uint64(m.first[i])
-		err := c.sorter.add(ctx, g.frag, m.schema, m.live[i], func(uint32) uint64 { next++; return next - 1 }, nil)
+		err := c.sorter.add(ctx, g.frag, m.schema, m.live[i], func(uint32) uint64 { next++; return (next - 1) | placeBit }, nil)
 		if err != nil {
 			return err
 		}
@@ -145,6 +178,7 @@ func (c *columnMerge) write(ctx context.Context, t *Table, m *merged, appended [
 	for _, id := range appended {
 		x.Fragments.Add(uint32(id))
 	}
+	x.Fragments.Or(c.late)
 	var sources []*keySource
 	defer func() { closeSources(sources) }()
 	// ids translate those of each source, and say whether the row still lives.
@@ -174,7 +208,12 @@ func (c *columnMerge) write(ctx context.Context, t *Table, m *merged, appended [
 	}
 	for _, src := range c.sorter.sources(ctx) {
 		sources = append(sources, src)
-		ids = append(ids, func(id uint64) (uint64, bool) { return address(int64(id), appended), true })
+		ids = append(ids, func(id uint64) (uint64, bool) {
+			if id&placeBit == 0 {
+				return id, true
+			}
+			return address(int64(id&^placeBit), appended), true
+		})
 	}
 	err = writeColumn(ctx, t.db.st, t.root, &x, c.codec, func(w *columnWriter) error {
 		return mergeColumn(sources, w, func(source int, id uint64) (uint64, bool) { return ids[source](id) })

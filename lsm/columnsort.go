@@ -19,8 +19,8 @@ import (
 	"github.com/flightd/flightd/object"
 )
 
-// sortBytes bounds what a columnSorter holds in memory: four million numbers.
-const sortBytes = 128 << 20
+// defaultSortBytes bounds what the columnSorters of one build hold in memory: four million numbers.
+const defaultSortBytes = 128 << 20
 
 // columnSorter brings the values of a column of rows that no index has into order. What does not fit into memory it
 // writes to scratch files, each sorted, as BTREEs. It belongs to one goroutine, and is closed by it.

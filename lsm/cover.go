@@ -21,6 +21,8 @@ func (t *Table) cover(ctx context.Context, x indexEntry, progress func(done, tot
 		return err
 	}
 	defer done()
+	t.covering.Store(x.ID, true)
+	defer t.covering.Delete(x.ID)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(t.db.stop, func() { cancel(ErrClosed) })()
@@ -105,7 +107,7 @@ func (t *Table) coverOnce(ctx context.Context, x indexEntry, b *base, progress f
 	codec := newColumnCodec(b.schema.arrow.Field(column), column)
 	note, done := t.build(b.version.Number)
 	defer done()
-	sorter := newColumnSorter(codec, t.db.opt.Temp, sortBytes)
+	sorter := newColumnSorter(codec, t.db.opt.Temp, t.db.opt.sortBytes)
 	defer sorter.close()
 	p := newProgress(frags, progress)
 	for _, f := range frags {
@@ -180,6 +182,9 @@ func (c *compactor) tryCommitColumn(ctx context.Context, x indexEntry, seg manif
 	}
 	b := c.table.set.Load().base
 	seg.Fragments = seg.Fragments.Clone()
+	for _, other := range b.columnsNamed(x) {
+		seg.Fragments.AndNot(other.meta.Fragments)
+	}
 	for _, id := range seg.Fragments.ToArray() {
 		if !sameColumn(of.version, b.version, uint64(id), x.Fields[0]) {
 			seg.Fragments.Remove(id)

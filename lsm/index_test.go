@@ -62,6 +62,10 @@ func TestIndexesAreInTheLog(t *testing.T) {
 	require.True(t, infos[0].Maintained)
 	require.False(t, infos[1].Maintained)
 
+	require.NoError(t, db.Close())
+	before, err = os.ReadFile(file) // what it lacks is in the log that follows
+	require.NoError(t, err)
+	db = openTest(t, dir)
 	table := mustTable(t, db, "t")
 	require.NoError(t, db.AlterTable(ctx, name, Alteration{Incarnation: table.Incarnation(), SchemaID: table.SchemaID(), Columns: []AlteredColumn{
 		{Was: "id", Field: schema.Field(0)}, {Was: "a", Field: arrow.Field{Name: "renamed", Nullable: true}}, {Was: "l", Field: schema.Field(3)}}}))

@@ -56,6 +56,8 @@ type Options struct {
 	// wrap, which may be nil, returns what takes the place of the store: tests inject faults. Nobody may exchange the
 	// store of a DB that is open, as its goroutines use it.
 	wrap func(object.Store) object.Store
+	// sortBytes bounds what the rows of an index that is being built take in memory; default defaultSortBytes.
+	sortBytes int64
 }
 
 // Events are functions called at the engine's turning points, each may be nil. They run on the engine's goroutines
@@ -135,6 +137,9 @@ func (o *Options) validate() error {
 	}
 	if o.Temp == "" {
 		o.Temp = filepath.Join(o.Dir, systemFolder, "tmp")
+	}
+	if o.sortBytes == 0 {
+		o.sortBytes = defaultSortBytes
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -80,6 +80,8 @@ type Table struct {
 	// indexes are replaced under DB.moment. lastIndex is the highest id that one ever had, guarded by DB.ddl.
 	indexes   atomic.Pointer[[]indexEntry]
 	lastIndex uint64
+	// covering has the ids of the indexes that are being brought up to the base's rows.
+	covering sync.Map
 
 	// turn is held by a Rewrite from its first to its last step, and by DROP. It comes before every other lock.
 	turn gate
