@@ -1,0 +1,213 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/btree"
+	"github.com/flightd/flightd/internal/rows"
+	"github.com/flightd/flightd/manifest"
+)
+
+// wordRows returns the rows of a table that has a column "word" whose word is a given one, as a scan by that column
+// finds them.
+func wordRows(t *testing.T, db *DB, name, word string) []string {
+	t.Helper()
+	ctx := context.Background()
+	snap, err := db.Snapshot(ctx)
+	require.NoError(t, err)
+	defer snap.Release()
+	v, err := snap.Table(TableName{Name: name})
+	require.NoError(t, err)
+	set := v.NewColumnSet(columnIndex(v.Schema(), "word"))
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	defer b.Release()
+	b.Append(word)
+	require.NoError(t, set.Add([]arrow.Array{b.NewArray()}))
+	sc, err := v.Scan(ctx, ScanOptions{Columns: allColumns(v.Schema()), Where: set})
+	require.NoError(t, err)
+	defer sc.Close()
+	var lines []string
+	for m, err := sc.Next(ctx); err == nil; m, err = sc.Next(ctx) {
+		for _, l := range rows.Format(m.Record, m.Live) {
+			if strings.HasSuffix(l, " "+word) {
+				lines = append(lines, l)
+			}
+		}
+		m.Release()
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// TestIndexIsWholeAfterACrash copies the folder before and after every call of the store, while an index is made,
+// extended by a merge and dropped, and opens each copy: answers are those of a full scan, nothing is at fault, and what
+// there is of the index can be completed.
+func TestIndexIsWholeAfterACrash(t *testing.T) {
+	ctx := context.Background()
+	s := &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
+	s.open()
+	n := TableName{Name: "t"}
+	require.NoError(t, s.create(ctx, "t", "id int64 key, word utf8"))
+	require.NoError(t, s.put(ctx, "t", false, "1 a\n2 b\n3 a\n4 c\n5 a\n6 d\n7 e\n8 a"))
+	require.NoError(t, s.db.Optimize(ctx, n))
+	require.NoError(t, s.put(ctx, "t", false, "2 a\n3 b"))
+	require.NoError(t, s.db.Flush(ctx, n))
+	require.NoError(t, s.put(ctx, "t", false, "4 a"))
+
+	var mu sync.Mutex
+	var copies []string
+	take := func(op, name string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		next := filepath.Join(t.TempDir(), fmt.Sprint(len(copies)))
+		err := fs.ErrNotExist
+		for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ {
+			_ = os.RemoveAll(next)
+			err = os.CopyFS(next, os.DirFS(s.dir))
+		}
+		copies = append(copies, next)
+		return err
+	}
+	withFaults(s.db).inject(take, take)
+	require.NoError(t, s.db.CreateIndex(ctx, n, IndexDef{Name: "w", Kind: BTreeIndex, Columns: []string{"word"}}, CreateIndexOptions{}))
+	require.NoError(t, s.put(ctx, "t", false, "5 b\n9 a"))
+	require.NoError(t, s.db.Optimize(ctx, n))
+	require.NoError(t, s.db.DropIndex(ctx, n, "w"))
+	s.db.st.(*faultStore).inject(nil, nil)
+	s.close()
+
+	before, after := []string{"1 a", "2 a", "4 a", "5 a", "8 a"}, []string{"1 a", "2 a", "4 a", "8 a", "9 a"}
+	have := 0
+	for _, dir := range copies {
+		db := openTest(t, dir)
+		want := before
+		if countRows(t, db, "t") == 9 {
+			want = after
+		}
+		require.Equal(t, want, wordRows(t, db, "t", "a"), dir)
+		for _, x := range mustTable(t, db, "t").Indexes() {
+			have++
+			if !x.Foreign {
+				require.NoError(t, mustTable(t, db, "t").OptimizeIndex(ctx, x.Name))
+			}
+		}
+		require.Equal(t, want, wordRows(t, db, "t", "a"), dir)
+		require.NoError(t, db.CreateIndex(ctx, n, IndexDef{Name: "w", Kind: BTreeIndex, Columns: []string{"word"}}, CreateIndexOptions{Replace: true}))
+		require.Equal(t, want, wordRows(t, db, "t", "a"), dir)
+		require.Zero(t, mustTable(t, db, "t").Indexes()[0].Uncovered, dir)
+		require.NoError(t, db.Close())
+		requireSound(t, dir)
+	}
+	require.Greater(t, have, len(copies)/3, "few of %d copies have the index", len(copies))
+}
+
+// TestCheckFindsIndexesThatLie puts indexes into a base that lack a row, or have another value.
+func TestCheckFindsIndexesThatLie(t *testing.T) {
+	ctx := context.Background()
+	for want, entries := range map[string]map[string][]uint64{
+		"":                             {"a": {0, 2}, "b": {1}},
+		"2 entries of rows that count": {"a": {0}, "b": {1}},
+		"other values than the rows":   {"a": {0, 1}, "b": {2}},
+		"leads to row 7 of fragment 0": {"a": {0, 2}, "b": {1, 7}},
+	} {
+		dir := t.TempDir()
+		s := &scenario{t: t, dir: dir, snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
+		s.open()
+		require.NoError(t, s.create(ctx, "t", "id int64 key, word utf8"))
+		require.NoError(t, s.put(ctx, "t", false, "1 a\n2 b\n3 a\n4 dead"))
+		require.NoError(t, s.db.Optimize(ctx, TableName{Name: "t"}))
+		require.NoError(t, s.put(ctx, "t", true, "4 null true"))
+		require.NoError(t, s.db.Optimize(ctx, TableName{Name: "t"}))
+		table := mustTable(t, s.db, "t")
+		b, err := table.holdBase()
+		require.NoError(t, err)
+		seg, err := newColumnSegment(indexEntry{Name: "w", Fields: []int32{table.now().lance.Fields[1].ID}}, 1)
+		require.NoError(t, err)
+		seg.Fragments.Add(0)
+		codec := newColumnCodec(table.now().arrow.Field(1), 1)
+		require.NoError(t, writeColumn(ctx, s.db.st, table.root, &seg, codec, func(w *columnWriter) error {
+			for _, word := range []string{"a", "b"} {
+				for _, id := range entries[word] {
+					if err := w.add(id); err != nil {
+						return err
+					}
+					appendWide(w.b, []byte(word))
+				}
+			}
+			return nil
+		}))
+		_, err = manifest.Commit(ctx, s.db.st, table.root, b.version, manifest.Change{
+			Indexes: func(*manifest.Version, []uint64) ([]manifest.Index, error) { return []manifest.Index{seg}, nil }}, manifest.Options{})
+		require.NoError(t, err)
+		b.unref()
+		s.close()
+		_, list := faults(t, dir)
+		if want == "" {
+			require.Empty(t, list)
+			continue
+		}
+		require.Len(t, list, 1, want)
+		require.ErrorContains(t, list[0].Err, want)
+		require.Contains(t, list[0].File, "_indices/")
+	}
+}
+
+// TestSortedInScratchFiles sorts rows of a column whose values do not fit into memory: the index is the same, and the
+// scratch files are gone.
+func TestSortedInScratchFiles(t *testing.T) {
+	ctx := context.Background()
+	db, err := Open(ctx, Options{Dir: t.TempDir(), sortBytes: 100_000})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	fields, _ := indexTypes()
+	schema := arrow.NewSchema(append([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, fields...), nil)
+	require.NoError(t, db.CreateTable(ctx, TableDef{Name: TableName{Name: "t"}, Schema: schema, Key: []string{"id"}}))
+	table := mustTable(t, db, "t")
+	for at := int64(0); at < 40_000; at += 4000 {
+		rec := indexedBatch(schema, at, 4000, 1)
+		lsn, err := table.Put(ctx, Batch{Record: rec})
+		require.NoError(t, err)
+		rec.Release()
+		require.NoError(t, db.Wait(ctx, lsn))
+		require.NoError(t, db.Optimize(ctx, table.Name())) // a fragment each
+	}
+	for _, column := range []string{"i", "s"} {
+		var told []int64
+		require.NoError(t, db.CreateIndex(ctx, table.Name(), IndexDef{Name: column, Kind: BTreeIndex, Columns: []string{column}},
+			CreateIndexOptions{Progress: func(done, total int64) { told = append(told, done, total) }}))
+		require.Equal(t, []int64{40_000, 40_000}, told[len(told)-2:])
+	}
+	left, err := os.ReadDir(db.opt.Temp)
+	require.NoError(t, err)
+	for _, e := range left {
+		inside, err := os.ReadDir(filepath.Join(db.opt.Temp, e.Name()))
+		require.NoError(t, err)
+		require.Empty(t, inside, e.Name())
+	}
+	b, err := table.holdBase()
+	require.NoError(t, err)
+	defer b.unref()
+	require.Len(t, b.columns, 2)
+	for _, seg := range b.columns {
+		x, err := btree.Open(ctx, db.st, filepath.Join(table.root, seg.meta.Dir()), btree.Options{})
+		require.NoError(t, err)
+		require.NoError(t, x.Verify(ctx))
+		require.EqualValues(t, 40_000, x.Rows())
+		require.NoError(t, x.Close())
+	}
+	requireSound(t, crashCopy(t, db.opt.Dir))
+}
