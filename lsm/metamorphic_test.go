@@ -62,7 +62,7 @@ func newMetaOptions(seed uint64, run int) metaOptions {
 
 // options returns those of a DB.
 func (o metaOptions) options(dir string) Options {
-	return Options{Dir: dir, wrap: faulty, Memory: minMemory, MemtableBytes: o.memtable, SegmentBytes: o.segment, StageBytes: o.stage, Retain: o.retain}
+	return Options{Dir: dir, wrap: faulty, Memory: minMemory, MemtableBytes: o.memtable, SegmentBytes: o.segment, StageBytes: o.stage, Retain: o.retain, sortBytes: int64(o.memtable)}
 }
 
 // def returns the definition of a table.
