@@ -14,9 +14,10 @@ type Stats struct {
 
 // TableStats is one table in numbers. It was taken without reading anything: what costs I/O is not in it.
 type TableStats struct {
-	// Definition is what the table was made of; Durability is what it comes to.
+	// Definition is what the table was made of; Durability and IndexMode are what it comes to.
 	Definition TableDef
 	Durability Durability
+	IndexMode  IndexMode
 	// Incarnation tells the table from others that had its name.
 	Incarnation uint64
 	// Indexes are those of the table but that of its key.
@@ -86,7 +87,7 @@ func (db *DB) Stats() Stats {
 func (t *Table) stats(set *layerSet) TableStats {
 	d, _ := t.Definition()
 	b := set.base
-	s := TableStats{Definition: d, Durability: t.Durability(), Incarnation: t.entry.Incarnation, BaseFragments: len(b.frags), BaseRows: b.rows}
+	s := TableStats{Definition: d, Durability: t.Durability(), IndexMode: t.IndexMode(), Incarnation: t.entry.Incarnation, BaseFragments: len(b.frags), BaseRows: b.rows}
 	v := View{table: t, schema: t.now(), lsn: t.db.marks.visible(), set: set}
 	s.Rows = v.Rows()
 	if b.version != nil {

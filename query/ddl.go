@@ -160,7 +160,7 @@ type creation struct {
 	table       tableRef
 	ifNotExists bool
 	replace     bool
-	durability  string // empty for the server's
+	options     tableOptions
 	sql         string // without the WITH clause, its places kept
 	query       span   // what follows AS
 }
@@ -186,16 +186,16 @@ func (p *parsed) creation() (c creation, err error) {
 		i = p.closing(i) + 1
 	}
 	if p.word(i) == "WITH" && p.word(i+1) == "(" {
-		end := p.closing(i + 1)
-		if end >= len(p.tokens) {
-			return c, p.syntaxError(end, "syntax error")
-		}
-		if c.durability, err = p.tableOptions(i+2, end); err != nil {
+		list, next, err := p.options(i+1, "table")
+		if err != nil {
 			return c, err
 		}
-		from, to := p.tokens[i].start, p.tokens[end].end
+		if c.options, err = p.tableOptions(list); err != nil {
+			return c, err
+		}
+		from, to := p.tokens[i].start, p.tokens[next-1].end
 		c.sql = p.sql[:from] + blank(p.sql[from:to]) + p.sql[to:]
-		i = end + 1
+		i = next
 	}
 	if p.word(i) == "AS" {
 		end := p.dataClause(len(p.tokens))
@@ -243,33 +243,6 @@ func (p *parsed) closing(i int) int {
 	return i
 }
 
-// onlyValues are options of WITH and the only value of each that tables have so far.
-var onlyValues = map[string]string{"shards": "1", "index_mode": "sync"}
-
-// tableOptions reads name = value, ... between two places.
-func (p *parsed) tableOptions(from, to int) (durability string, err error) {
-	for i := from; i < to; i += 4 {
-		if !p.tokens[i].ident() || p.word(i+1) != "=" || i+2 >= to || i+3 < to && p.word(i+3) != "," {
-			return "", p.syntaxError(i, "table options are WITH (name = value, ...): syntax error")
-		}
-		name := strings.ToLower(p.tokens[i].name)
-		value := strings.ToLower(strings.Trim(p.sql[p.tokens[i+2].start:p.tokens[i+2].end], `'"`))
-		only, ok := onlyValues[name]
-		switch {
-		case name == "durability":
-			if value != string(lsm.Durable) && value != string(lsm.Buffered) {
-				return "", p.syntaxError(i+2, "durability is 'durable' or 'buffered': syntax error")
-			}
-			durability = value
-		case !ok && name != "maintain":
-			return "", p.syntaxError(i, fmt.Sprintf("there is no table option %q: syntax error", name))
-		case value != only:
-			return "", &Error{Code: Unimplemented, Message: fmt.Sprintf("table option %s = %s is not implemented yet", name, value), Position: p.tokens[i].start + 1}
-		}
-	}
-	return durability, nil
-}
-
 // prepareCreate checks the syntax. Names and types are looked up when the statement runs: other statements may
 // come between.
 func (st *Statement) prepareCreate(l *lease) error {
@@ -304,7 +277,7 @@ func (st *Statement) create(ctx context.Context, l *lease) error {
 	if err != nil {
 		return err
 	}
-	t.durability = c.durability
+	t.tableOptions = c.options
 	switch {
 	case !c.query.empty():
 		err = st.createAs(ctx, t, c)

@@ -217,10 +217,12 @@ type tableInfo struct {
 	arrow        *arrow.Schema
 	key          []string
 	sql          string // canonical DDL
-	durability   string // empty for the server's
-	incarnation  uint64
-	version      uint32 // of its schema
-	id           int64  // of the scan
+	tableOptions
+	// indexes are those of the table but that of its key; a table that is made with another's definition has them, too.
+	indexes     []lsm.IndexDef
+	incarnation uint64
+	version     uint32 // of its schema
+	id          int64  // of the scan
 	// comments are those of a table that is there, nil of one that is being made.
 	comments *lsm.Comments
 }

@@ -71,7 +71,7 @@ func (s lsmStore) tables() []tableInfo {
 		out = append(out, tableInfo{
 			comments: &comments,
 			schema:   d.Name.Schema, name: d.Name.Name,
-			arrow: d.Schema, key: d.Key, sql: d.SQL, durability: string(d.Durability), incarnation: t.Incarnation(), version: version,
+			arrow: d.Schema, key: d.Key, sql: d.SQL, tableOptions: optionsOf(d), indexes: d.Indexes, incarnation: t.Incarnation(), version: version,
 		})
 	}
 	return out
@@ -108,9 +108,7 @@ func (s lsmStore) snapshot(ctx context.Context) (snapshot, error) {
 }
 
 func (s lsmStore) create(ctx context.Context, t tableInfo) error {
-	return s.db.CreateTable(ctx, lsm.TableDef{
-		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql, Durability: lsm.Durability(t.durability),
-	})
+	return s.db.CreateTable(ctx, t.definition())
 }
 
 func (s lsmStore) drop(ctx context.Context, schema, name string) error {
@@ -174,9 +172,7 @@ func (s lsmStore) modify(ctx context.Context, of tableInfo, rewrite bool, fn fun
 }
 
 func (s lsmStore) stageTable(ctx context.Context, t tableInfo, replace bool, fill func(func(arrow.RecordBatch) error) error) error {
-	stage, err := s.db.StageTable(ctx, lsm.TableDef{
-		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql, Comments: t.comments, Durability: lsm.Durability(t.durability),
-	}, replace)
+	stage, err := s.db.StageTable(ctx, t.definition(), replace)
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ var systemTables = []systemTable{
 	{"stalls", fields("cause", textType, "waiting", longType, "count", longType, "waited_seconds", realType), (*systemState).stallRows},
 	{"streams", fields("stream_id", longType, "session_id", longType, "table_schema", textType, "table_name", textType, "kind", textType, "started_at", instantType,
 		"batches", longType, "rows", longType, "bytes", longType, "acked_batches", longType, "acked_rows", longType, "waiting_for", textType), (*systemState).streamRows},
-	{"tables", fields("table_schema", textType, "table_name", textType, "incarnation", longType, "key_columns", namesType, "durability", textType, "shards", longType,
+	{"tables", fields("table_schema", textType, "table_name", textType, "incarnation", longType, "key_columns", namesType, "durability", textType, "index_mode", textType, "maintain", namesType, "shards", longType,
 		"rows", longType, "memtable_rows", longType, "memtable_bytes", longType, "generations", longType, "generation_rows", longType, "generation_bytes", longType,
 		"base_version", longType, "base_fragments", longType, "base_rows", longType, "base_bytes", longType), (*systemState).tableRows},
 }
@@ -126,11 +126,19 @@ func (s *systemState) tableRows() (out [][]any) {
 			generations, generationRows, generationBytes = generations+n, generationRows+rows, generationBytes+bytes
 		}
 		d := t.Definition
-		out = append(out, []any{schemaOf(d.Name), d.Name.Name, int64(t.Incarnation), d.Key, string(t.Durability), int64(len(t.Shards)), t.Rows,
+		out = append(out, []any{schemaOf(d.Name), d.Name.Name, int64(t.Incarnation), d.Key, string(t.Durability), string(t.IndexMode), maintained(d.Maintain), int64(len(t.Shards)), t.Rows,
 			memtables, memtableBytes, generations, generationRows, generationBytes,
 			int64(t.BaseVersion), int64(t.BaseFragments), t.BaseRows, t.BaseBytes})
 	}
 	return out
+}
+
+// maintained is the value of a column for a list of which nil is null.
+func maintained(names []string) any {
+	if names == nil {
+		return nil
+	}
+	return names
 }
 
 // sum adds generations up.
