@@ -32,20 +32,32 @@
 // INVARIANT: the live rows of a morsel ascend and lie in its batch, and its columns have the table's types. Both are
 // checked before C sees the morsel.
 //
-// # Filters on the key
+// # Filters on the key and on indexes
 //
 // Before a query is prepared, DuckDB is asked on the same connection for its optimised plan (json_serialize_plan), in
 // which the conditions that it moved to a scan stand right above it. hint_plan.go reads them, hint_keys.go makes sums
-// of boxes over the columns of the key of them, with the parameters' values, and hint_fill.go points and ranges for
-// lsm. They are hints: DuckDB applies its filters itself, and what we cannot read is a condition that any row may
+// of boxes over the columns of the key of them, and over one column that has an index, with the parameters' values, and
+// hint_fill.go points and ranges for lsm. They are hints: DuckDB applies its filters itself, and what we cannot read is a condition that any row may
 // fulfil.
 //
 // A scan is found in the plan by the number of its bind, which the bind puts into the name of the first column: a plan
 // has these names, and a bound scan its number. INVARIANT: a text has the same binds in the same order each time; if
 // the prepared statement ever has others than the plan, its hints are not used. A parameter is part of a condition by
 // its name, never by a value that it had when the plan was made, so hints are kept by text (hintCache) for one version
-// of the catalog. Not kept are those of a plan with functions such as now(); these share their transaction with
+// of the catalog. DuckDB has no plan for a parameter inside an expression; then it gets the text with the values in
+// it (hint_params.go), and the hints are kept for no other values. Not kept are those of a plan with functions such as now(); these share their transaction with
 // the statement, so that both mean the same moment.
+//
+// # System tables
+//
+// The schema flightd_catalog (system.go) is in both catalogs as tables are, and so is everything that finds columns and
+// types. What is in a snapshot of the engine a scan reads there; a system table it reads from batches that the
+// snapshot of the statement makes of all of them at their first use.
+//
+// # Indexes
+//
+// Statements about indexes never reach DuckDB: their grammar is ours (index.go). SHOW INDEXES is a query over
+// flightd_catalog.
 //
 // # Types
 //

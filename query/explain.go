@@ -27,7 +27,7 @@ func (p *parsed) explained() (sql string, ok bool) {
 }
 
 // explainScans tells, for each scan of a statement, what it is asked for and what finds its rows.
-func (r *Result) explainScans(h *hints, filters map[int]*keyFilter) (string, error) {
+func (r *Result) explainScans(h *hints, filters map[int]*scanFilter) (string, error) {
 	var lines []string
 	for _, seq := range slices.Sorted(maps.Keys(h.conditions)) {
 		if seq >= len(h.binds) {
@@ -59,7 +59,7 @@ func explanation(text string) arrow.RecordBatch {
 }
 
 // explain implements source.
-func (s lsmSource) explain(ctx context.Context, keys *keyFilter) (string, error) {
+func (s lsmSource) explain(ctx context.Context, keys *scanFilter) (string, error) {
 	m, err := s.open(ctx, []int{}, keys)
 	if err != nil {
 		return "", err
@@ -68,11 +68,16 @@ func (s lsmSource) explain(ctx context.Context, keys *keyFilter) (string, error)
 	plan := m.sc.Plan()
 	parts := []string{"full scan"}
 	if plan.Keyed {
-		var names []string
-		for _, c := range keys.columns {
-			names = append(names, s.v.Schema().Field(c.place).Name)
+		parts[0] = fmt.Sprintf("%s and %s of ", count(plan.Points, "point"), count(plan.Ranges, "range"))
+		if plan.Column != "" {
+			parts[0] += fmt.Sprintf("%s (index %s)", plan.Column, keys.index)
+		} else {
+			var names []string
+			for _, c := range keys.keys.columns {
+				names = append(names, s.v.Schema().Field(c.place).Name)
+			}
+			parts[0] += "the key (" + strings.Join(names, ", ") + ")"
 		}
-		parts[0] = fmt.Sprintf("%s and %s of the key (%s)", count(plan.Points, "point"), count(plan.Ranges, "range"), strings.Join(names, ", "))
 	}
 	for i := 0; i < len(plan.Layers); {
 		l, n, rows := plan.Layers[i], 0, int64(0)
@@ -82,7 +87,7 @@ func (s lsmSource) explain(ctx context.Context, keys *keyFilter) (string, error)
 		}
 		where := l.Layer
 		switch {
-		case l.Layer == "base" && l.Access != "key index":
+		case l.Layer == "base" && l.Access != "key index" && l.Access != "column index":
 			where = fmt.Sprintf("base, %s", count(n, "fragment"))
 		case l.Layer != "base":
 			where = count(n, l.Layer)

@@ -37,6 +37,8 @@ type hintEntry struct {
 	// hints are nil when they hold only for the moment in which they are made.
 	hints *hints
 	seen  int
+	// byValue is set when DuckDB has a plan only with the parameters' values in place of the parameters.
+	byValue bool
 }
 
 // get returns the entry of a statement as it was when it was found, and counts how often it was asked for.
@@ -70,6 +72,15 @@ func (c *hintCache) put(version uint64, sql string, h *hints) {
 	}
 }
 
+// needsValues notes that there is no plan of a statement without its parameters' values.
+func (c *hintCache) needsValues(version uint64, sql string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if x := c.entries[sql]; x != nil && c.version == version {
+		x.Value.(*hintEntry).byValue = true
+	}
+}
+
 // filtering are the words without one of which nothing in a statement filters rows.
 var filtering = []string{"WHERE", "ON", "HAVING", "QUALIFY", "JOIN"}
 
@@ -85,7 +96,7 @@ func (p *parsed) mayFilter(tables map[string]tableInfo) bool {
 		return false
 	}
 	for _, t := range tables {
-		if len(t.key) > 0 {
+		if len(t.key) > 0 || len(t.indexes) > 0 {
 			return true
 		}
 	}
@@ -94,18 +105,18 @@ func (p *parsed) mayFilter(tables map[string]tableInfo) bool {
 
 // hintsOf returns the hints of a statement that DuckDB takes for n, nil if it needs none. Those of an EXPLAIN are those
 // of its query.
-func (r *Result) hintsOf(n int) *hints {
+func (r *Result) hintsOf(n int, in run) *hints {
 	p := r.parsed
 	if p.kind != kindSelect || n != 1 {
 		return nil
 	}
 	if sql, ok := p.explained(); ok {
-		return r.findHints(sql)
+		return r.findHints(sql, in)
 	}
 	if !p.mayFilter(r.lease.query.tables) {
 		return nil
 	}
-	return r.findHints(r.sql)
+	return r.findHints(r.sql, in)
 }
 
 // useHints tells the scans of the statement, which is about to run, what they are asked for. An EXPLAIN says it, too.
@@ -128,7 +139,7 @@ func (r *Result) useHints(h *hints, params map[string]paramValue) error {
 // findHints returns what the optimiser says of the scans of a statement, which is about to be prepared on the same
 // connection; nil if it says nothing that helps, or cannot say it. The connection is in a transaction then, so that
 // what both make of now() is the same.
-func (r *Result) findHints(sql string) *hints {
+func (r *Result) findHints(sql string, in run) *hints {
 	cache := &r.in.hints
 	known := cache.get(r.lease.version, sql)
 	if known.hints != nil {
@@ -139,9 +150,12 @@ func (r *Result) findHints(sql string) *hints {
 	}
 	r.exec.beginBinding()
 	plan := &filterNode{}
-	if !r.in.planJSON(r.conn, sql, true, plan) {
-		_ = r.in.execOn(r.conn, "ROLLBACK") // the statement runs without it, or says what is wrong
-		return nil
+	if known.byValue || !r.in.planJSON(r.conn, sql, true, plan) {
+		if plan = r.planByValue(cache, sql, in); plan == nil {
+			_ = r.in.execOn(r.conn, "ROLLBACK") // the statement runs without it, or says what is wrong
+			return nil
+		}
+		return &hints{binds: r.exec.bound(), conditions: scanConditions(plan)}
 	}
 	h := &hints{binds: r.exec.bound(), conditions: scanConditions(plan)}
 	// A statement that comes again may keep its hints, unless the optimiser put in a value that is another the next
@@ -150,6 +164,25 @@ func (r *Result) findHints(sql string) *hints {
 		cache.put(r.lease.version, sql, h)
 	}
 	return h
+}
+
+// planByValue returns the optimised plan of a statement with its parameters' values in it, nil if there is none. What
+// follows from it holds for these values alone.
+func (r *Result) planByValue(cache *hintCache, sql string, in run) *filterNode {
+	valued, ok := in.withValues(sql)
+	if !ok {
+		return nil
+	}
+	if r.in.execOn(r.conn, "ROLLBACK") != nil || r.in.execOn(r.conn, "BEGIN TRANSACTION READ ONLY") != nil {
+		return nil // what failed may have ended the transaction
+	}
+	r.exec.beginBinding()
+	plan := &filterNode{}
+	if !r.in.planJSON(r.conn, valued, true, plan) {
+		return nil
+	}
+	cache.needsValues(r.lease.version, sql)
+	return plan
 }
 
 // planJSON asks DuckDB for the plan of a query. It returns false if there is none that can be read.
@@ -244,19 +277,15 @@ func momentary(text string) bool {
 	return false
 }
 
-// filters returns the keys that each bind of the statement is asked for, with the parameters' values.
-func (h *hints) filters(tables map[int64]tableInfo, params map[string]paramValue) map[int]*keyFilter {
-	out := map[int]*keyFilter{}
+// filters returns what each bind of the statement is asked for, with the parameters' values.
+func (h *hints) filters(tables map[int64]tableInfo, params map[string]paramValue) map[int]*scanFilter {
+	out := map[int]*scanFilter{}
 	for seq, p := range h.conditions {
 		if seq < 0 || seq >= len(h.binds) {
 			continue
 		}
-		key := tables[h.binds[seq]].filterColumns()
-		if len(key) == 0 {
-			continue
-		}
-		if list, any := p.boxes(key, params); !any {
-			out[seq] = &keyFilter{columns: key, boxes: list}
+		if f := tables[h.binds[seq]].asked(p, params); f != nil {
+			out[seq] = f
 		}
 	}
 	return out

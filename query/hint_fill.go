@@ -14,10 +14,9 @@ import (
 // maxFilterRanges bounds the ranges of a filter; more are not worth the searches.
 const maxFilterRanges = 1 << 10
 
-// keySet returns the keys as the storage takes them, nil when they may be any.
-func (f *keyFilter) keySet(v *lsm.View) (*lsm.KeySet, error) {
-	k := v.NewKeySet()
-	if k == nil {
+// keySet fills an empty set with the keys and returns it, nil when they may be any.
+func (f *keyFilter) keySet(k *lsm.KeySet) (*lsm.KeySet, error) {
+	if f == nil || k == nil {
 		return nil, nil
 	}
 	b := keyBuilder{columns: f.columns, set: k, points: make([][]array.Builder, len(f.columns)+1)}
@@ -247,6 +246,10 @@ func appendScalar(b array.Builder, s scalar) {
 		b.Append(arrow.Timestamp(n))
 	case *array.Decimal128Builder:
 		b.Append(s.num)
+	case *array.Float32Builder:
+		b.Append(float32(s.real))
+	case *array.Float64Builder:
+		b.Append(s.real)
 	case *array.StringBuilder:
 		b.Append(s.text)
 	case *array.LargeStringBuilder:

@@ -1,6 +1,8 @@
 package query
 
 import (
+	"cmp"
+	"math"
 	"slices"
 	"strings"
 
@@ -9,6 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	bind "github.com/duckdb/duckdb-go-bindings"
 	"github.com/google/uuid"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // The operators of predicates.
@@ -56,9 +60,10 @@ func (p *predicate) scan() *scanFilters {
 	return out
 }
 
-// A scalar is a value in SQL's numbers: what DuckDB keeps of an integer, date, timestamp or decimal, or its bytes.
+// A scalar is a value in SQL's numbers: what DuckDB keeps of an integer, date, timestamp or decimal, a float, or its bytes.
 type scalar struct {
 	num  decimal128.Num
+	real float64
 	text string
 }
 
@@ -67,7 +72,23 @@ func (s scalar) compare(o scalar) int {
 	if c := s.num.Cmp(o.num); c != 0 {
 		return c
 	}
+	if c := compareReal(s.real, o.real); c != 0 {
+		return c
+	}
 	return strings.Compare(s.text, o.text)
+}
+
+// compareReal orders floats as SQL does: NaN is equal to itself and above all others.
+func compareReal(a, b float64) int {
+	switch {
+	case math.IsNaN(a) && math.IsNaN(b):
+		return 0
+	case math.IsNaN(a):
+		return 1
+	case math.IsNaN(b):
+		return -1
+	}
+	return cmp.Compare(a, b)
 }
 
 // A limit is an end of an interval.
@@ -117,7 +138,15 @@ type box []interval
 // maxBoxes bounds the work on a condition: one that needs more is taken for a wider one.
 const maxBoxes = 1 << 16
 
-// A keyFilter is the keys that a scan is asked for: those in any of the boxes.
+// A scanFilter is what a scan is asked for. Each of the two is nil when it asks for all rows.
+type scanFilter struct {
+	keys *keyFilter
+	// where is on a column that has an index, which is called index.
+	where *keyFilter
+	index string
+}
+
+// A keyFilter is the keys that a scan is asked for, or the values of a column: those in any of the boxes.
 type keyFilter struct {
 	columns []keyColumn
 	boxes   []box
@@ -135,25 +164,79 @@ type keyColumn struct {
 func (t tableInfo) filterColumns() []keyColumn {
 	var out []keyColumn
 	for _, name := range t.key {
-		i := slices.IndexFunc(t.arrow.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, name) })
-		if i < 0 {
+		c, ok := t.filterColumn(name)
+		if !ok {
 			return nil
 		}
-		dt := t.arrow.Field(i).Type
-		st, err := sqlTypeOf(t.arrow.Field(i))
-		if err != nil || st.isOpaque() || !hintable(dt) {
-			return nil
-		}
-		out = append(out, keyColumn{place: i, arrow: dt, sql: st})
+		out = append(out, c)
 	}
 	return out
+}
+
+// filterColumn returns a column, if SQL orders its type as the storage does.
+func (t tableInfo) filterColumn(name string) (c keyColumn, ok bool) {
+	i := t.field(name)
+	if i < 0 {
+		return c, false
+	}
+	f := t.arrow.Field(i)
+	st, err := sqlTypeOf(f)
+	return keyColumn{place: i, arrow: f.Type, sql: st}, err == nil && !st.isOpaque() && hintable(f.Type)
+}
+
+// asked returns what a scan of the table is asked for by a condition, nil when that is all rows.
+func (t tableInfo) asked(p predicate, params map[string]paramValue) *scanFilter {
+	var f scanFilter
+	if key := t.filterColumns(); len(key) > 0 {
+		if list, any := p.boxes(key, params); !any {
+			f.keys = &keyFilter{columns: key, boxes: list}
+		}
+	}
+	for _, x := range t.indexes {
+		if x.Kind != lsm.BTreeIndex || len(x.Columns) != 1 {
+			continue
+		}
+		c, ok := t.filterColumn(x.Columns[0])
+		if !ok {
+			continue
+		}
+		column := []keyColumn{c}
+		if list, any := p.boxes(column, params); !any && (f.where == nil || narrower(list, f.where.boxes)) {
+			f.where, f.index = &keyFilter{columns: column, boxes: list}, x.Name
+		}
+	}
+	if f.keys == nil && f.where == nil {
+		return nil
+	}
+	return &f
+}
+
+// narrower guesses whether the values of one column in some boxes are fewer rows than those of another in others: a few
+// points are better than a range, and that is better with two ends than with one.
+func narrower(a, b []box) bool {
+	breadth := func(list []box) (open, ranges, points int) {
+		for _, x := range list {
+			switch i := x[0]; {
+			case i.point():
+				points++
+			case i.low.set && i.high.set:
+				ranges++
+			default:
+				open++
+			}
+		}
+		return open, ranges, points
+	}
+	ao, ar, ap := breadth(a)
+	bo, br, bp := breadth(b)
+	return slices.Compare([]int{ao, ar, ap}, []int{bo, br, bp}) < 0
 }
 
 // hintable reports whether a column's values and SQL's have the same order, and can be translated.
 func hintable(dt arrow.DataType) bool {
 	switch dt.ID() {
 	case arrow.BOOL, arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64, arrow.UINT8, arrow.UINT16, arrow.UINT32, arrow.UINT64,
-		arrow.DATE32, arrow.DATE64, arrow.TIMESTAMP, arrow.DECIMAL128,
+		arrow.DATE32, arrow.DATE64, arrow.TIMESTAMP, arrow.DECIMAL128, arrow.FLOAT32, arrow.FLOAT64,
 		arrow.STRING, arrow.LARGE_STRING, arrow.BINARY, arrow.LARGE_BINARY, arrow.FIXED_SIZE_BINARY:
 		return true
 	}
@@ -312,6 +395,10 @@ func paramScalar(p paramValue, t sqlType) (s scalar, ok bool) {
 		return scalar{text: string(a.Value(p.row))}, true
 	case *array.Decimal128:
 		return scalar{num: a.Value(p.row)}, true
+	case *array.Float32:
+		return scalar{real: float64(a.Value(p.row))}, true
+	case *array.Float64:
+		return scalar{real: a.Value(p.row)}, true
 	case *array.Uint64:
 		return scalar{num: decimal128.FromU64(a.Value(p.row))}, true
 	case *array.Date32:

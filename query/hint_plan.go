@@ -303,7 +303,7 @@ func read(e *planExpr, columns []filterRef) predicate {
 			p.args = append(p.args, compare("=", refOf(&e.Children[0], columns), &e.Children[i+1]))
 		}
 		return p
-	case e.Class == "BOUND_FUNCTION" && e.Name == "prefix" && len(e.Children) == 2:
+	case e.Class == "BOUND_FUNCTION" && (e.Name == "prefix" || e.Name == "starts_with") && len(e.Children) == 2:
 		return compare("prefix", refOf(&e.Children[0], columns), &e.Children[1])
 	case e.Class == "BOUND_COMPARISON":
 		return readComparison(e, columns)
@@ -389,6 +389,10 @@ func (v *planValue) scalar(t sqlType) (s scalar, ok bool) {
 			return blobScalar(text)
 		}
 		return s, false
+	}
+	if t.id == bind.TypeFloat || t.id == bind.TypeDouble {
+		n, err := strconv.ParseFloat(string(v.Value), 64)
+		return scalar{real: n}, err == nil
 	}
 	var yes bool
 	if json.Unmarshal(v.Value, &yes) == nil {

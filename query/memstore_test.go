@@ -217,11 +217,11 @@ func (s *memSource) rows() (n int64) {
 	return n
 }
 
-func (s *memSource) explain(context.Context, *keyFilter) (string, error) { return "from memory", nil }
+func (s *memSource) explain(context.Context, *scanFilter) (string, error) { return "from memory", nil }
 
-func (s *memSource) reads(context.Context, *keyFilter) (int64, error) { return s.rows(), nil }
+func (s *memSource) reads(context.Context, *scanFilter) (int64, error) { return s.rows(), nil }
 
-func (s *memSource) piece(part, parts int, _ *keyFilter) tableSource {
+func (s *memSource) piece(part, parts int, _ *scanFilter) tableSource {
 	t := *s.t
 	t.morsels = nil
 	for i, m := range s.t.morsels {
@@ -232,7 +232,7 @@ func (s *memSource) piece(part, parts int, _ *keyFilter) tableSource {
 	return &memSource{s: s.s, t: &t}
 }
 
-func (s *memSource) scan(_ context.Context, columns []int, _ *keyFilter) (morselReader, error) {
+func (s *memSource) scan(_ context.Context, columns []int, _ *scanFilter) (morselReader, error) {
 	s.s.open.Add(1)
 	s.s.mu.Lock()
 	defer s.s.mu.Unlock()

@@ -20,7 +20,7 @@ type ownSource struct{ rec arrow.RecordBatch }
 func (s ownSource) rows() int64 { return s.rec.NumRows() }
 
 // scan implements source.
-func (s ownSource) scan(_ context.Context, columns []int, _ *keyFilter) (morselReader, error) {
+func (s ownSource) scan(_ context.Context, columns []int, _ *scanFilter) (morselReader, error) {
 	fields, cols := make([]arrow.Field, len(columns)), make([]arrow.Array, len(columns))
 	for i, c := range columns {
 		fields[i], cols[i] = s.rec.Schema().Field(c), s.rec.Column(c)
@@ -29,7 +29,7 @@ func (s ownSource) scan(_ context.Context, columns []int, _ *keyFilter) (morselR
 }
 
 // explain implements source.
-func (s ownSource) explain(context.Context, *keyFilter) (string, error) { return "", nil }
+func (s ownSource) explain(context.Context, *scanFilter) (string, error) { return "", nil }
 
 // ownMorsel hands out one batch.
 type ownMorsel struct {

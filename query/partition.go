@@ -15,7 +15,7 @@ type Partitions struct {
 	count int
 	// keys are those of the rows that the query needs, nil for all: one set for all parts, as what a part has depends
 	// on them, and a later look at the plan may find others.
-	keys *keyFilter
+	keys *scanFilter
 
 	mu       sync.Mutex
 	snap     snapshot
@@ -76,7 +76,7 @@ func (st *Statement) partition(ctx context.Context, l *lease, snap snapshot, row
 }
 
 // reads is an upper bound of the rows of the table that the query reads, and their keys.
-func (st *Statement) reads(ctx context.Context, snap snapshot, table tableInfo) (int64, *keyFilter, error) {
+func (st *Statement) reads(ctx context.Context, snap snapshot, table tableInfo) (int64, *scanFilter, error) {
 	r := newResult(ctx, st)
 	defer r.Close()
 	r.mu.Lock()
@@ -84,8 +84,8 @@ func (st *Statement) reads(ctx context.Context, snap snapshot, table tableInfo) 
 	if err := r.open(ctx, st, run{snap: snap}); err != nil {
 		return 0, nil, engineError(err)
 	}
-	var keys *keyFilter
-	if h := r.hintsOf(1); h != nil {
+	var keys *scanFilter
+	if h := r.hintsOf(1, run{}); h != nil {
 		for _, f := range h.filters(r.lease.query.byID, nil) {
 			keys = f // there is one scan
 		}

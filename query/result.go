@@ -222,7 +222,7 @@ func (r *Result) execute(in run) error {
 		return err
 	}
 	defer bind.DestroyExtracted(&stmts.list)
-	h := r.hintsOf(stmts.count)
+	h := r.hintsOf(stmts.count, in)
 	r.exec.beginBinding()
 	for i := range stmts.count {
 		if r.ps, err = r.in.prepare(r.conn, stmts, i, r.sql); err != nil {

@@ -38,19 +38,19 @@ type source interface {
 	rows() int64
 	// scan starts reading the columns with these places in the table's schema, lsm.RowAddress among them; none means
 	// that only rows count. Rows that keys, which may be nil, does not have are not needed.
-	scan(ctx context.Context, columns []int, keys *keyFilter) (morselReader, error)
+	scan(ctx context.Context, columns []int, keys *scanFilter) (morselReader, error)
 	// explain tells how a scan that is asked for keys finds its rows.
-	explain(ctx context.Context, keys *keyFilter) (string, error)
+	explain(ctx context.Context, keys *scanFilter) (string, error)
 }
 
 // A tableSource is a source that can be read in parts.
 type tableSource interface {
 	source
 	// reads is an upper bound of the rows that a scan that is asked for keys reads.
-	reads(ctx context.Context, keys *keyFilter) (int64, error)
+	reads(ctx context.Context, keys *scanFilter) (int64, error)
 	// piece returns a part of the rows with some keys, from 0: together the parts have each row once. Scans of it are
 	// asked for no others.
-	piece(part, parts int, keys *keyFilter) tableSource
+	piece(part, parts int, keys *scanFilter) tableSource
 }
 
 // A morselReader hands out the morsels of a scan. next is called by several threads at once, each morsel goes to
@@ -87,7 +87,7 @@ type execution struct {
 	binds      []int64
 	newBinding bool
 	hints      *hints
-	filters    map[int]*keyFilter // by the number of the bind
+	filters    map[int]*scanFilter // by the number of the bind
 }
 
 // beginBinding says that the next bind, if any comes, is the first of the statement.
@@ -116,7 +116,7 @@ func (x *execution) bound() []int64 {
 }
 
 // setFilters says what the scans are asked for. REQUIRES: none has started.
-func (x *execution) setFilters(h *hints, filters map[int]*keyFilter) {
+func (x *execution) setFilters(h *hints, filters map[int]*scanFilter) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.hints, x.filters = h, filters
@@ -124,7 +124,7 @@ func (x *execution) setFilters(h *hints, filters map[int]*keyFilter) {
 
 // filter returns the keys that a bind's scan is asked for, nil for all. Hints are those of another way to bind the
 // statement if that had other binds.
-func (x *execution) filter(number int) *keyFilter {
+func (x *execution) filter(number int) *scanFilter {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.hints == nil || !slices.Equal(x.hints.binds, x.binds) {
@@ -349,7 +349,7 @@ func (b *bridge) init(info bind.InitInfo) error {
 }
 
 // startScan opens the source's scan and hands its state to DuckDB, which frees it.
-func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema, x *execution, keys *keyFilter) error {
+func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema, x *execution, keys *scanFilter) error {
 	var columns, places []int
 	empty := -1
 	for i := range int(bind.InitGetColumnCount(info)) {

@@ -279,20 +279,20 @@ type lsmSource struct {
 	v           *lsm.View
 	part, parts int // parts of 0 for all of it
 	// keys are what all parts are asked for, whatever a scan says: another set would make other parts.
-	keys *keyFilter
+	keys *scanFilter
 }
 
 func (s lsmSource) rows() int64 { return s.v.Rows() / int64(max(s.parts, 1)) }
 
-func (s lsmSource) piece(part, parts int, keys *keyFilter) tableSource {
+func (s lsmSource) piece(part, parts int, keys *scanFilter) tableSource {
 	return lsmSource{s.v, part, parts, keys}
 }
 
-func (s lsmSource) scan(ctx context.Context, columns []int, keys *keyFilter) (morselReader, error) {
+func (s lsmSource) scan(ctx context.Context, columns []int, keys *scanFilter) (morselReader, error) {
 	return s.open(ctx, columns, keys)
 }
 
-func (s lsmSource) reads(ctx context.Context, keys *keyFilter) (rows int64, err error) {
+func (s lsmSource) reads(ctx context.Context, keys *scanFilter) (rows int64, err error) {
 	m, err := s.open(ctx, []int{}, keys)
 	if err != nil {
 		return 0, err
@@ -305,7 +305,7 @@ func (s lsmSource) reads(ctx context.Context, keys *keyFilter) (rows int64, err 
 }
 
 // open begins a scan.
-func (s lsmSource) open(ctx context.Context, columns []int, keys *keyFilter) (lsmMorsels, error) {
+func (s lsmSource) open(ctx context.Context, columns []int, keys *scanFilter) (lsmMorsels, error) {
 	if columns == nil {
 		columns = []int{} // count only; nil could be read as all columns
 	}
@@ -315,8 +315,13 @@ func (s lsmSource) open(ctx context.Context, columns []int, keys *keyFilter) (ls
 	o := lsm.ScanOptions{Columns: columns, Part: s.part, Parts: s.parts}
 	var err error
 	if keys != nil {
-		if o.Keys, err = keys.keySet(s.v); err != nil {
+		if o.Keys, err = keys.keys.keySet(s.v.NewKeySet()); err != nil {
 			return lsmMorsels{}, err
+		}
+		if keys.where != nil {
+			if o.Where, err = keys.where.keySet(s.v.NewColumnSet(keys.where.columns[0].place)); err != nil {
+				return lsmMorsels{}, err
+			}
 		}
 	}
 	sc, err := s.v.Scan(ctx, o)

@@ -338,10 +338,10 @@ func (s *systemSnapshot) release() {
 type systemSource struct{ ownSource }
 
 // reads implements tableSource.
-func (s systemSource) reads(context.Context, *keyFilter) (int64, error) { return s.rows(), nil }
+func (s systemSource) reads(context.Context, *scanFilter) (int64, error) { return s.rows(), nil }
 
 // piece implements tableSource. The first part has all rows.
-func (s systemSource) piece(part, _ int, _ *keyFilter) tableSource {
+func (s systemSource) piece(part, _ int, _ *scanFilter) tableSource {
 	if part == 0 {
 		return s
 	}
@@ -350,7 +350,7 @@ func (s systemSource) piece(part, _ int, _ *keyFilter) tableSource {
 }
 
 // explain implements source.
-func (s systemSource) explain(context.Context, *keyFilter) (string, error) {
+func (s systemSource) explain(context.Context, *scanFilter) (string, error) {
 	return fmt.Sprintf("full scan; %s", count(int(s.rows()), "row")), nil
 }
 
