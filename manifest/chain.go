@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -144,6 +145,13 @@ func (c *chain) put(ctx context.Context, n uint64, data []byte) error {
 		c.o.warn("version hint not written; the newest version is found more slowly", err)
 	}
 	return nil
+}
+
+// holds tells whether version n is made of the given bytes, which no other writer makes: then it was this one who put
+// them there, by a call of which the answer was lost.
+func (c *chain) holds(ctx context.Context, n uint64, data []byte) bool {
+	b, err := c.st.Get(ctx, c.path(n))
+	return err == nil && bytes.Equal(b, data)
 }
 
 // point writes the hint.

@@ -78,6 +78,9 @@ func (s *Shard) Describe(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "shard %s version %d, %s, spec %d\n", s.ID, s.Version, status, s.SpecID)
 	fmt.Fprintf(&b, "epoch %d, replay after %d, last seen %d, current generation %d\n", s.Epoch, s.ReplayAfter, s.LastSeen, s.CurrentGeneration)
+	if s.Entry > 0 {
+		fmt.Fprintf(&b, "replay after log entry %d\n", s.Entry)
+	}
 	for _, g := range s.Generations {
 		fmt.Fprintf(&b, "generation %d in %s, %d rows, %d bytes, %d of them keys\n", g.Number, g.Path, g.Rows, g.Bytes, g.KeyBytes)
 	}

@@ -45,8 +45,12 @@
 //	manifest/{version, 64 bits reversed, as 64 digits}.binpb   a bare lancepb.ShardManifest
 //	manifest/version_hint.json                                 {"version":N}
 //
-// The reversed name spreads the objects of a bucket. Field 2047 of our shard manifests, a fixed32, is the crc32c of
-// the bytes before it; it is the last field of the file and other readers skip it.
+// The reversed name spreads the objects of a bucket. Three fields of our shard manifests are ours alone, and other readers
+// skip them. 2045, 16 bytes, is random and new in each version: a writer that finds its number taken reads the version
+// back, and when it is its own, byte for byte, its call had succeeded and only the answer was lost. 2046, a fixed64, is
+// the LSN up to which everything is in generations, where the log is one object for each entry and
+// replay_after_wal_entry_position is the number of an entry; without it that field is the LSN. 2047, a fixed32, is the
+// crc32c of the bytes before it and the last field of the file.
 //
 // # Commits
 //

@@ -178,8 +178,16 @@ func TestBytesOfAShard(t *testing.T) {
 	s := &Shard{
 		ID: uuid.UUID{1}, Version: 3, SpecID: 1, Epoch: 2, ReplayAfter: 300, LastSeen: 301, CurrentGeneration: 7, Sealed: true,
 		Generations: []Generation{{Number: 6, Path: "0000000a_gen_6", Rows: 5, Bytes: 600, KeyBytes: 40}},
+		nonce:       uuid.UUID{9},
 	}
 	b, err := s.encode()
 	require.NoError(t, err)
-	golden(t, "shard.txt", annotated(b, len(b)-checksumBytes, "ShardManifest", 2, "tag of field 2047", 4, "crc32c of what is above"))
+	const nonceBytes = 3 + 16
+	golden(t, "shard.txt", annotated(b, len(b)-checksumBytes-nonceBytes, "ShardManifest", 3, "tag and length of field 2045", 16, "nonce",
+		2, "tag of field 2047", 4, "crc32c of what is above"))
+	s.Entry = 12
+	b, err = s.encode()
+	require.NoError(t, err)
+	golden(t, "shard_entries.txt", annotated(b, len(b)-checksumBytes-nonceBytes-10, "ShardManifest", 3, "tag and length of field 2045", 16, "nonce",
+		2, "tag of field 2046", 8, "LSN", 2, "tag of field 2047", 4, "crc32c of what is above"))
 }

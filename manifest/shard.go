@@ -27,9 +27,13 @@ type Shard struct {
 	SpecID uint64
 	// Epoch is the fencing token of the shard's writer; each claim raises it.
 	Epoch uint64
-	// ReplayAfter is the log position up to which everything is in a generation.
+	// ReplayAfter is the LSN up to which everything is in a generation.
 	ReplayAfter uint64
-	// LastSeen is a log position that existed when the version was written. It is a hint.
+	// Entry is the position of the last log entry of which everything is in a generation, where the log is one object
+	// for each entry; 0 where it is not, and then other programs are told ReplayAfter.
+	Entry uint64
+	// LastSeen is an LSN, or the position of an entry when Entry is in use, that existed when the version was written. It
+	// is a hint.
 	LastSeen uint64
 	// CurrentGeneration is the number of the next generation to be flushed; the first is 1.
 	CurrentGeneration uint64
@@ -38,8 +42,10 @@ type Shard struct {
 	// Sealed shards refuse the claims of writers that do not know them to be ours.
 	Sealed bool
 
-	raw *lancepb.ShardManifest
-	o   Options
+	// nonce is new in each version.
+	nonce uuid.UUID
+	raw   *lancepb.ShardManifest
+	o     Options
 }
 
 // Generation is a flushed memtable.
@@ -157,7 +163,7 @@ func (s *Shard) publish(ctx context.Context, st object.Store, dir string, edit f
 	next := *s
 	next.Generations = slices.Clone(s.Generations)
 	edit(&next)
-	next.ID, next.Version = s.ID, s.Version+1
+	next.ID, next.Version, next.nonce = s.ID, s.Version+1, uuid.New()
 	if err := next.validate(); err != nil {
 		return nil, err
 	}
@@ -167,7 +173,9 @@ func (s *Shard) publish(ctx context.Context, st object.Store, dir string, edit f
 	}
 	chain := shardChain(st, dir, s.o)
 	if err := chain.put(ctx, next.Version, data); err != nil {
-		return nil, err
+		if !errors.Is(err, object.ErrExists) || !chain.holds(ctx, next.Version, data) {
+			return nil, err
+		}
 	}
 	return &next, nil
 }
@@ -190,8 +198,16 @@ func (s *Shard) validate() error {
 	return nil
 }
 
-// checksumField is the number of the field that ends our shard manifests.
-const checksumField = 2047
+// Fields of our shard manifests that Lance does not have. Other readers skip them.
+const (
+	// nonceField is 16 random bytes, new in each version: whoever finds a number taken knows by them whether it was
+	// itself who took it, by a call of which the answer was lost.
+	nonceField = 2045
+	// lsnField is ReplayAfter where Entry is what other programs are told.
+	lsnField = 2046
+	// checksumField ends the file.
+	checksumField = 2047
+)
 
 // checksumBytes is the size of that field: two bytes of tag, four of value.
 const checksumBytes = 6
@@ -204,6 +220,13 @@ func (s *Shard) encode() ([]byte, error) {
 	}
 	p.ShardId, p.Version, p.ShardSpecId = uuidProto(s.ID), s.Version, uint32(s.SpecID)
 	p.WriterEpoch, p.ReplayAfterWalEntryPosition, p.WalEntryPositionLastSeen = s.Epoch, s.ReplayAfter, s.LastSeen
+	own := protowire.AppendTag(foreignFields(p.ProtoReflect().GetUnknown()), nonceField, protowire.BytesType)
+	own = protowire.AppendBytes(own, s.nonce[:])
+	if s.Entry > 0 {
+		p.ReplayAfterWalEntryPosition = s.Entry
+		own = protowire.AppendFixed64(protowire.AppendTag(own, lsnField, protowire.Fixed64Type), s.ReplayAfter)
+	}
+	p.ProtoReflect().SetUnknown(own)
 	p.CurrentGeneration = s.CurrentGeneration
 	p.Status = lancepb.ShardStatus_ACTIVE
 	if s.Sealed {
@@ -221,6 +244,37 @@ func (s *Shard) encode() ([]byte, error) {
 	}
 	sum := crc32.Checksum(b, castagnoli)
 	return protowire.AppendFixed32(protowire.AppendTag(b, checksumField, protowire.Fixed32Type), sum), nil
+}
+
+// foreignFields returns a copy of unknown fields without those that are ours.
+func foreignFields(b []byte) []byte {
+	var out []byte
+	for len(b) > 0 {
+		number, _, n := protowire.ConsumeField(b)
+		if n < 0 {
+			break // proto.Unmarshal has let it pass, so it does not come to this
+		}
+		if number != nonceField && number != lsnField {
+			out = append(out, b[:n]...)
+		}
+		b = b[n:]
+	}
+	return out
+}
+
+// lsnOf returns what unknown fields say of the LSN, and whether they do.
+func lsnOf(b []byte) (uint64, bool) {
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeField(b)
+		if n < 0 {
+			return 0, false
+		}
+		if number == lsnField && kind == protowire.Fixed64Type {
+			return binary.LittleEndian.Uint64(b[n-8 : n]), true
+		}
+		b = b[n:]
+	}
+	return 0, false
 }
 
 // known returns nil for 0: absent means not measured.
@@ -254,6 +308,9 @@ func decodeShard(name string, b []byte) (*Shard, error) {
 		ID: id, Version: p.GetVersion(), SpecID: uint64(p.GetShardSpecId()), Epoch: p.GetWriterEpoch(),
 		ReplayAfter: p.GetReplayAfterWalEntryPosition(), LastSeen: p.GetWalEntryPositionLastSeen(),
 		CurrentGeneration: p.GetCurrentGeneration(), Sealed: p.GetStatus() == lancepb.ShardStatus_SEALED, raw: p,
+	}
+	if lsn, ok := lsnOf(p.ProtoReflect().GetUnknown()); ok {
+		s.Entry, s.ReplayAfter = s.ReplayAfter, lsn
 	}
 	for _, g := range p.GetSstables() {
 		s.Generations = append(s.Generations, Generation{

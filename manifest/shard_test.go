@@ -171,5 +171,54 @@ func TestWhatAShardManifestSaysBeyondUsSurvives(t *testing.T) {
 	require.NoError(t, err)
 	s, err = decodeShard("shard", b)
 	require.NoError(t, err)
+	s.raw.ProtoReflect().SetUnknown(foreignFields(s.raw.ProtoReflect().GetUnknown()))
 	require.True(t, proto.Equal(p, s.raw))
+}
+
+func TestAShardManifestHasTheEntryForOthersAndTheLSNForUs(t *testing.T) {
+	ctx, st := context.Background(), object.NewMem()
+	s, err := ClaimShard(ctx, st, shardDir, uuid.New(), true, Options{})
+	require.NoError(t, err)
+	for _, at := range []struct{ entry, lsn uint64 }{{3, 1<<40 + 7}, {9, 1<<40 + 40}} {
+		s, err = s.Commit(ctx, st, shardDir, func(n *Shard) { n.Entry, n.ReplayAfter = at.entry, at.lsn })
+		require.NoError(t, err)
+		got, err := LoadShard(ctx, st, shardDir, Options{})
+		require.NoError(t, err)
+		require.Equal(t, at.entry, got.Entry)
+		require.Equal(t, at.lsn, got.ReplayAfter)
+		require.Equal(t, at.entry, got.raw.GetReplayAfterWalEntryPosition(), "what Lance reads")
+	}
+}
+
+// lossy is a store of which the answer to some calls is lost: they had their effect, and the caller, or a library that
+// tries again for it, is told that the name is taken.
+type lossy struct {
+	object.Store
+	lose func(name string) bool
+}
+
+func (l *lossy) PutIfAbsent(ctx context.Context, name string, data []byte) error {
+	err := l.Store.PutIfAbsent(ctx, name, data)
+	if err == nil && l.lose(name) {
+		return fmt.Errorf("second try: %w", object.ErrExists)
+	}
+	return err
+}
+
+// TestAWriterKnowsItsOwnVersionWhenTheAnswerWasLost has every claim and every commit told that its number is taken: by
+// itself.
+func TestAWriterKnowsItsOwnVersionWhenTheAnswerWasLost(t *testing.T) {
+	ctx := context.Background()
+	st := &lossy{Store: object.NewMem(), lose: func(string) bool { return true }}
+	s, err := ClaimShard(ctx, st, shardDir, uuid.New(), true, Options{})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, s.Epoch)
+	s, err = s.Commit(ctx, st, shardDir, flushGeneration)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, s.Version)
+	other, err := ClaimShard(ctx, st, shardDir, s.ID, true, Options{})
+	require.NoError(t, err)
+	require.EqualValues(t, 2, other.Epoch)
+	_, err = s.Commit(ctx, st, shardDir, flushGeneration)
+	require.ErrorIs(t, err, ErrFenced, "what another wrote is not taken for one's own")
 }
