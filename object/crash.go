@@ -35,7 +35,8 @@ func (m *Mem) CrashClone(random *rand.Rand) *Mem {
 			keep += random.IntN(rest + 1)
 		}
 		survivor := &memFile{data: bytes.Clone(f.data[:keep]), synced: keep, mod: f.mod}
-		left.files[name], left.durable[name] = survivor, survivor
+		left.setLocked(name, survivor)
+		left.durable[name] = survivor
 	}
 	return left
 }

@@ -20,6 +20,8 @@ type Mem struct {
 	files map[string]*memFile
 	// durable is what the folders on the disk would lead to.
 	durable map[string]*memFile
+	// folders counts the objects below each folder.
+	folders map[string]int
 }
 
 // memFile is one object. Bytes are only ever appended, so that a Reader can hold a prefix without a lock.
@@ -31,7 +33,7 @@ type memFile struct {
 
 // NewMem returns an empty store.
 func NewMem() *Mem {
-	return &Mem{files: map[string]*memFile{}, durable: map[string]*memFile{}}
+	return &Mem{files: map[string]*memFile{}, durable: map[string]*memFile{}, folders: map[string]int{}}
 }
 
 var _ Store = (*Mem)(nil)
@@ -69,10 +71,8 @@ func (m *Mem) Stat(ctx context.Context, name string) (Info, error) {
 	if f, ok := m.files[name]; ok {
 		return Info{Name: path.Base(name), Size: int64(len(f.data)), ModTime: f.mod}, nil
 	}
-	for other := range m.files {
-		if below(other, name) {
-			return Info{Name: path.Base(name), Dir: true}, nil
-		}
+	if m.folders[name] > 0 || name == "." && len(m.files) > 0 {
+		return Info{Name: path.Base(name), Dir: true}, nil
 	}
 	return Info{}, fmt.Errorf("stat %s: %w", name, ErrNotExist)
 }
@@ -103,8 +103,9 @@ func (m *Mem) Put(ctx context.Context, name string, data []byte) error {
 }
 
 func (m *Mem) putLocked(name string, data []byte) {
-	m.files[name] = &memFile{data: bytes.Clone(data), synced: len(data), mod: time.Now()}
-	m.syncDirsLocked(name)
+	f := &memFile{data: bytes.Clone(data), synced: len(data), mod: time.Now()}
+	m.setLocked(name, f)
+	m.durable[name] = f
 }
 
 // Create implements Store.
@@ -118,7 +119,7 @@ func (m *Mem) Create(ctx context.Context, name string) (Writer, error) {
 		return nil, fmt.Errorf("create %s: %w", name, ErrExists)
 	}
 	f := &memFile{mod: time.Now()}
-	m.files[name] = f
+	m.setLocked(name, f)
 	return &memWriter{m: m, name: name, f: f}, nil
 }
 
@@ -158,8 +159,33 @@ func (m *Mem) Delete(ctx context.Context, name string) error {
 	if _, ok := m.files[name]; !ok {
 		return fmt.Errorf("delete %s: %w", name, ErrNotExist)
 	}
-	delete(m.files, name)
+	m.dropLocked(name)
 	return nil
+}
+
+// setLocked shows an object under a name.
+func (m *Mem) setLocked(name string, f *memFile) {
+	if m.files[name] == nil {
+		m.countLocked(name, 1)
+	}
+	m.files[name] = f
+}
+
+// dropLocked shows an object no longer.
+func (m *Mem) dropLocked(name string) {
+	if m.files[name] != nil {
+		m.countLocked(name, -1)
+		delete(m.files, name)
+	}
+}
+
+// countLocked counts an object in all folders above it.
+func (m *Mem) countLocked(name string, n int) {
+	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+		if m.folders[dir] += n; m.folders[dir] == 0 {
+			delete(m.folders, dir)
+		}
+	}
 }
 
 // DeleteAll implements Store.
@@ -172,7 +198,11 @@ func (m *Mem) DeleteAll(ctx context.Context, dir string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	maps.DeleteFunc(m.files, func(name string, _ *memFile) bool { return name == dir || below(name, dir) })
+	for name := range m.files {
+		if name == dir || below(name, dir) {
+			m.dropLocked(name)
+		}
+	}
 	return nil
 }
 
@@ -263,6 +293,6 @@ func (w *memWriter) Abort() {
 	w.m.mu.Lock()
 	defer w.m.mu.Unlock()
 	if w.m.files[w.name] == w.f {
-		delete(w.m.files, w.name)
+		w.m.dropLocked(w.name)
 	}
 }
