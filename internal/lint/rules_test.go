@@ -10,7 +10,7 @@ const module = "github.com/flightd/flightd"
 var imports = map[string][]string{
 	"flight":        {"query", "lsm"},
 	"query":         {"lsm"},
-	"lsm":           {"lsm/wal", "lsm/keyfilter", "lsm/policy", "memindex", "vector", "btree", "ivf", "fts", "manifest", "lance", "object"},
+	"lsm":           {"lsm/wal", "lsm/keyfilter", "lsm/policy", "memindex", "vector", "btree", "ivf", "fts", "manifest", "lance", "object", "object/objecttest"},
 	"lsm/wal":       {"object"},
 	"lsm/keyfilter": {"object"},
 	"lsm/policy":    {},
@@ -24,6 +24,8 @@ var imports = map[string][]string{
 	"vector":        {},
 	"object":        {},
 	"object/gcs":    {"object"},
+	// Stores that misbehave, for tests.
+	"object/objecttest": {"object"},
 }
 
 // composers may import everything.

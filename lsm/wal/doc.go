@@ -134,7 +134,7 @@
 // KiB), and apart a caller that does not wait for each of its syncs appends 200,000 batches a second where it would get
 // one for each sync, 5,000.
 //
-// There is one lock, Local.mu. Nothing is written, synced or called back under it. Options.Appended returns before
+// Local has one lock, mu. Nothing is written, synced or called back under it. Options.Appended returns before
 // Options.Durable is called for any of its records.
 //
 // # Poison
@@ -145,6 +145,28 @@
 // and stay so; buffered ones above it may be lost. Replaying and opening again is the way out. A full disk is no poison: when no segment can be
 // prepared, or a group that is larger than its segment finds no room, the appends that needed it fail, and later ones try
 // again. Other groups lie in blocks that exist.
+//
+// # The bucket form
+//
+// Bucket is the log in a store of objects, where nothing can be appended or synced: streams of entries, one for each shard
+// and one for the catalog, and an entry is what a commit group has for its stream (entry.go, docs/log-format.md). A claim in
+// the shard's manifest comes first. (Package lsm opens data folders only, with Local; nothing but tests uses Bucket yet.)
+// Then
+//
+//	err := stream.Fence(ctx, st)          a sentinel: who wrote before stops there
+//	                                      (is the claim still the newest?)
+//	err = wal.ReplayStreams(ctx, st, streams, prefix, func(r *wal.Record) error { … })
+//	log, err := wal.OpenBucket(wal.BucketOptions{Store: st, Epoch: epoch, …})
+//	log.Attach(stream)
+//
+// LSNs are given by one goroutine for all streams. Groups are stored one after the other, the entries of one at the same
+// time, so the durable position is a prefix, and a stream has no gaps. The price is that a group waits for the slowest of
+// its entries, and that a crash may leave some entries of the last group: each Append is in one of them, and whole; of those
+// that nobody was told of, later ones may be there without earlier ones in other shards. Records of several shards cannot be
+// appended together.
+//
+// A call that failed is tried again at the same place, and a name that is taken is read back: our own bytes are success, a
+// higher epoch is ErrFenced. Anything else, and a call that goes on failing, poisons the log, as nobody knows what is stored.
 //
 // # Errors
 //

@@ -123,6 +123,8 @@ type call struct {
 	done    chan struct{}
 	receipt Receipt
 	order   *Order
+	// checkpoint asks a Bucket for a checkpoint; then there are no records.
+	checkpoint bool
 }
 
 // newCall returns a call for some records.

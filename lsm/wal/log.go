@@ -23,7 +23,7 @@ var (
 	ErrNotReplayed = errors.New("log must be replayed before it is opened")
 )
 
-// Log is a write-ahead log. Local is the one on a local disk.
+// Log is a write-ahead log. Local is the one on a local disk, Bucket the one in a store of objects.
 //
 // A log that loses its place to another owner (a fenced one) is poisoned with that cause: whoever learns that its writes
 // may not count cannot acknowledge anything any more, whatever the reason.
