@@ -77,6 +77,9 @@ func Open(ctx context.Context, st object.Store, name string, size int64, o Reade
 // Schema returns the columns of the file. Its metadata is without what this package adds for itself.
 func (r *Reader) Schema() *Schema { return r.schema }
 
+// Version returns the version of the file.
+func (r *Reader) Version() Version { return r.footer.version() }
+
 // Rows returns the number of rows.
 func (r *Reader) Rows() int64 { return r.rows }
 

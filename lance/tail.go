@@ -79,12 +79,12 @@ func (f footer) supported() bool {
 // structural reports whether the file is of version 2.1 or later, in which only leaves have columns.
 func (f footer) structural() bool { return f.major == 2 && f.minor >= 1 }
 
-// version names the version.
-func (f footer) version() string {
+// version returns the version.
+func (f footer) version() Version {
 	if f.structural() {
-		return fmt.Sprintf("2.%d", f.minor)
+		return Version(f.minor)
 	}
-	return "2.0"
+	return Version20
 }
 
 // checkExtent refuses an extent that does not lie in the first limit bytes.

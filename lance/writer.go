@@ -31,15 +31,6 @@ type WriterOptions struct {
 	Version Version
 }
 
-// Version is a version of the file format.
-type Version int
-
-// The versions that a Writer writes.
-const (
-	Version20 Version = iota
-	Version22
-)
-
 func (o WriterOptions) validate() (WriterOptions, error) {
 	if o.PageBytes == 0 {
 		o.PageBytes = defaultPageBytes
@@ -59,6 +50,8 @@ type FileInfo struct {
 	Name string
 	// Rows and Bytes are its length.
 	Rows, Bytes int64
+	// Version is that of the format.
+	Version Version
 }
 
 // Writer writes one file. It belongs to one goroutine and ends with Finish or Abort.
@@ -190,7 +183,7 @@ func (w *Writer) Finish(ctx context.Context) (FileInfo, error) {
 		return FileInfo{}, fmt.Errorf("finish %s: %w", w.name, err)
 	}
 	w.err = errEnded
-	return FileInfo{Name: w.name, Rows: w.rows, Bytes: w.out.pos}, nil
+	return FileInfo{Name: w.name, Rows: w.rows, Bytes: w.out.pos, Version: w.options.Version}, nil
 }
 
 // Abort removes the file. After Finish or Abort it does nothing.

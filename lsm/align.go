@@ -124,7 +124,7 @@ func (c *compactor) writeConstants(ctx context.Context, schema *lance.Schema, on
 		return manifest.DataFile{}, err
 	}
 	defer part.Release()
-	w, err := lance.Create(ctx, c.db.st, path.Join(c.table.root, "data", name), schema, lance.WriterOptions{})
+	w, err := lance.Create(ctx, c.db.st, path.Join(c.table.root, "data", name), schema, lance.WriterOptions{Version: c.table.fileVersion()})
 	if err != nil {
 		return manifest.DataFile{}, err
 	}

@@ -24,7 +24,9 @@ type fragment struct {
 	at map[int32]place
 	// known are the field ids of the dataset's schema: a column that is not among them is younger than the fragment.
 	known map[int32]bool
-	rows  int64
+	// tops gives the column of each field of that schema, nested ones included.
+	tops map[int32]int32
+	rows int64
 	// live is the number of rows that are not hidden.
 	live int64
 	// hidden are the rows that are deleted or tombstones, nil when there are none.
@@ -40,10 +42,13 @@ func openFragment(ctx context.Context, st object.Store, root string, v *manifest
 	if len(f.Files) == 0 {
 		return nil, &object.CorruptError{Name: root, Err: fmt.Errorf("fragment %d of version %d has no data files", f.ID, v.Number)}
 	}
-	x := &fragment{id: f.ID, rows: f.Rows, at: make(map[int32]place), known: make(map[int32]bool)}
+	x := &fragment{id: f.ID, rows: f.Rows, at: make(map[int32]place), known: make(map[int32]bool), tops: make(map[int32]int32)}
 	x.refs.Store(1)
-	for _, field := range v.Schema.Fields {
+	for i, field := range v.Schema.Fields {
 		x.known[field.ID] = field.Name != TombstoneColumn
+		for _, id := range (&lance.Schema{Fields: v.Schema.Fields[i : i+1]}).FieldIDs() {
+			x.tops[id] = field.ID
+		}
 	}
 	for i := range f.Files {
 		if err := x.open(ctx, st, root, &f.Files[i], s); err != nil {
@@ -77,9 +82,10 @@ func (f *fragment) open(ctx context.Context, st object.Store, root string, m *ma
 	}
 	column := int32(0)
 	for i, field := range r.Schema().Fields {
-		id, ok := ids[column]
-		column += int32(len((&lance.Schema{Fields: r.Schema().Fields[i : i+1]}).FieldIDs()))
-		if !ok || id < 0 || !f.known[id] {
+		nested, ok := ids[column]
+		column += int32(len((&lance.Schema{Fields: r.Schema().Fields[i : i+1]}).ColumnIDs(r.Version())))
+		id, counts := f.tops[nested]
+		if !ok || !counts || !f.known[id] {
 			continue // it counts no longer
 		}
 		if c := s.column(id); c >= 0 && !sameLayout(field.Type, s.lance.Fields[c].Type) {
@@ -123,9 +129,19 @@ func newFileName() (string, error) {
 
 // writtenFragment describes a finished data file to a manifest.
 func writtenFragment(file string, info lance.FileInfo, s *lance.Schema) manifest.Fragment {
-	d := manifest.DataFile{Path: file, Major: 2, Minor: 0, Bytes: info.Bytes, Fields: s.FieldIDs()}
+	d := manifest.DataFile{Path: file, Major: 2, Minor: uint32(info.Version), Bytes: info.Bytes, Fields: s.ColumnIDs(info.Version)}
 	for i := range d.Fields {
 		d.Columns = append(d.Columns, int32(i))
 	}
 	return manifest.Fragment{Files: []manifest.DataFile{d}, Rows: info.Rows}
+}
+
+// fileVersion is the version of the files that the table gets: all files of a Lance table have the same.
+func (t *Table) fileVersion() lance.Version {
+	if set := t.set.Load(); set != nil {
+		if v, err := lance.ParseVersion(set.base.version.Format); err == nil {
+			return v
+		}
+	}
+	return t.db.opt.fileVersion // a stage makes the table
 }

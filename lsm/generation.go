@@ -72,11 +72,12 @@ func writeGeneration(ctx context.Context, st object.Store, sh *shard, m *memtabl
 	dir := path.Join(sh.dir(), g.Path)
 	now := sh.table.now()
 	schema := generationSchema(now)
-	frag, err := writeMemtable(ctx, st, dir, schema, now, m.rows.Load())
+	version := sh.table.fileVersion()
+	frag, err := writeMemtable(ctx, st, dir, schema, now, m.rows.Load(), version)
 	if err != nil {
 		return g, err
 	}
-	o := manifest.CreateOptions{Append: []manifest.Fragment{frag}}
+	o := manifest.CreateOptions{Append: []manifest.Fragment{frag}, Version: version}
 	if m.codec != nil {
 		if err := writeKeys(ctx, st, dir, sorted); err != nil {
 			return g, err
@@ -95,12 +96,12 @@ func writeGeneration(ctx context.Context, st object.Store, sh *shard, m *memtabl
 }
 
 // writeMemtable writes the batches as one data file.
-func writeMemtable(ctx context.Context, st object.Store, dir string, schema *lance.Schema, now *tableSchema, rows *memRows) (manifest.Fragment, error) {
+func writeMemtable(ctx context.Context, st object.Store, dir string, schema *lance.Schema, now *tableSchema, rows *memRows, version lance.Version) (manifest.Fragment, error) {
 	name, err := newFileName()
 	if err != nil {
 		return manifest.Fragment{}, err
 	}
-	w, err := lance.Create(ctx, st, path.Join(dir, "data", name), schema, lance.WriterOptions{})
+	w, err := lance.Create(ctx, st, path.Join(dir, "data", name), schema, lance.WriterOptions{Version: version})
 	if err != nil {
 		return manifest.Fragment{}, err
 	}

@@ -12,6 +12,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
 )
 
 // TestNestedFieldsWithoutNulls: tombstones have nulls where the table allows none, so generations are wider than the
@@ -76,4 +80,53 @@ func scanStructs(t *testing.T, db *DB, table *Table) (out []string) {
 		}
 		m.Release()
 	}
+}
+
+// TestTablesOfLaterFiles goes the way of a batch in a table whose files are of version 2.2, such as pylance makes.
+func TestTablesOfLaterFiles(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "id", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+			arrow.Field{Name: "l", Type: arrow.ListOf(arrow.BinaryTypes.String), Nullable: true}), Nullable: true},
+		{Name: "v", Type: arrow.FixedSizeListOf(80, arrow.PrimitiveTypes.Float32), Nullable: true},
+	}, nil)
+	dir := t.TempDir()
+	open := func() (*DB, *Table) {
+		db, err := Open(t.Context(), Options{Dir: dir, fileVersion: lance.Version22})
+		require.NoError(t, err)
+		table, err := db.Table(TableName{Schema: "main", Name: "t"})
+		if errors.Is(err, ErrTableNotFound) {
+			require.NoError(t, db.CreateTable(t.Context(), TableDef{Name: TableName{Schema: "main", Name: "t"}, Schema: schema, Key: []string{"id"}}))
+			table, err = db.Table(TableName{Schema: "main", Name: "t"})
+		}
+		require.NoError(t, err)
+		return db, table
+	}
+	db, table := open()
+	put := func(rows string) {
+		rec, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(rows))
+		require.NoError(t, err)
+		defer rec.Release()
+		lsn, err := table.Put(t.Context(), Batch{Record: rec})
+		require.NoError(t, err)
+		require.NoError(t, db.Wait(t.Context(), lsn))
+	}
+	put(`[{"id": 1, "s": {"a": 1, "l": ["x", null]}}, {"id": 2, "s": {"a": null, "l": null}}, {"id": 3, "s": {"a": 3, "l": []}}]`)
+	want := []string{`{"a":1,"l":["x",null]}`, `{"a":null,"l":null}`, `{"a":3,"l":[]}`}
+	require.NoError(t, db.Flush(t.Context(), table.Name()))
+	require.ElementsMatch(t, want, scanStructs(t, db, table))
+	require.NoError(t, db.Optimize(t.Context(), table.Name()))
+	require.ElementsMatch(t, want, scanStructs(t, db, table))
+	put(`[{"id": 2, "s": {"a": 22, "l": ["y"]}}]`)
+	want[1] = `{"a":22,"l":["y"]}`
+	require.NoError(t, db.Optimize(t.Context(), table.Name()))
+	require.ElementsMatch(t, want, scanStructs(t, db, table))
+	require.NoError(t, db.Close())
+	db, table = open()
+	require.ElementsMatch(t, want, scanStructs(t, db, table))
+	require.NoError(t, db.Close())
+	v, err := manifest.Latest(t.Context(), object.NewLocal(dir), "t.lance", manifest.Options{})
+	require.NoError(t, err)
+	require.Equal(t, "2.2", v.Format)
+	require.Equal(t, []int32{0, 2, 4, 5}, v.Fragments[0].Files[0].Fields)
 }

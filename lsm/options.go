@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/object"
 )
 
@@ -58,6 +59,8 @@ type Options struct {
 	wrap func(object.Store) object.Store
 	// sortBytes bounds what the rows of an index that is being built take in memory; default defaultSortBytes.
 	sortBytes int64
+	// fileVersion is that of the files of new tables: tests make tables such as others make.
+	fileVersion lance.Version
 }
 
 // Events are functions called at the engine's turning points, each may be nil. They run on the engine's goroutines

@@ -428,7 +428,7 @@ func (db *DB) refuseStrangers(ctx context.Context, t *Table) error {
 // createDataset makes the first version of a table, without rows.
 func (t *Table) createDataset(ctx context.Context) (*manifest.Version, error) {
 	now := t.now()
-	o := manifest.CreateOptions{}
+	o := manifest.CreateOptions{Version: t.db.opt.fileVersion}
 	if now.codec != nil {
 		o.Shards = 1
 	}

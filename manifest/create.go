@@ -19,6 +19,8 @@ type CreateOptions struct {
 	// Shards is the number of shards in front of the table. With 0, which suits generations and tables without a key,
 	// the table does not tell other programs of shards at all.
 	Shards int
+	// Version is that of the table's files.
+	Version lance.Version
 	// Append are the table's first fragments. A generation is a table that is created with all it ever has.
 	Append []Fragment
 	// AppendDeleted are rows of Append that are deleted from the start, by place in Append.
@@ -34,8 +36,8 @@ func Create(ctx context.Context, st object.Store, root string, s *lance.Schema, 
 		c.Indexes = func(*Version, []uint64) ([]Index, error) { return o.Indexes, nil }
 	}
 	base := &Version{
-		name: root, Format: "2.0", synced: true,
-		raw: &lancepb.Manifest{DataFormat: &lancepb.DataFormat{FileFormat: "lance", Version: "2.0"}},
+		name: root, Format: o.Version.String(), synced: true,
+		raw: &lancepb.Manifest{DataFormat: &lancepb.DataFormat{FileFormat: "lance", Version: o.Version.String()}},
 	}
 	if o.Shards > 0 {
 		base.memWAL = newMemWAL(o.Shards)

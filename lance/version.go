@@ -1,0 +1,41 @@
+package lance
+
+import "fmt"
+
+// Version is a version of the file format.
+type Version int
+
+// The versions that a Reader reads. A Writer writes all but 2.1.
+const (
+	Version20 Version = iota
+	Version21
+	Version22
+)
+
+// String returns the version as the manifests of tables have it.
+func (v Version) String() string { return fmt.Sprintf("2.%d", int(v)) }
+
+// ParseVersion is the inverse of String.
+func ParseVersion(s string) (Version, error) {
+	for v := Version20; v <= Version22; v++ {
+		if v.String() == s {
+			return v, nil
+		}
+	}
+	return 0, fmt.Errorf("files of version %q: %w", s, ErrUnsupported)
+}
+
+// ColumnIDs returns the ids of the fields that have columns in files of a version, in the order of these: all, or those
+// without others below them.
+func (s *Schema) ColumnIDs(v Version) []int32 {
+	if v == Version20 {
+		return s.FieldIDs()
+	}
+	var ids []int32
+	s.walk(func(f *Field, _ string) {
+		if len(f.Children) == 0 {
+			ids = append(ids, f.ID)
+		}
+	})
+	return ids
+}
