@@ -59,6 +59,9 @@ type DB struct {
 	// passing are batches of one shard on their way to it. They belong to the log goroutine.
 	passing []queued
 
+	// holdIndexes keeps indexes that may follow from doing so; tests set it.
+	holdIndexes atomic.Bool
+
 	counters counters
 	stalls   stalls
 }

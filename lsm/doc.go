@@ -7,7 +7,7 @@
 //	        one for all    batches as     a Lance        the table's own
 //	        tables         they came      dataset        Lance dataset
 //
-// Put hands a batch to the log, which gives it an LSN. The log goroutine passes each written group to the shards'
+// Put hands a batch to the log, which gives it an LSN; a Stream does so without waiting, so that the log writes many at once. The log goroutine passes each written group to the shards'
 // appliers, which put the batches into the active memtable and its key index, while the log is being synced. A
 // batch is visible, and DB.Wait returns, when it and all before it are in their memtables, and durable unless they are
 // buffered (durability.go). What outlives the log's tail, a flush, a trim, a rewrite, waits until it is durable in any
@@ -15,6 +15,10 @@
 // The table's compactor merges the generations of all shards into the base in one commit to the table's manifest, which
 // says of each shard up to which generation it has them; it does so when there are too many, or for Optimize. Flushes go on
 // meanwhile. When there are far too many (compactor.go) writers of the table wait, unless the merge failed.
+//
+// In a table whose IndexMode is Async the batch does not wait for the indexes: the applier puts it into them when no other
+// batch waits. What they do not have yet, the tail, is searched row by row: a look-up begins there, a scan looks the tail's
+// keys up to find what they replace, and a search by a column has all of it. A memtable that is frozen has no tail.
 //
 // A Stage is batches of one table that take effect together. Small ones stay in memory and go to the log as one group,
 // whose records readers get at once; larger ones are written as generations that no manifest names, which one record of

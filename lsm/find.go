@@ -116,9 +116,9 @@ func (v *View) scanRanges(ctx context.Context, sc *Scan, p projection, k *KeySet
 		}
 		sc.addPicked(v, x, p, picked, rowMasks{mask})
 	case *memtable:
-		rows := x.rows.Load().upTo(v.lsn)
+		rows, dead := x.at(v.lsn)
 		sc.addMem(rows, p, memPick{only: rows.withKeys(k), picked: true,
-			hidden: []*roaring.Bitmap{rows.deadBitmap(), mask.fragment(0)}})
+			hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
 	}
 	return nil
 }

@@ -105,10 +105,12 @@ func (v *View) scanColumn(ctx context.Context, sc *Scan, p projection, k *KeySet
 		sc.note("generation", byColumnIndex, picked.rows())
 		sc.addRows(x.frag, p, picked[0], from.hidden)
 	case *memtable:
-		rows := x.rows.Load().upTo(v.lsn)
+		rows, dead := x.at(v.lsn)
 		if c := x.columnOver(k.field()); c != nil && len(rows.batches) > 0 {
-			if only, dense := c.search(k, uint32(rows.rowCount())); !dense {
-				sc.addMem(rows, p, memPick{only: only, picked: true, by: byColumnIndex, hidden: []*roaring.Bitmap{rows.deadBitmap(), mask.fragment(0)}})
+			known := rows.indexed().rowCount()
+			if only, dense := c.search(k, uint32(known)); !dense {
+				only.AddRange(uint64(known), uint64(rows.rowCount())) // the tail, whose rows the index does not know
+				sc.addMem(rows, p, memPick{only: only, picked: true, by: byColumnIndex, hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
 				return nil
 			}
 		}

@@ -408,7 +408,10 @@ func (x *IndexInfo) count(set *layerSet, field int32) {
 				}
 			case *memtable:
 				c := l.columnOver(field)
-				if x.rows(l.rows.Load().rowCount(), c != nil); c != nil {
+				all := l.rows.Load()
+				known := all.indexed().rowCount()
+				x.rows(known, c != nil)
+				if x.rows(all.rowCount()-known, false); c != nil {
 					x.MemoryBytes += c.index.MemoryBytes()
 				}
 			}

@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -24,17 +25,39 @@ type memBatch struct {
 	tombs *array.Boolean
 	// first is the number of the batch's first row in the memtable.
 	first uint32
-	// dead is how many entries the memtable's list of replaced rows had once this batch was in.
-	dead int
 }
 
-// memRows is what a memtable shows to readers: a prefix of two lists that only grow, so a reader that loaded it
+// memRows is what a memtable shows to readers: a prefix of lists that only grow, so a reader that loaded it
 // needs no lock.
 type memRows struct {
 	batches []memBatch
 	// dead lists the rows that later rows of this memtable replaced, in the order of the replacing rows: a prefix
 	// of it is right for a prefix of the batches.
 	dead []uint32
+	// ends has, for each batch that is in the indexes, how many entries dead had once it was. The batches behind those are
+	// the tail, which a table has whose indexes may follow.
+	ends []int
+}
+
+// indexed returns the prefix of the batches that is in the indexes, and tail the others.
+func (r *memRows) indexed() *memRows { return r.prefix(min(len(r.ends), len(r.batches))) }
+func (r *memRows) tail() *memRows {
+	return &memRows{batches: r.batches[min(len(r.ends), len(r.batches)):]}
+}
+
+// prefix returns the first n batches.
+func (r *memRows) prefix(n int) *memRows {
+	if n == len(r.batches) {
+		return r
+	}
+	p := &memRows{batches: r.batches[:n], dead: r.dead, ends: r.ends}
+	if n < len(r.ends) {
+		p.ends, p.dead = r.ends[:n], nil
+		if n > 0 {
+			p.dead = r.dead[:r.ends[n-1]]
+		}
+	}
+	return p
 }
 
 // memtable holds the newest rows of a shard as the batches they came in. The shard's goroutine writes it, anyone
@@ -45,6 +68,8 @@ type memtable struct {
 	// rows is what readers have: a prefix of next, which belongs to the writer.
 	rows atomic.Pointer[memRows]
 	next memRows
+	// tailRows is how many rows of next are not in the indexes; it belongs to the writer.
+	tailRows int64
 	// bytes is the memory of batches and index.
 	bytes atomic.Int64
 	refs  atomic.Int64
@@ -75,50 +100,73 @@ func newMemtable(codec *keyCodec, budget *budget) *memtable {
 	return m
 }
 
-// add appends a batch, which the memtable takes over, and returns the memory that the key index grew by. Readers do not
-// have it before publish.
-func (m *memtable) add(lsn LSN, p *put) (grown int64) {
+// add appends a batch, which the memtable takes over. Its indexes do not have it before index, nor readers before publish.
+func (m *memtable) add(lsn LSN, p *put) {
 	b := memBatch{lsn: lsn, rec: p.rec, schema: p.schema, tombs: p.tombs, first: uint32(m.next.rowCount())}
-	if m.codec != nil {
-		m.next.dead, grown = m.index(b, m.next.dead)
-	}
-	grown += m.addColumns(b)
-	b.dead = len(m.next.dead)
-	m.bytes.Add(p.bytes + grown)
+	m.bytes.Add(p.bytes)
 	m.next.batches = append(m.next.batches, b)
-	return grown
+	m.tailRows += b.rec.NumRows()
 }
 
 // added returns the rows that went in, those that are not published included. It belongs to the writer.
 func (m *memtable) added() int64 { return m.next.rowCount() }
 
+// unindexed returns the number of batches that are not in the indexes. It belongs to the writer.
+func (m *memtable) unindexed() int { return len(m.next.batches) - len(m.next.ends) }
+
 // publish lets readers have what was added: once for many batches, as each time takes a little memory.
 func (m *memtable) publish() {
-	if len(m.next.batches) == len(m.rows.Load().batches) {
+	if now := m.rows.Load(); len(m.next.batches) == len(now.batches) && len(m.next.ends) == len(now.ends) {
 		return
 	}
 	now := m.next
 	m.rows.Store(&now)
 }
 
-// index puts the keys of a batch into the key index and appends the rows they replace to dead.
-func (m *memtable) index(b memBatch, dead []uint32) (_ []uint32, grown int64) {
+// index puts the next n batches into the indexes, and returns the memory that these grew by. With show it publishes what it
+// did: readers of a table whose indexes follow must not find more in them than is published, as they search the tail
+// themselves.
+func (m *memtable) index(n int, show bool) (grown int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	first := len(m.next.ends)
+	for i := range m.next.batches[first : first+n] {
+		b := &m.next.batches[first+i]
+		if m.codec != nil {
+			grown += m.indexLocked(b)
+		}
+		grown += m.addColumns(*b)
+		m.tailRows -= b.rec.NumRows()
+		m.next.ends = append(m.next.ends, len(m.next.dead))
+	}
+	m.bytes.Add(grown)
+	if show {
+		m.publish()
+	}
+	return grown
+}
+
+// indexLocked puts the keys of a batch into the key index and the rows that they replace on the list. REQUIRES: m.mu is
+// held.
+func (m *memtable) indexLocked(b *memBatch) (grown int64) {
 	keys := b.schema.codec.normalise(b.rec, m.scratch[:0])
 	if m.codec.wide {
 		before := m.wides.MemoryBytes()
-		dead = m.wides.Add(int(b.rec.NumRows()), keys.wide, b.first, dead)
-		return dead, m.wides.MemoryBytes() - before
+		m.next.dead = m.wides.Add(int(b.rec.NumRows()), keys.wide, b.first, m.next.dead)
+		grown = m.wides.MemoryBytes() - before
+	} else {
+		m.scratch = keys.ints
+		before := m.ints.MemoryBytes()
+		m.next.dead = m.ints.Add(keys.ints, b.first, m.next.dead)
+		grown = m.ints.MemoryBytes() - before
 	}
-	m.scratch = keys.ints
-	before := m.ints.MemoryBytes()
-	dead = m.ints.Add(keys.ints, b.first, dead)
-	return dead, m.ints.MemoryBytes() - before
+	return grown
 }
 
-// growth returns how many bytes a batch would add, the copies of wide keys aside. It belongs to the writer.
+// growth returns how many bytes a batch would add once everything is in the indexes, the copies of wide keys aside. It
+// belongs to the writer.
 func (m *memtable) growth(rows int, bytes int64) int64 {
+	rows += int(m.tailRows)
 	switch {
 	case m.codec == nil:
 	case m.codec.wide:
@@ -143,15 +191,10 @@ func (r *memRows) rowCount() int64 {
 
 // upTo returns the prefix of the batches at or below an LSN.
 func (r *memRows) upTo(lsn LSN) *memRows {
-	n := sort.Search(len(r.batches), func(i int) bool { return r.batches[i].lsn > lsn })
-	if n == len(r.batches) {
+	if n := len(r.batches); n == 0 || r.batches[n-1].lsn <= lsn { // most snapshots are new
 		return r
 	}
-	p := &memRows{batches: r.batches[:n]}
-	if n > 0 {
-		p.dead = r.dead[:r.batches[n-1].dead]
-	}
-	return p
+	return r.prefix(sort.Search(len(r.batches), func(i int) bool { return r.batches[i].lsn > lsn }))
 }
 
 // above returns the batches above an LSN.
@@ -175,7 +218,58 @@ func (r *memRows) lastLSN() LSN {
 	return r.batches[len(r.batches)-1].lsn
 }
 
-// deadBitmap returns the rows that later rows of the prefix replaced, nil when there are none.
+// at returns the rows at or below an LSN, and those of them that later ones of them replaced, nil when there are none.
+func (m *memtable) at(lsn LSN) (*memRows, *roaring.Bitmap) {
+	rows := m.rows.Load().upTo(lsn)
+	if m.codec == nil || len(rows.ends) >= len(rows.batches) {
+		return rows, rows.deadBitmap()
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	// Loaded again: now the indexes have just what is published as being in them.
+	rows = m.rows.Load().upTo(lsn)
+	dead := rows.deadBitmap()
+	tail := rows.tail()
+	if len(tail.batches) == 0 {
+		return rows, dead
+	}
+	if dead == nil {
+		dead = roaring.New()
+	}
+	m.replacedByTail(tail, dead)
+	return rows, dead
+}
+
+// replacedByTail adds the rows that rows of a tail replaced, in the tail and before it. REQUIRES: m.mu is held, and the
+// indexes end where the tail begins.
+func (m *memtable) replacedByTail(tail *memRows, dead *roaring.Bitmap) {
+	t := &memtable{codec: m.codec} // the tail as a memtable of its own, whose rows are numbered from 0
+	base := tail.batches[0].first
+	for _, b := range tail.batches {
+		b.first -= base
+		t.next.batches = append(t.next.batches, b)
+	}
+	t.index(len(tail.batches), false)
+	for _, row := range t.next.dead {
+		dead.Add(base + row)
+	}
+	if m.codec.wide {
+		t.wides.Each(func(key []byte, _ uint32) {
+			if row, ok := m.wides.Row(key); ok {
+				dead.Add(row)
+			}
+		})
+		return
+	}
+	t.ints.Each(func(key int64, _ uint32) {
+		if row, ok := m.ints.Row(key); ok {
+			dead.Add(row)
+		}
+	})
+}
+
+// deadBitmap returns the rows of the batches that are in the indexes and that later ones of those replaced, nil when there
+// are none.
 func (r *memRows) deadBitmap() *roaring.Bitmap {
 	if len(r.dead) == 0 {
 		return nil
@@ -187,38 +281,30 @@ func (r *memRows) deadBitmap() *roaring.Bitmap {
 
 // resolve implements layer. REQUIRES: nobody writes the memtable any more; else the newest row of a key may be one
 // that the caller's snapshot does not have.
-func (m *memtable) resolve(_ context.Context, run *keyRun, mark func(fragment uint64, row uint32)) error {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	for _, k := range run.ints {
-		if row, ok := m.ints.Row(k); ok {
-			mark(0, row)
-		}
-	}
-	for _, k := range run.wide {
-		if row, ok := m.wides.Row(k); ok {
-			mark(0, row)
-		}
-	}
-	return nil
+func (m *memtable) resolve(ctx context.Context, run *keyRun, mark func(fragment uint64, row uint32)) error {
+	return m.lookup(ctx, run, math.MaxUint64, func(_ int, fragment uint64, row uint32) { mark(fragment, row) })
 }
 
 // lookup implements layer. The index has the newest row of a key, which may be one above the LSN; the newest of those
-// at or below it is then searched in the rows. That happens to keys that were written between the snapshot and now.
+// at or below it is then searched in the rows. That happens to keys that were written between the snapshot and now. What
+// the index does not have yet is searched first.
 func (m *memtable) lookup(_ context.Context, run *keyRun, lsn LSN, fn func(key int, fragment uint64, row uint32)) error {
+	m.mu.RLock()
 	rows := m.rows.Load().upTo(lsn)
 	n := rows.rowCount()
 	settled := make([]bool, run.Len())
+	if tail := rows.tail(); len(tail.batches) > 0 {
+		tail.newest(run, func(key int, row uint32) {
+			settled[key] = true
+			fn(key, 0, row)
+		})
+	}
 	var places []int
-	m.mu.RLock()
 	for i := range run.Len() {
-		var row uint32
-		var ok bool
-		if run.codec.wide {
-			row, ok = m.wides.Row(run.wide[i])
-		} else {
-			row, ok = m.ints.Row(run.ints[i])
+		if settled[i] {
+			continue
 		}
+		row, ok := m.newestRow(run, i)
 		switch {
 		case ok && int64(row) < n:
 			fn(i, 0, row)
@@ -232,6 +318,14 @@ func (m *memtable) lookup(_ context.Context, run *keyRun, lsn LSN, fn func(key i
 		rows.newest(run.unsettled(settled), func(key int, row uint32) { fn(places[key], 0, row) })
 	}
 	return nil
+}
+
+// newestRow returns the newest row that the index has for a key of a run. REQUIRES: m.mu is held.
+func (m *memtable) newestRow(run *keyRun, i int) (row uint32, ok bool) {
+	if run.codec.wide {
+		return m.wides.Row(run.wide[i])
+	}
+	return m.ints.Row(run.ints[i])
 }
 
 // tombstone reports whether a row deletes its key.

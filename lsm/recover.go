@@ -221,7 +221,8 @@ func (r *replay) batch(rec *wal.Record) error {
 	r.rows += p.rec.NumRows()
 	r.db.budget.add(p.bytes)
 	s.add(rec.LSN, p)
-	s.chain().active().publish()
+	m := s.chain().active()
+	s.indexInto(m, m.unindexed(), true)
 	t.last.Store(uint64(rec.LSN))
 	if used, _ := r.db.budget.state(); used > r.db.opt.Memory/2 {
 		s.freezeActive()

@@ -199,8 +199,8 @@ func (v *View) scanAll(sc *Scan, p projection, l layer, mask *rowMask) {
 		sc.note("generation", byFullScan, x.frag.live)
 		sc.addFile(x.frag, p, fileRows{hidden: []*roaring.Bitmap{x.frag.hidden, mask.fragment(0)}})
 	case *memtable:
-		rows := x.rows.Load().upTo(v.lsn)
-		sc.addMem(rows, p, memPick{hidden: []*roaring.Bitmap{rows.deadBitmap(), mask.fragment(0)}})
+		rows, dead := x.at(v.lsn)
+		sc.addMem(rows, p, memPick{hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
 	}
 }
 

@@ -127,6 +127,7 @@ func (s *shard) apply() {
 			return
 		case <-s.kick:
 			s.addQueued()
+			s.follow()
 		case done := <-s.freezes:
 			s.addQueued()
 			s.freezeActive()
@@ -170,9 +171,44 @@ func (s *shard) add(lsn LSN, p *put) {
 	if m.added() == 0 {
 		m.born = s.db.counters.bytes.Load()
 	}
-	if grown := m.add(lsn, p); grown != 0 {
+	m.add(lsn, p)
+	if s.table.IndexMode() == Sync {
+		s.indexInto(m, 1, false)
+	}
+}
+
+// indexInto puts batches into the indexes of a memtable.
+func (s *shard) indexInto(m *memtable, n int, show bool) {
+	if grown := m.index(n, show); grown != 0 {
 		s.db.budget.add(grown)
 	}
+}
+
+const (
+	// tailRows is how many rows of a table may be visible before its indexes have them, if they may follow: to search as
+	// many one by one takes a tenth of a millisecond.
+	tailRows = 1 << 16
+	// tailStep is how many batches are put into the indexes at a time: readers of these wait for no more.
+	tailStep = 8
+)
+
+// follow brings the indexes of a table in which they may follow up to its batches. It leaves off when more batches come,
+// unless the tail is too long by then.
+func (s *shard) follow() {
+	m := s.chain().active()
+	for m.unindexed() > 0 && s.table.stop.Err() == nil && !s.db.holdIndexes.Load() {
+		if m.tailRows <= tailRows && s.waiting() {
+			return
+		}
+		s.indexInto(m, min(m.unindexed(), tailStep), true)
+	}
+}
+
+// waiting reports whether batches are queued.
+func (s *shard) waiting() bool {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	return len(s.queue) > 0
 }
 
 // freezeActive puts an empty memtable in front of the active one, if that has rows, and tells the flusher.
@@ -183,7 +219,7 @@ func (s *shard) freezeActive() {
 	set := t.set.Load()
 	old := set.chains[s.index]
 	m := old.active()
-	m.publish()
+	s.indexInto(m, m.unindexed(), true)
 	last := m.rows.Load().lastLSN()
 	if last == 0 {
 		return

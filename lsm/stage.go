@@ -133,7 +133,8 @@ func (s *Stage) spill(ctx context.Context) error {
 	m := t.newMemtable()
 	defer m.unref()
 	for _, p := range s.puts {
-		t.db.budget.add(m.add(1, p))
+		m.add(1, p)
+		t.db.budget.add(m.index(1, false))
 	}
 	m.publish()
 	s.puts, s.bytes = nil, 0
