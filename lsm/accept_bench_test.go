@@ -94,19 +94,7 @@ func benchBurst(b *testing.B, schema string) (*DB, *Table) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := rows.Schema(schema)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, name := range []string{"first", "t"} {
-		if err := db.CreateTable(ctx, TableDef{Name: TableName{Name: name}, Schema: s, Durability: Buffered}); err != nil {
-			b.Fatal(err)
-		}
-	}
-	first, err := db.Table(TableName{Name: "first"})
-	if err != nil {
-		b.Fatal(err)
-	}
+	first := makeBenchTable(b, db, "first", schema, Buffered)
 	acceptAll(b, ctx, db, first, benchBatches(b, 10, 20_000, false)) // more than the log's first, small segment
 	for segments := 0; segments < 3; time.Sleep(10 * time.Millisecond) {
 		files, err := filepath.Glob(filepath.Join(dir, walFolder, "*.wal"))
@@ -115,9 +103,22 @@ func benchBurst(b *testing.B, schema string) (*DB, *Table) {
 		}
 		segments = len(files)
 	}
-	table, err := db.Table(TableName{Name: "t"})
+	return db, makeBenchTable(b, db, "t", schema, Buffered)
+}
+
+// makeBenchTable makes a table.
+func makeBenchTable(b *testing.B, db *DB, name, schema string, d Durability) *Table {
+	b.Helper()
+	s, err := rows.Schema(schema)
 	if err != nil {
 		b.Fatal(err)
 	}
-	return db, table
+	if err := db.CreateTable(context.Background(), TableDef{Name: TableName{Name: name}, Schema: s, Durability: d}); err != nil {
+		b.Fatal(err)
+	}
+	table, err := db.Table(TableName{Name: name})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return table
 }

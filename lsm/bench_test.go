@@ -33,18 +33,13 @@ func benchBatches(b *testing.B, count, n int, random bool) []Batch {
 	r := rand.New(rand.NewPCG(1, 2))
 	out := make([]Batch, count)
 	for i := range out {
-		rb := array.NewRecordBuilder(memory.DefaultAllocator, s)
-		for j := range n {
-			id := int64(i*n + j)
-			if random {
-				id = r.Int64N(1 << 20)
+		ids := make([]int64, n)
+		for j := range ids {
+			if ids[j] = int64(i*n + j); random {
+				ids[j] = r.Int64N(1 << 20)
 			}
-			rb.Field(0).(*array.Int64Builder).Append(id)
-			rb.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(id))
-			rb.Field(2).(*array.Float64Builder).Append(float64(id))
-			rb.Field(3).(*array.StringBuilder).Append(fmt.Sprintf("tag-%06d", id%1000))
 		}
-		rec := rb.NewRecordBatch()
+		rec := benchRecord(b, ids)
 		meta, body, err := encodeBatch(rec, offheap.Default)
 		if err != nil {
 			b.Fatal(err)
@@ -55,6 +50,24 @@ func benchBatches(b *testing.B, count, n int, random bool) []Batch {
 		out[i] = Batch{Record: rec, Meta: meta, Body: body.Bytes()}
 	}
 	return out
+}
+
+// benchRecord returns rows of schema A.
+func benchRecord(b *testing.B, ids []int64) arrow.RecordBatch {
+	b.Helper()
+	s, err := rows.Schema(benchSchema)
+	if err != nil {
+		b.Fatal(err)
+	}
+	rb := array.NewRecordBuilder(memory.DefaultAllocator, s)
+	defer rb.Release()
+	for _, id := range ids {
+		rb.Field(0).(*array.Int64Builder).Append(id)
+		rb.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(id))
+		rb.Field(2).(*array.Float64Builder).Append(float64(id))
+		rb.Field(3).(*array.StringBuilder).Append(fmt.Sprintf("tag-%06d", id%1000))
+	}
+	return rb.NewRecordBatch()
 }
 
 // BenchmarkPut streams batches through the log into memtables: every Put is durable at the end, in groups.

@@ -230,6 +230,28 @@ func (k *keyTable) checkAll(r *rand.Rand) {
 	require.NoError(k.t, err)
 	k.oldAll = k.expected()
 	k.readsAll(k.old, k.oldAll)
+	k.getSome(r)
+}
+
+// getSome gets rows by their keys.
+func (k *keyTable) getSome(r *rand.Rand) {
+	for range 8 {
+		var key []arrow.Array
+		var places []int64
+		for _, d := range k.domains {
+			places = append(places, r.Int64N(int64(d.Len())))
+			key = append(key, column(d, places[len(places)-1:]))
+		}
+		row, err := k.table.Get(context.Background(), key, k.places())
+		require.NoError(k.t, err)
+		seq, ok := k.rows[fmt.Sprint(places)]
+		require.Equal(k.t, ok, row != nil, "%v", places)
+		if ok {
+			require.EqualValues(k.t, 1, row.NumRows())
+			require.Equal(k.t, seq, row.Column(len(places)).(*array.Int64).Value(0))
+			row.Release()
+		}
+	}
 }
 
 // readsAll compares all rows of a snapshot with a list.

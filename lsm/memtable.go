@@ -285,10 +285,16 @@ func (m *memtable) resolve(ctx context.Context, run *keyRun, mark func(fragment 
 	return m.lookup(ctx, run, math.MaxUint64, func(_ int, fragment uint64, row uint32) { mark(fragment, row) })
 }
 
-// lookup implements layer. The index has the newest row of a key, which may be one above the LSN; the newest of those
+// lookup implements layer.
+func (m *memtable) lookup(_ context.Context, run *keyRun, lsn LSN, fn func(key int, fragment uint64, row uint32)) error {
+	m.find(run, lsn, func(key int, row uint32) { fn(key, 0, row) })
+	return nil
+}
+
+// find calls fn for the newest row of each key of a run at or below an LSN. The index has the newest row of a key, which may be one above the LSN; the newest of those
 // at or below it is then searched in the rows. That happens to keys that were written between the snapshot and now. What
 // the index does not have yet is searched first.
-func (m *memtable) lookup(_ context.Context, run *keyRun, lsn LSN, fn func(key int, fragment uint64, row uint32)) error {
+func (m *memtable) find(run *keyRun, lsn LSN, fn func(key int, row uint32)) {
 	m.mu.RLock()
 	rows := m.rows.Load().upTo(lsn)
 	n := rows.rowCount()
@@ -296,7 +302,7 @@ func (m *memtable) lookup(_ context.Context, run *keyRun, lsn LSN, fn func(key i
 	if tail := rows.tail(); len(tail.batches) > 0 {
 		tail.newest(run, func(key int, row uint32) {
 			settled[key] = true
-			fn(key, 0, row)
+			fn(key, row)
 		})
 	}
 	var places []int
@@ -307,7 +313,7 @@ func (m *memtable) lookup(_ context.Context, run *keyRun, lsn LSN, fn func(key i
 		row, ok := m.newestRow(run, i)
 		switch {
 		case ok && int64(row) < n:
-			fn(i, 0, row)
+			fn(i, row)
 		case ok:
 			places = append(places, i)
 		}
@@ -315,9 +321,8 @@ func (m *memtable) lookup(_ context.Context, run *keyRun, lsn LSN, fn func(key i
 	}
 	m.mu.RUnlock()
 	if len(places) > 0 {
-		rows.newest(run.unsettled(settled), func(key int, row uint32) { fn(places[key], 0, row) })
+		rows.newest(run.unsettled(settled), func(key int, row uint32) { fn(places[key], row) })
 	}
-	return nil
 }
 
 // newestRow returns the newest row that the index has for a key of a run. REQUIRES: m.mu is held.

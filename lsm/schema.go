@@ -47,6 +47,8 @@ type tableSchema struct {
 	// shape is the schema of batches that was last found to have just these columns, types and order, and nothing nested:
 	// the batches of a stream share one.
 	shape atomic.Pointer[arrow.Schema]
+	// projected is what project returned last.
+	projected atomic.Pointer[schemaProjection]
 }
 
 // takes reports whether a batch is known to have the columns of the schema as they are, without tombstones. Then its
