@@ -146,21 +146,19 @@ func (v *View) getStored(ctx context.Context, keys *KeySet, columns []int) (arro
 		return nil, err
 	}
 	defer sc.Close()
-	for {
-		m, err := sc.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		defer m.Release()
-		at := int64(0)
-		if m.Live != nil {
-			at = int64(m.Live[0])
-		}
-		return m.Record.NewSlice(at, at+1), nil
+	m, err := sc.Next(ctx)
+	if errors.Is(err, io.EOF) {
+		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	defer m.Release()
+	at := int64(0)
+	if m.Live != nil {
+		at = int64(m.Live[0])
+	}
+	return m.Record.NewSlice(at, at+1), nil
 }
 
 // schemaProjection is the schema of some columns.
