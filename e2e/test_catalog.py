@@ -100,3 +100,11 @@ def test_indexes_by_sql(server):
     assert scalar(server, "SELECT index_name FROM flightd_catalog.indexes WHERE table_name = 'docs'") == "by_lang"
     execute(server, "ALTER INDEX by_lang OPTIMIZE", "DROP INDEX by_lang", "DROP INDEX IF EXISTS by_lang")
     assert query(server, "SHOW INDEXES ON docs").num_rows == 0
+
+
+def test_a_statement_that_takes_too_long(new_server):
+    server = new_server("--query-timeout", "2s").start()
+    execute(server, "CREATE TABLE t (id BIGINT PRIMARY KEY)", "INSERT INTO t SELECT range FROM range(1000)")
+    with refused("DEADLINE_EXCEEDED", "--query-timeout"):
+        query(server, "SELECT count(*) FROM t a, t b, t c, t d WHERE hash(a.id, b.id, c.id, d.id) <> 1")
+    assert scalar(server, "SELECT count(*) FROM t") == 1000

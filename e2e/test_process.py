@@ -142,6 +142,7 @@ def test_http_can_be_turned_off(new_server):
 @pytest.mark.parametrize("args, env, words", [
     (["--listen", "0.0.0.0:0"], {}, ["--listen", "0.0.0.0:0", "--insecure"]),
     (["--http", ":0"], {}, ["--http", "--insecure"]),
+    (["--query-timeout", "soon"], {}, ["--query-timeout", "30s"]),
     (["--durability", "eventual"], {}, ["--durability", "durable or buffered"]),
     (["--wal-interval", "0s"], {}, ["--wal-interval", "above zero"]),
     (["--memory", "many"], {}, ["--memory", "8GiB"]),

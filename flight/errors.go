@@ -116,6 +116,7 @@ var queryCodes = map[query.Code]codes.Code{
 	query.PermissionDenied:   codes.PermissionDenied,
 	query.ResourceExhausted:  codes.ResourceExhausted,
 	query.Cancelled:          codes.Canceled,
+	query.DeadlineExceeded:   codes.DeadlineExceeded,
 	query.FailedPrecondition: codes.FailedPrecondition,
 	query.Internal:           codes.Internal,
 }

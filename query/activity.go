@@ -3,6 +3,8 @@ package query
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -73,6 +75,8 @@ type runningStatement struct {
 	rows atomic.Int64
 	// idle is set while the client is waited for.
 	idle atomic.Bool
+	// stop frees what the statement's context holds.
+	stop context.CancelFunc
 }
 
 // queryStats is a running statement at one moment.
@@ -83,8 +87,14 @@ type queryStats struct {
 	progress          float64
 }
 
-// begin notes a statement and returns the context that it runs in. The caller calls end.
+// begin notes a statement and returns the context that it runs in, which ends when the statement takes too long. The
+// caller calls end.
 func (a *activity) begin(ctx context.Context, st *Statement, kind string) (context.Context, *runningStatement) {
+	stop := context.CancelFunc(func() {})
+	if limit := st.e.opts.Timeout; limit > 0 {
+		ctx, stop = context.WithTimeoutCause(ctx, limit, &Error{Code: DeadlineExceeded,
+			Message: fmt.Sprintf("the statement was ended because it took longer than %v, which the server allows; make it smaller, or raise --query-timeout", limit)})
+	}
 	p, ok := ctx.Value(progressKey{}).(*Progress)
 	if !ok {
 		p = &Progress{}
@@ -94,7 +104,7 @@ func (a *activity) begin(ctx context.Context, st *Statement, kind string) (conte
 	if st.session != nil {
 		session = st.session.ID
 	}
-	q := &runningStatement{a: a, id: a.last.Add(1), session: session, kind: kind, sql: st.parsed.sql, started: time.Now(), progress: p}
+	q := &runningStatement{a: a, id: a.last.Add(1), session: session, kind: kind, sql: st.parsed.sql, started: time.Now(), progress: p, stop: stop}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.running == nil {
@@ -112,6 +122,16 @@ func (q *runningStatement) end() {
 	q.a.mu.Lock()
 	delete(q.a.running, q.id)
 	q.a.mu.Unlock()
+	q.stop()
+}
+
+// timedOut returns the error of a statement that failed as its time was over, and else err.
+func timedOut(ctx context.Context, err error) error {
+	var own *Error
+	if err != nil && errors.As(context.Cause(ctx), &own) && own.Code == DeadlineExceeded {
+		return own
+	}
+	return err
 }
 
 // handed counts rows that were handed to the client.

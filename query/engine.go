@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/flightd/flightd/lsm"
 )
@@ -26,6 +27,8 @@ type Options struct {
 	// memory DuckDB does not count in full are ended, see memory_guard.go. Default: none are.
 	Held      func() int64
 	HeldLimit int64
+	// Timeout is how long a statement may take, a query until its result is read. Default: as long as it likes.
+	Timeout time.Duration
 	// Logger hears about instances of DuckDB that had to be replaced. Default: slog.Default().
 	Logger *slog.Logger
 }

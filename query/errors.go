@@ -30,6 +30,8 @@ const (
 	ResourceExhausted
 	// Cancelled means that the caller's context ended, or the statement was interrupted.
 	Cancelled
+	// DeadlineExceeded means that the statement took longer than Options.Timeout.
+	DeadlineExceeded
 	// FailedPrecondition means that the state of the tables does not allow the statement.
 	FailedPrecondition
 )

@@ -144,6 +144,7 @@ func (p *Partitions) Query(ctx context.Context, part int) (*Result, error) {
 			continue
 		}
 		if err != nil {
+			err = timedOut(ctx, err)
 			active.end()
 			return nil, err
 		}

@@ -281,6 +281,7 @@ func (st *Statement) Query(ctx context.Context, params arrow.RecordBatch) (*Resu
 			continue
 		}
 		if err != nil {
+			err = timedOut(ctx, err)
 			active.end()
 			return nil, err
 		}
@@ -330,6 +331,7 @@ func (st *Statement) again(do func() (int64, error)) (int64, error) {
 func (st *Statement) updateOnce(ctx context.Context, params arrow.RecordBatch) (n int64, rows *Rows, err error) {
 	ctx, active := st.e.activity.begin(ctx, st, "update")
 	defer active.end()
+	defer func() { err = timedOut(ctx, err) }()
 	l, err := st.e.acquire(ctx)
 	if err != nil {
 		return 0, nil, err

@@ -34,6 +34,7 @@ type config struct {
 	idle     time.Duration
 	grace    time.Duration
 	session  time.Duration // without calls, after which what a session holds is freed
+	timeout  time.Duration // that a statement may take, 0 for any
 	read     time.Duration // after which a result that nobody takes is ended
 	insecure bool
 	// durability is that of tables without one, logInterval how long a buffered batch may stay unsynced.
@@ -75,6 +76,7 @@ var settings = []setting{
 	{"grace", "`TIME` that running work gets to finish after SIGTERM or SIGINT", "10s", applyGrace},
 	{"session-idle", "`TIME` without a call after which a session's prepared statements are closed", "30m", applySessionIdle},
 	{"read-idle", "`TIME` for which a client may take nothing of a result before its query is ended", "5m", applyReadIdle},
+	{"query-timeout", "`TIME` that a statement may take, a query until its result is read; 0s is no limit", "0s", applyQueryTimeout},
 	{"insecure", "allow addresses beyond loopback, without encryption and for everybody", "false", applyInsecure},
 	{"log-format", "`FORMAT` of the log on stderr: text or json", "text", applyLogFormat},
 	{"log-level", "least `LEVEL` that is logged: debug, info, warn or error", "info", applyLogLevel},

@@ -174,6 +174,7 @@ func (s *server) open(ctx context.Context) error {
 		// Statements are ended before the promise of --memory is broken for long.
 		Held:      heldMemory,
 		HeldLimit: c.memory + memoryMargin,
+		Timeout:   c.timeout,
 		Logger:    s.log,
 	})
 	if err != nil {

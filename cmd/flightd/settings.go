@@ -73,6 +73,15 @@ func applyReadIdle(c *config, v string) (err error) {
 	return err
 }
 
+func applyQueryTimeout(c *config, v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 0 {
+		return fmt.Errorf("want a time such as 30s or 5m, or 0s for no limit, got %q", v)
+	}
+	c.timeout = d
+	return nil
+}
+
 // idleTime parses a time after which something is given up.
 func idleTime(v string) (time.Duration, error) {
 	d, err := time.ParseDuration(v)
