@@ -133,6 +133,9 @@
 // and the flusher (the only writer of generations, but for those of stages). A shard's manifest is written under a lock, by
 // the flusher, the compactor and who publishes a stage. DB.Close ends and awaits all of them.
 //
+// Open replays the log over goroutines of its own (replay.go), which end with it: one reads, some decode, one fills the
+// memtables. What is then frozen is flushed behind Open, unless memory was short.
+//
 // # Lock order
 //
 // Table.turn, Table.writes, DB.ddl, Table.adopting, shard.manMu, Table.swap, maskCell.mu, DB.moment, memtable.mu, and

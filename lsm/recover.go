@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -45,16 +46,12 @@ func (db *DB) recover(ctx context.Context) error {
 			return fmt.Errorf("open table %q: %w", t.name, err)
 		}
 	}
-	r := &replay{db: db, ctx: ctx, tables: make(map[uint64]*Table), decoders: make(map[decoderKey]*batchDecoder)}
+	r := &replay{db: db, ctx: ctx, tables: make(map[uint64]*Table)}
 	for _, t := range db.list() {
 		r.tables[t.entry.Incarnation] = t
 	}
 	dir := filepath.Join(db.opt.Dir, walFolder)
-	// From its beginning: the checkpoints of keys lie below what the tables need, and those skip what they have.
-	end, err := wal.Replay(dir, 0, r.record)
-	for _, d := range r.decoders {
-		d.close()
-	}
+	end, err := r.run(dir)
 	if err != nil {
 		return fmt.Errorf("replay log: %w", err)
 	}
@@ -151,12 +148,13 @@ func (db *DB) poisoned(err error) {
 
 // replay applies the records of the log.
 type replay struct {
-	db       *DB
-	ctx      context.Context
-	tables   map[uint64]*Table // by incarnation
-	decoders map[decoderKey]*batchDecoder
-	batches  int64
-	rows     int64
+	db     *DB
+	ctx    context.Context
+	tables map[uint64]*Table // by incarnation
+	line   *replayLine
+	// batches and rows belong to the line's applier until the line is closed.
+	batches int64
+	rows    int64
 }
 
 // decoderKey names the schema of a batch.
@@ -166,9 +164,22 @@ type decoderKey struct {
 	tombstones  bool
 }
 
-// record applies one record.
+// run applies the whole log, from its beginning: the checkpoints of keys lie below what the tables need, and those skip
+// what they have.
+func (r *replay) run(dir string) (wal.State, error) {
+	r.line = newReplayLine(r.newDecoders, r.apply)
+	end, err := wal.Replay(dir, 0, r.record)
+	if lineErr := r.line.close(); err == nil {
+		err = lineErr
+	}
+	if err == nil {
+		r.db.marks.sync(end.LSN)
+	}
+	return end, err
+}
+
+// record applies one record, or hands it to the line.
 func (r *replay) record(rec *wal.Record) error {
-	r.db.marks.sync(rec.LSN)
 	switch rec.Kind {
 	case wal.DDL:
 		return nil // replayDDL has applied it
@@ -206,28 +217,67 @@ func (db *DB) replayDDL(ctx context.Context) error {
 	return err
 }
 
-// batch puts a batch back into its memtable, unless its table is gone or a generation has it.
+// batch hands a batch to the line, unless its table is gone or a generation has it.
 func (r *replay) batch(rec *wal.Record) error {
 	t := r.tables[rec.Incarnation]
 	if t == nil || rec.LSN <= t.shards[0].replayAfter() {
 		return nil
 	}
-	s := t.shards[0]
-	p, err := r.decode(t, rec)
+	b, err := newReplayBatch(t, rec)
 	if err != nil {
 		return fmt.Errorf("record %s of table %q: %w", rec.LSN, t.name, err)
 	}
+	return r.line.add(b)
+}
+
+// apply puts a decoded batch into its memtable. What is frozen is left to the flusher that starts behind the replay,
+// unless memory is short.
+func (r *replay) apply(b *replayBatch) error {
+	t, p, lsn := b.table, b.put, b.rec.LSN
 	r.batches++
 	r.rows += p.rec.NumRows()
 	r.db.budget.add(p.bytes)
-	s.add(rec.LSN, p)
-	m := s.chain().active()
-	s.indexInto(m, m.unindexed(), true)
-	t.last.Store(uint64(rec.LSN))
-	if used, _ := r.db.budget.state(); used > r.db.opt.Memory/2 {
+	p.shard.add(lsn, p)
+	m := p.shard.chain().active()
+	p.shard.indexInto(m, m.unindexed(), true)
+	t.last.Store(uint64(lsn))
+	return r.relieve(lsn)
+}
+
+// relieve flushes the shard that has the most in memory, and the next one, as long as memtables take more than half of
+// the memory that they may.
+func (r *replay) relieve(lsn LSN) error {
+	for {
+		if used, _ := r.db.budget.state(); used <= r.db.opt.Memory/2 {
+			return nil
+		}
+		s := r.fullest()
+		if s == nil {
+			return nil
+		}
+		r.db.marks.sync(lsn) // the log was synced before the replay began
 		s.freezeActive()
+		if err := s.flushFrozen(r.ctx, lsn); err != nil {
+			return err
+		}
 	}
-	return s.flushFrozen(r.ctx, rec.LSN)
+}
+
+// fullest returns the shard whose memtables take the most memory, nil when all are empty.
+func (r *replay) fullest() (fullest *shard) {
+	most := int64(0)
+	for _, t := range r.tables {
+		for _, s := range t.shards {
+			bytes := s.chain().active().bytes.Load()
+			for _, m := range s.chain().frozen() {
+				bytes += m.bytes.Load()
+			}
+			if bytes > most {
+				fullest, most = s, bytes
+			}
+		}
+	}
+	return fullest
 }
 
 // stageCommit publishes the generations of a stage, unless its table is gone or the shard's manifest names them.
@@ -236,9 +286,20 @@ func (r *replay) stageCommit(rec *wal.Record) error {
 	if t == nil {
 		return nil
 	}
+	if err := r.line.drain(); err != nil {
+		return err
+	}
+	r.db.marks.sync(rec.LSN)
 	c, err := decodeStageCommit(slices.Concat(rec.Body...))
 	if err != nil {
 		return fmt.Errorf("record %s of table %q: %w", rec.LSN, t.name, err)
+	}
+	for i, s := range t.shards {
+		if len(c.generations(i)) > 0 && s.replayAfter() < rec.LSN {
+			if err := s.flushFrozen(r.ctx, rec.LSN); err != nil {
+				return err
+			}
+		}
 	}
 	t.adopting.Lock()
 	defer t.adopting.Unlock()
@@ -265,39 +326,61 @@ func (r *replay) stageCommit(rec *wal.Record) error {
 	return t.adopt(r.ctx)
 }
 
-// decode returns the batch of a record, in memory of its own.
-func (r *replay) decode(t *Table, rec *wal.Record) (*put, error) {
-	body := slices.Concat(rec.Body...)
+// newReplayBatch copies the batch of a record into memory of its own.
+func newReplayBatch(t *Table, rec *wal.Record) (replayBatch, error) {
+	body := rec.Body[0]
 	if len(body) < batchPrefixBytes {
-		return nil, errors.New("it is too short for a batch")
+		return replayBatch{}, errors.New("it is too short for a batch")
 	}
-	p := &put{shard: t.shards[0], tombstones: binary.LittleEndian.Uint32(body)&batchFlagTombstones != 0}
-	metaBytes := int(binary.LittleEndian.Uint32(body[4:]))
-	body = body[batchPrefixBytes:]
-	if metaBytes > len(body) {
-		return nil, errors.New("its header is longer than the record")
+	head := batchPrefixBytes + int64(binary.LittleEndian.Uint32(body[4:]))
+	if head > int64(len(body)) {
+		return replayBatch{}, errors.New("its header is longer than the record")
 	}
-	if p.schema = t.schemaWithID(rec.Schema); p.schema == nil {
-		return nil, fmt.Errorf("schema %d: %w", rec.Schema, errNoSchema)
+	b := replayBatch{table: t, rec: *rec, body: copyOut(body[head:])}
+	b.rec.Body = nil
+	b.prefix = bytes.Clone(body[:head])
+	b.prefix, b.meta = b.prefix[:batchPrefixBytes], b.prefix[batchPrefixBytes:]
+	return b, nil
+}
+
+// newDecoders returns what decodes batches in one goroutine, and what it calls at its end.
+func (r *replay) newDecoders() (decode func(*replayBatch), done func()) {
+	decoders := make(map[decoderKey]*batchDecoder)
+	decode = func(b *replayBatch) {
+		if b.put, b.err = b.decode(decoders); b.err != nil {
+			b.err = fmt.Errorf("record %s of table %q: %w", b.rec.LSN, b.table.name, b.err)
+		}
 	}
-	key := decoderKey{t.entry.Incarnation, rec.Schema, p.tombstones}
-	d := r.decoders[key]
+	return decode, func() {
+		for _, d := range decoders {
+			d.close()
+		}
+	}
+}
+
+// decode returns the batch as it was put.
+func (b *replayBatch) decode(decoders map[decoderKey]*batchDecoder) (*put, error) {
+	t := b.table
+	p := &put{shard: t.shards[0], tombstones: binary.LittleEndian.Uint32(b.prefix)&batchFlagTombstones != 0}
+	if p.schema = t.schemaWithID(b.rec.Schema); p.schema == nil {
+		return nil, fmt.Errorf("schema %d: %w", b.rec.Schema, errNoSchema)
+	}
+	key := decoderKey{t.entry.Incarnation, b.rec.Schema, p.tombstones}
+	d := decoders[key]
 	if d == nil {
 		var err error
 		if d, err = newBatchDecoder(p.schema.withTombstones(p.tombstones)); err != nil {
 			return nil, err
 		}
-		r.decoders[key] = d
+		decoders[key] = d
 	}
-	buf := copyOut(body[metaBytes:])
-	defer buf.Release()
-	b, err := d.decode(body[:metaBytes], buf)
+	rec, err := d.decode(b.meta, b.body)
 	if err != nil {
 		return nil, err
 	}
-	defer b.Release()
-	p.bytes = (&Batch{Record: b, Meta: body[:metaBytes], Body: buf.Bytes()}).bytes()
-	p.rec, p.tombs = splitTombstones(b, p.schema.arrow.NumFields(), p.schema.arrow)
+	defer rec.Release()
+	p.bytes = (&Batch{Record: rec, Meta: b.meta, Body: b.body.Bytes()}).bytes()
+	p.rec, p.tombs = splitTombstones(rec, p.schema.arrow.NumFields(), p.schema.arrow)
 	return p, nil
 }
 

@@ -480,11 +480,16 @@ func (p *put) own(rec arrow.RecordBatch) (arrow.RecordBatch, error) {
 
 // drop lets go of a batch that did not reach the log, and of its memory.
 func (p *put) drop(t *Table) {
+	p.letGo()
+	t.db.budget.release(p.bytes)
+}
+
+// letGo lets go of a batch whose memory is not the budget's.
+func (p *put) letGo() {
 	p.rec.Release()
 	if p.tombs != nil {
 		p.tombs.Release()
 	}
-	t.db.budget.release(p.bytes)
 }
 
 // check refuses batches that are not of the table, null keys and nulls where the table has none.
