@@ -78,10 +78,16 @@ func (r *localReader) Close() error {
 	return errors.Join(err, r.f.Close())
 }
 
+// writebackBytes is how much is written to a file before the disk begins with it. Left to itself the kernel begins seconds
+// later, so that the sync of a large file would wait for all of it.
+const writebackBytes = 4 << 20
+
 // localWriter appends to a file that nobody else has.
 type localWriter struct {
 	f    *os.File
 	done bool // The file is closed and synced, or gone.
+	// size is what was written, and begun of it what the disk was told to begin with.
+	size, begun int64
 }
 
 // createLocal makes a new file; the name must be free.
@@ -94,7 +100,15 @@ func createLocal(full string) (*localWriter, error) {
 }
 
 // Write implements io.Writer.
-func (w *localWriter) Write(p []byte) (int, error) { return w.f.Write(p) }
+func (w *localWriter) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	w.size += int64(n)
+	if w.size-w.begun >= writebackBytes {
+		startWriteback(w.f, w.begun, w.size-w.begun)
+		w.begun = w.size
+	}
+	return n, err
+}
 
 // Close implements Writer. When it fails the file is removed, since nobody can say what of it is on the disk.
 func (w *localWriter) Close() error {
