@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
 )
 
@@ -88,4 +90,46 @@ func TestIndexesAreInTheLog(t *testing.T) {
 	require.NoError(t, db.CreateTable(ctx, d))
 	require.Empty(t, indexNames(t, db, "t"))
 	require.NoError(t, db.Close())
+}
+
+// TestAnEmptyMemtableGetsTheIndex holds that an index is kept for the first row that follows CREATE INDEX on a table
+// that has none, and not for the first that follows DROP INDEX.
+func TestAnEmptyMemtableGetsTheIndex(t *testing.T) {
+	ctx := context.Background()
+	db := openTest(t, t.TempDir())
+	defer func() { require.NoError(t, db.Close()) }()
+	table := createTest(t, db, "t", "id int64 key, a int64")
+	create := func() {
+		require.NoError(t, db.CreateIndex(ctx, table.Name(), IndexDef{Name: "i", Kind: BTreeIndex, Columns: []string{"a"}}, CreateIndexOptions{}))
+	}
+	put := func(id int64) {
+		rec := oneRow(table.now().arrow, id)
+		defer rec.Release()
+		lsn, err := table.Put(ctx, Batch{Record: rec})
+		require.NoError(t, err)
+		require.NoError(t, db.Wait(ctx, lsn))
+	}
+	create()
+	put(1)
+	info := table.Indexes()[0]
+	require.EqualValues(t, 1, info.Covered)
+	require.Zero(t, info.Uncovered)
+	require.Positive(t, info.MemoryBytes)
+	require.NoError(t, db.DropIndex(ctx, table.Name(), "i"))
+	require.NoError(t, db.Flush(ctx, table.Name()))
+	put(2)
+	set := table.holdSet()
+	defer set.unref()
+	require.Empty(t, set.chains[0].active().columns)
+}
+
+// oneRow returns a row with an id and null in all other columns.
+func oneRow(s *arrow.Schema, id int64) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, s)
+	defer b.Release()
+	b.Field(0).(*array.Int64Builder).Append(id)
+	for _, f := range b.Fields()[1:] {
+		f.AppendNull()
+	}
+	return b.NewRecordBatch()
 }

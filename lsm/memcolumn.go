@@ -24,7 +24,8 @@ type memColumn struct {
 func (t *Table) newMemtable() *memtable {
 	now := t.now()
 	m := newMemtable(now.codec, t.db.budget)
-	for _, x := range t.indexList() {
+	m.indexes = t.indexes.Load()
+	for _, x := range *m.indexes {
 		if c := newMemColumn(x, now); c != nil && t.entry.maintains(x.Name) {
 			m.columns = append(m.columns, c)
 		}

@@ -82,8 +82,10 @@ type memtable struct {
 	ints  memindex.Ints  // the key index when keys are int64
 	wides memindex.Bytes // the key index when keys are bytes
 
-	// columns are the indexes over other columns. The list does not change; they need no lock.
+	// columns are the indexes over other columns, of those that the table had when the memtable was begun, which are
+	// indexes. Both do not change; they need no lock.
 	columns []*memColumn
+	indexes *[]indexEntry
 
 	// born is how many bytes the DB had accepted when the first batch came. It is written before rows.
 	born int64

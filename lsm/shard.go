@@ -221,14 +221,19 @@ func (s *shard) freezeActive() {
 	m := old.active()
 	s.indexInto(m, m.unindexed(), true)
 	last := m.rows.Load().lastLSN()
-	if last == 0 {
+	if last == 0 && m.indexes == t.indexes.Load() {
 		return
 	}
 	active := t.newMemtable()
 	defer active.unref() // the chain has its own reference
-	layers := append(append([]layerRef(nil), old.layers...), layerRef{layer: active})
-	// Nothing newer than the memtable's own rows has replaced any of them yet.
-	layers[len(layers)-2].mask = newMaskCell(&rowMask{upTo: last})
+	layers := append([]layerRef(nil), old.layers...)
+	if last == 0 { // it has no rows, but not the table's indexes either
+		layers = layers[:len(layers)-1]
+	} else {
+		// Nothing newer than the memtable's own rows has replaced any of them yet.
+		layers[len(layers)-1].mask = newMaskCell(&rowMask{upTo: last})
+	}
+	layers = append(layers, layerRef{layer: active})
 	next := newChain(layers, old.replaced, old.flushed)
 	defer next.unref()
 	t.publish(set.base, set.with(s.index, next))

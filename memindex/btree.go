@@ -2,6 +2,7 @@ package memindex
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"sort"
@@ -173,7 +174,7 @@ func (x *BTree) sorted(n *runs, lists ...[]entry) []entry {
 	out, other := radixSort(all, x.spare[:len(all)])
 	x.spare = other
 	if n.batches != nil {
-		n.sortTies(out)
+		n.sortTies(out, other, 8)
 	}
 	return out
 }
@@ -208,17 +209,50 @@ func radixSort(a, b []entry) (sorted, other []entry) {
 	return a, b
 }
 
-// sortTies puts entries that have the same first bytes in the order of the rest.
-func (n *runs) sortTies(list []entry) {
+// smallTie is up to how many entries are sorted by comparing their values.
+const smallTie = 24
+
+// sortTies puts entries whose values have the same bytes up to a place, of which their keys are the last eight, in the
+// order of the rest: eight bytes at a time, as a value that many others begin like them would be compared to each of
+// these. other is as long as list.
+func (n *runs) sortTies(list, other []entry, place int) {
 	for from := 0; from < len(list); {
 		to := from + 1
 		for to < len(list) && list[to].key == list[from].key {
 			to++
 		}
-		if to-from > 1 {
+		switch {
+		case to-from == 1:
+		case to-from <= smallTie:
 			slices.SortStableFunc(list[from:to], func(a, b entry) int { return bytes.Compare(n.wide(a), n.wide(b)) })
+		default:
+			n.sortTie(list[from:to], other[from:to], place)
 		}
 		from = to
+	}
+}
+
+// sortTie is sortTies for entries that all have the same key.
+func (n *runs) sortTie(list, other []entry, place int) {
+	key, longer, even := list[0].key, false, true
+	first := len(n.wide(list[0]))
+	for i := range list {
+		v := n.wide(list[i])
+		list[i].key = prefix(v[min(place, len(v)):])
+		longer = longer || len(v) > place
+		even = even && len(v) == first
+	}
+	switch {
+	case longer:
+		if sorted, _ := radixSort(list, other); &sorted[0] != &list[0] {
+			copy(list, sorted)
+		}
+		n.sortTies(list, other, place+8)
+	case !even: // what is not there counted as zero, which others may end with
+		slices.SortStableFunc(list, func(a, b entry) int { return cmp.Compare(len(n.wide(a)), len(n.wide(b))) })
+	}
+	for i := range list {
+		list[i].key = key
 	}
 }
 

@@ -24,9 +24,9 @@ func (x *BTree) Write(s Sink) error {
 		}
 	}
 	if len(n.tail) > 0 {
-		tail, _ := radixSort(append([]entry(nil), n.tail...), make([]entry, len(n.tail)))
+		tail, other := radixSort(append([]entry(nil), n.tail...), make([]entry, len(n.tail)))
 		if n.batches != nil {
-			n.sortTies(tail)
+			n.sortTies(tail, other, 8)
 		}
 		h.list = append(h.list, tail)
 	}
