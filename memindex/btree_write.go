@@ -19,9 +19,7 @@ func (x *BTree) Write(s Sink) error {
 	}
 	h := &cursors{n: n}
 	for _, list := range [][][]entry{n.long, n.short} {
-		for _, r := range list {
-			h.list = append(h.list, r)
-		}
+		h.list = append(h.list, list...)
 	}
 	if len(n.tail) > 0 {
 		tail, other := radixSort(append([]entry(nil), n.tail...), make([]entry, len(n.tail)))
