@@ -146,7 +146,7 @@ func TestLanceReadsAndRebasesOverOurRewrites(t *testing.T) {
 	p, st := newPylance(t)
 	root := "t.lance"
 	v := commitRows(t, st, root, createTable(t, st, root), numbered(0, 100), nil)
-	v = commitRows(t, st, root, v, numbered(100, 50), map[uint64]*roaring.Bitmap{0: roaring.BitmapOf(3, 5, 99)})
+	commitRows(t, st, root, v, numbered(100, 50), map[uint64]*roaring.Bitmap{0: roaring.BitmapOf(3, 5, 99)})
 	p.run("index", root, "id")
 	_, err := rewriteAll(t, st, root, p.requireAgreement(st, root))
 	require.NoError(t, err)
