@@ -15,8 +15,6 @@ import (
 type columnMerge struct {
 	entry indexEntry
 	codec *keyCodec
-	// old are the segments of the base that the new one takes in.
-	old []*columnSegment
 	// from has, for each generation of the merge, its index, or nil where sorter has the rows.
 	from   []*columnSegment
 	sorter *columnSorter
@@ -38,7 +36,6 @@ type segmentWriter struct {
 	table   *Table
 	c       *compactor
 	m       *merged
-	keys    []*keySegment // those that the new one takes in
 	columns []*columnMerge
 	// written are the segments of all attempts of the commit.
 	written []uuid.UUID
@@ -52,10 +49,6 @@ func (c *compactor) newSegmentWriter(m *merged) *segmentWriter {
 func (w *segmentWriter) prepare(ctx context.Context, change *manifest.Change) error {
 	if w.m.rows == 0 {
 		return nil
-	}
-	if w.table.indexable() {
-		w.keys = keySegments(w.m.set.base, w.m)
-		change.RemoveIndexes = removedIndexes(w.keys)
 	}
 	list := w.table.indexList()
 	for _, x := range list {
@@ -73,9 +66,6 @@ func (w *segmentWriter) prepare(ctx context.Context, change *manifest.Change) er
 		if err := c.prepare(ctx, w.m); err != nil {
 			return fmt.Errorf("index %q: %w", x.Name, err)
 		}
-		for _, seg := range c.old {
-			change.RemoveIndexes = append(change.RemoveIndexes, seg.meta.UUID)
-		}
 	}
 	if w.table.indexable() || len(w.columns) > 0 {
 		change.Indexes = func(_ *manifest.Version, appended []uint64) ([]manifest.Index, error) { return w.write(ctx, appended) }
@@ -87,7 +77,7 @@ func (w *segmentWriter) prepare(ctx context.Context, change *manifest.Change) er
 func (w *segmentWriter) write(ctx context.Context, appended []uint64) ([]manifest.Index, error) {
 	var out []manifest.Index
 	if w.table.indexable() {
-		x, err := w.c.writeKeyIndex(ctx, w.m, w.keys, w.m.set, appended)
+		x, err := w.c.writeKeyIndex(ctx, w.m, w.m.set.base, appended)
 		w.written = append(w.written, x.UUID)
 		if err != nil {
 			return nil, err
@@ -116,7 +106,7 @@ func (w *segmentWriter) close() {
 func (c *columnMerge) catchUp(m *merged) {
 	left := int64(lateRows)
 	for _, f := range m.set.base.lacking(c.entry) {
-		if _, moves := m.at[f.id]; !moves && f.rows <= left {
+		if f.rows <= left {
 			left -= f.rows
 			c.late.Add(uint32(f.id))
 		}
@@ -126,16 +116,6 @@ func (c *columnMerge) catchUp(m *merged) {
 // prepare sorts the rows that no index has: those that go over by their places, as the merge does not know their
 // addresses yet.
 func (c *columnMerge) prepare(ctx context.Context, m *merged) error {
-	if segs := m.set.base.columnsNamed(c.entry); len(segs) >= maxKeySegments {
-		c.old = segs
-	}
-	for _, f := range m.sparse {
-		next := uint64(m.at[f.frag.id].first)
-		err := c.sorter.add(ctx, f.frag, m.schema, f.live, func(uint32) uint64 { next++; return (next - 1) | placeBit }, nil)
-		if err != nil {
-			return err
-		}
-	}
 	for _, id := range c.late.ToArray() {
 		f := m.set.base.byID[uint64(id)]
 		if err := c.sorter.add(ctx, f, m.schema, nil, func(row uint32) uint64 { return f.id<<32 | uint64(row) }, nil); err != nil {
@@ -168,10 +148,9 @@ func (b *base) columnsNamed(x indexEntry) []*columnSegment {
 	return out
 }
 
-// write writes the new segment: of the appended fragments, and of what stays of the old ones.
+// write writes the new segment, of the appended fragments.
 func (c *columnMerge) write(ctx context.Context, t *Table, m *merged, appended []uint64) (manifest.Index, error) {
-	b := m.set.base
-	x, err := newColumnSegment(c.entry, b.version.Number)
+	x, err := newColumnSegment(c.entry, m.set.base.version.Number)
 	if err != nil {
 		return x, err
 	}
@@ -183,16 +162,6 @@ func (c *columnMerge) write(ctx context.Context, t *Table, m *merged, appended [
 	defer func() { closeSources(sources) }()
 	// ids translate those of each source, and say whether the row still lives.
 	var ids []func(id uint64) (uint64, bool)
-	for _, seg := range c.old {
-		stays := b.covers(seg)
-		for _, f := range m.sparse {
-			stays.Remove(uint32(f.frag.id))
-		}
-		stays.AndNot(x.Fragments) // what another of the old ones covers, too, comes from that
-		x.Fragments.Or(stays)
-		sources = append(sources, newKeySource(ctx, c.codec, seg.index))
-		ids = append(ids, b.stillIn(stays, m.set))
-	}
 	for i, seg := range c.from {
 		if seg == nil {
 			continue

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/flightd/flightd/manifest"
 )
 
@@ -38,12 +40,18 @@ type compactor struct {
 	mergeAfter time.Time
 	// failed is true from a merge that failed to the next one: writers do not wait for it.
 	failed atomic.Bool
+	// entries has how many there are in segments of indexes, -1 for those that cannot be read; stale is how many jobs in a
+	// row found another table than was planned for; paced is true while a job runs for which nobody waits. All belong to the
+	// goroutine.
+	entries map[uuid.UUID]int64
+	stale   int
+	paced   bool
 	desk
 }
 
 // newCompactor returns the compactor of a table, which does not run yet.
 func newCompactor(db *DB, t *Table) *compactor {
-	return &compactor{db: db, work: make(chan struct{}, 1), desk: newDesk(t)}
+	return &compactor{db: db, work: make(chan struct{}, 1), entries: make(map[uuid.UUID]int64), desk: newDesk(t)}
 }
 
 // start begins serving.
@@ -70,8 +78,8 @@ func (c *compactor) run() {
 			o.done <- o.do()
 		}
 		c.alignWanted(stop)
-		if err := c.mergeDue(stop); err != nil && stop.Err() == nil {
-			c.table.warn("merge generations; will try again", err)
+		if err := c.background(stop); err != nil && stop.Err() == nil {
+			c.table.warn("compact; will try again", err)
 			again = time.After(maxRetry)
 		}
 	}
@@ -83,22 +91,19 @@ func (s *layerSet) due(times int) bool {
 	return most >= times*maxGenerations || all >= times*(maxGenerations+generationsPerShard*len(s.chains))
 }
 
-// mergeDue merges generations when there are too many.
-func (c *compactor) mergeDue(ctx context.Context) error {
-	set := c.table.set.Load()
-	if set == nil || !set.due(1) || time.Now().Before(c.mergeAfter) {
-		return nil
-	}
-	return c.mergeAll(ctx)
-}
-
 // mergeAll merges all generations into the base.
 func (c *compactor) mergeAll(ctx context.Context) error {
 	start := time.Now()
 	c.db.space.need()
 	t := c.table
 	e := OptimizeEvent{Table: t.name}
-	e.Generations, _ = t.set.Load().generations()
+	before := t.holdSet()
+	if before == nil {
+		return t.ended()
+	}
+	e.Generations, _ = before.generations()
+	read := before.generationBytes()
+	before.unref()
 	var err error
 	e.Rows, err = c.merge(ctx)
 	for try := 1; try < maxMergeTries && errors.Is(err, manifest.ErrConflict); try++ {
@@ -119,6 +124,10 @@ func (c *compactor) mergeAll(ctx context.Context) error {
 	}
 	if err == nil {
 		c.db.counters.compactions.Add(1)
+		if e.Generations > 0 {
+			c.db.counters.compactJobs.Add(1)
+			c.db.counters.compactRead.Add(read)
+		}
 		c.db.litter()
 	}
 	return err

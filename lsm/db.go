@@ -28,6 +28,9 @@ type DB struct {
 	log    wal.Log
 	budget *budget
 	space  *space
+	// pace is that of compaction for which nobody waits, and turns has room for the tables that are at it.
+	pace  *pace
+	turns chan struct{}
 	// minReclaim is the constant; tests have smaller tables.
 	minReclaim int64
 	marks      *watermarks
@@ -84,7 +87,8 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	local := object.NewLocal(o.Dir)
 	db := &DB{opt: o, logger: o.Logger, lock: lock, st: local, marks: newWatermarks(),
-		ledger: newLedger(&o), tables: make(map[string]*Table), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1)}
+		ledger: newLedger(&o), tables: make(map[string]*Table), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1),
+		pace: newPace(max(o.CompactionRate, 0)), turns: make(chan struct{}, backgroundJobs)}
 	if db.space, err = newSpace(o.Dir); err != nil {
 		return nil, errors.Join(err, lock.unlock())
 	}

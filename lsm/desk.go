@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 )
 
 // order is work that only the goroutine of a desk may do.
@@ -16,6 +17,8 @@ type order struct {
 type desk struct {
 	table  *Table
 	orders chan order
+	// waiting counts those who wait for an order to be taken or done.
+	waiting atomic.Int32
 }
 
 func newDesk(t *Table) desk { return desk{table: t, orders: make(chan order)} }
@@ -26,6 +29,8 @@ func (d *desk) order(ctx context.Context, do func(context.Context) error) error 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(t.stop, func() { cancel(t.ended()) })()
+	d.waiting.Add(1)
+	defer d.waiting.Add(-1)
 	o := order{do: func() error { return do(ctx) }, done: make(chan error, 1)}
 	select {
 	case d.orders <- o:

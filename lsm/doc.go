@@ -119,6 +119,18 @@
 // count that its bitmap names and that the version has: what was rewritten since is looked at by the column. The masks
 // come after, as the INVARIANT above wants it. A layer of which an index finds a good part is read as a whole.
 //
+// # Compaction
+//
+// The compactor of a table asks package policy what is due, does the first job, and asks again (compaction.go). A merge
+// (merge.go) brings all generations into the base and deletes what they replace. A rewrite (compact_fragments.go) puts
+// fragments in the place of others with the same rows, at other addresses, with segments of the BTREEs that cover them:
+// those entries of the old segments, in their order, that lead to these rows. What generations replace is looked up
+// in the new base before readers get it, as after any commit that changes fragments. A fragment is left alone while a
+// statement or an index build stands on it, and for good when an index covers it that is no BTREE.
+//
+// Jobs that nobody waits for run in turns with other tables (DB.turns) and at a pace (pace.go); orders and writers that
+// wait lift it.
+//
 // # Snapshots
 //
 // A layerSet is the base and the chains of a table; it never changes and its references are counted. A snapshot is the
@@ -139,7 +151,7 @@
 // # Lock order
 //
 // Table.turn, Table.writes, DB.ddl, Table.adopting, shard.manMu, Table.swap, maskCell.mu, DB.moment, memtable.mu, and
-// last, with nothing below them, shard.queueMu, Table.leftMu, Table.stallMu, watermarks.mu, budget.mu, ledger.mu and
+// last, with nothing below them, shard.queueMu, Table.leftMu, Table.stallMu, watermarks.mu, budget.mu, pace.mu, ledger.mu and
 // Table.heldMu. No I/O happens under DB.moment and what follows it, nor under Table.swap, where appliers wait.
 // Table.place is held while a few files are removed, and has nothing but Table.leftMu below it.
 //

@@ -82,6 +82,7 @@ func (s *shard) flushFrozen(ctx context.Context, upTo LSN) error {
 			return err
 		}
 		s.db.counters.flushes.Add(1)
+		s.db.counters.flushed.Add(frozen[0].bytes.Load())
 		s.db.poke()
 		poke(s.table.compactor.work)
 	}
@@ -96,6 +97,7 @@ func (s *shard) flush(ctx context.Context, m *memtable, number uint64) error {
 		return fmt.Errorf("flush: wait for the log: %w", err)
 	}
 	s.db.space.need()
+	defer s.db.pace.flushing()()
 	sorted := m.sortedRows()
 	meta, err := writeGeneration(ctx, s.db.st, s, m, sorted, number)
 	meta.Number = number

@@ -87,6 +87,16 @@ func (s *layerSet) generations() (all, most int) {
 	return all, most
 }
 
+// generationBytes returns about what the generations take on disk.
+func (s *layerSet) generationBytes() (sum int64) {
+	for _, c := range s.chains {
+		for _, l := range c.generations() {
+			sum += l.layer.(*generation).bytes
+		}
+	}
+	return sum
+}
+
 // chain is the layers of a shard in front of the base, oldest first: the generations, the frozen memtables, the active
 // memtable. It is never changed, and is part of every layer set until the shard has another one.
 type chain struct {

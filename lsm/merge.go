@@ -18,15 +18,12 @@ import (
 // fragmentRows is how many rows a new fragment of the base has at most; Lance's own default.
 const fragmentRows = 1 << 20
 
-// merged is the rows of some generations, and of sparse fragments of the base, on their way into new fragments.
+// merged is the rows of some generations on their way into new fragments.
 type merged struct {
 	schema *tableSchema
 	// set has the generations.
-	set *layerSet
-	// sparse are the fragments that are written anew, before the generations; at has their rows by their ids.
-	sparse []sparse
-	at     map[uint64]movedRows
-	gens   []layerRef
+	set  *layerSet
+	gens []layerRef
 	// live holds, for each generation, the rows that go over: neither tombstones nor replaced by another generation.
 	live []*roaring.Bitmap
 	// first is, for each generation, the place of its first live row among all that go over.
@@ -35,16 +32,9 @@ type merged struct {
 	frags []manifest.Fragment
 }
 
-// movedRows are the live rows of a fragment that is written anew; the first of them goes to a place.
-type movedRows struct {
-	first int64
-	live  *roaring.Bitmap
-}
-
 // merge brings all generations into the base: one commit appends their live rows, deletes the base rows that they
-// replace, and says of each shard which generations it has, so that none is merged twice. Fragments of which little lives
-// are written anew in the same commit. Flushes go on meanwhile; what they add is no part of it. It returns the rows it
-// appended.
+// replace, and says of each shard which generations it has, so that none is merged twice. Flushes go on meanwhile; what
+// they add is no part of it. It returns the rows it appended.
 func (c *compactor) merge(ctx context.Context) (int64, error) {
 	if err := c.refreshBase(ctx); err != nil {
 		return 0, err
@@ -59,14 +49,14 @@ func (c *compactor) merge(ctx context.Context) (int64, error) {
 		return 0, t.ended()
 	}
 	defer set.unref()
-	m := newMerged(now, set, c.sparseBase(set))
-	if len(m.gens) == 0 && len(m.sparse) == 0 {
+	m := newMerged(now, set)
+	if len(m.gens) == 0 {
 		return 0, nil
 	}
 	if err := c.writeFragments(ctx, m); err != nil {
 		return 0, err
 	}
-	change := manifest.Change{Append: m.frags, Delete: replacedBase(set, m), Compacted: m.compacted(t)}
+	change := manifest.Change{Append: m.frags, Delete: replacedBase(set), Compacted: m.compacted(t)}
 	segments := c.newSegmentWriter(m)
 	defer segments.close()
 	if err := segments.prepare(ctx, &change); err != nil {
@@ -81,15 +71,13 @@ func (c *compactor) merge(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	c.db.counters.compactWritten.Add(fileSizes(m.frags))
 	// The commit stands: a caller who went away must not leave the shards behind it.
 	return m.rows, c.rebase(context.WithoutCancel(ctx), v)
 }
 
 // compacted returns for each shard the newest generation that goes over.
 func (m *merged) compacted(t *Table) map[uuid.UUID]uint64 {
-	if len(m.gens) == 0 {
-		return nil
-	}
 	last := make(map[uuid.UUID]uint64)
 	for i, s := range t.shards {
 		if n := m.set.chains[i].newest(); n > 0 {
@@ -100,14 +88,10 @@ func (m *merged) compacted(t *Table) map[uuid.UUID]uint64 {
 }
 
 // newMerged works out which rows of the generations go over.
-func newMerged(now *tableSchema, set *layerSet, old []sparse) *merged {
-	m := &merged{schema: now, set: set, sparse: old, at: make(map[uint64]movedRows)}
+func newMerged(now *tableSchema, set *layerSet) *merged {
+	m := &merged{schema: now, set: set}
 	for _, c := range set.chains {
 		m.gens = append(m.gens, c.generations()...)
-	}
-	for _, x := range old {
-		m.at[x.frag.id] = movedRows{m.rows, x.live}
-		m.rows += int64(x.live.GetCardinality())
 	}
 	for _, l := range m.gens {
 		g := l.layer.(*generation)
@@ -138,19 +122,8 @@ func address(place int64, appended []uint64) uint64 {
 	return appended[place/fragmentRows]<<32 | uint64(place%fragmentRows)
 }
 
-// moved returns the place to which a row of a sparse fragment goes, and whether it lives. ok is false for rows of other
-// fragments.
-func (m *merged) moved(id uint64) (place int64, lives, ok bool) {
-	x, ok := m.at[id>>32]
-	if !ok {
-		return 0, false, false
-	}
-	return x.first + int64(x.live.Rank(uint32(id))) - 1, x.live.Contains(uint32(id)), true
-}
-
-// replacedBase returns the base rows that go, by fragment: those that the generations replace, and all of the sparse
-// fragments.
-func replacedBase(set *layerSet, m *merged) map[uint64]*roaring.Bitmap {
+// replacedBase returns the base rows that the generations replace, by fragment.
+func replacedBase(set *layerSet) map[uint64]*roaring.Bitmap {
 	out := make(map[uint64]*roaring.Bitmap)
 	for _, f := range set.base.frags {
 		if dead := set.replaced(f.id); len(dead) == 1 {
@@ -158,11 +131,6 @@ func replacedBase(set *layerSet, m *merged) map[uint64]*roaring.Bitmap {
 		} else if len(dead) > 1 {
 			out[f.id] = roaring.FastOr(dead...)
 		}
-	}
-	for _, x := range m.sparse {
-		rows := roaring.New()
-		rows.AddRange(0, uint64(x.frag.rows))
-		out[x.frag.id] = rows
 	}
 	return out
 }
@@ -181,23 +149,17 @@ type fragmentWriter struct {
 	name   string
 	// note, which may be nil, is called with the name of each file before it is begun.
 	note func(name string)
-	rows int64 // in the open fragment
-	done []manifest.Fragment
+	// pause, which may be nil, is called with the bytes that were moved since the last call.
+	pause func(ctx context.Context, n int64) error
+	rows  int64 // in the open fragment
+	done  []manifest.Fragment
 }
 
 // writeFragments writes the rows that go over, oldest generation first.
 func (c *compactor) writeFragments(ctx context.Context, m *merged) error {
-	w := &fragmentWriter{table: c.table, schema: m.schema}
+	w := &fragmentWriter{table: c.table, schema: m.schema, pause: c.pause}
 	var err error
-	for _, x := range m.sparse {
-		if err = w.copyLive(ctx, x.frag, x.live); err != nil {
-			break
-		}
-	}
 	for i, l := range m.gens {
-		if err != nil {
-			break
-		}
 		if err = w.copyLive(ctx, l.layer.(*generation).frag, m.live[i]); err != nil {
 			break
 		}
@@ -206,14 +168,19 @@ func (c *compactor) writeFragments(ctx context.Context, m *merged) error {
 		err = w.cut(ctx)
 	}
 	if err != nil {
-		if w.w != nil {
-			w.w.Abort()
-		}
-		c.table.discardFragments(ctx, w.done)
+		w.abort(ctx)
 		return err
 	}
 	m.frags = w.done
 	return nil
+}
+
+// abort removes what was written.
+func (w *fragmentWriter) abort(ctx context.Context) {
+	if w.w != nil {
+		w.w.Abort()
+	}
+	w.table.discardFragments(ctx, w.done)
 }
 
 // discardFragments removes files that no version names.
@@ -303,6 +270,9 @@ func (w *fragmentWriter) write(ctx context.Context, rec arrow.RecordBatch) error
 		n := min(rec.NumRows()-off, fragmentRows-w.rows)
 		part := rec.NewSlice(off, off+n)
 		err := w.w.Write(ctx, part)
+		if err == nil && w.pause != nil {
+			err = w.pause(ctx, 2*recordBytes(part)) // read and written
+		}
 		part.Release()
 		if err != nil {
 			return err

@@ -18,6 +18,7 @@ const (
 	defaultSegmentBytes  = 64 << 20
 	defaultStageBytes    = 32 << 20
 	defaultRetain        = 24 * time.Hour
+	defaultCompaction    = 128 << 20
 )
 
 // Options configures a DB. The zero value of each field but Dir is its default.
@@ -42,6 +43,9 @@ type Options struct {
 	// stay that no version ever named. Tags, branches and snapshots keep theirs longer. Default 24 h; less than zero
 	// keeps nothing.
 	Retain time.Duration
+	// CompactionRate bounds what compaction reads and writes together in a second, in bytes, while nobody waits for it: it
+	// is lifted for OPTIMIZE and when generations pile up. Default 128 MiB; less than zero is no bound.
+	CompactionRate int64
 	// IdempotencyWindow is how long an idempotency key is remembered after its last news. Default 7 days.
 	IdempotencyWindow time.Duration
 	// IdempotencyKeys is how many are remembered at most, and no more than fit into a quarter of a log segment: each takes
@@ -61,6 +65,8 @@ type Options struct {
 	sortBytes int64
 	// fileVersion is that of the files of new tables: tests make tables such as others make.
 	fileVersion lance.Version
+	// manual leaves out compaction in the background: tests order each of its jobs.
+	manual bool
 }
 
 // Events are functions called at the engine's turning points, each may be nil. They run on the engine's goroutines
@@ -70,6 +76,8 @@ type Events struct {
 	Flush func(FlushEvent)
 	// Optimize is called after the generations of a table became part of its base, or could not.
 	Optimize func(OptimizeEvent)
+	// Compact is called after fragments or index segments of a base were put together, or could not be.
+	Compact func(CompactEvent)
 	// Collect is called after files that nothing needs were removed from a table, or could not be.
 	Collect func(CollectEvent)
 	// Poison is called once when the log failed.
@@ -94,6 +102,19 @@ type OptimizeEvent struct {
 	Version     uint64
 	Duration    time.Duration
 	Err         error
+}
+
+// CompactEvent describes a job of compaction on a base.
+type CompactEvent struct {
+	Table TableName
+	// Job is rewrite, of fragments, or segments, of an index.
+	Job string
+	// Fragments or Segments is how many became fewer.
+	Fragments, Segments int
+	// Rows is how many rows or entries were written; Read and Written are about the bytes.
+	Rows, Read, Written int64
+	Duration            time.Duration
+	Err                 error
 }
 
 // validate fills in defaults and refuses what cannot work.
@@ -128,6 +149,9 @@ func (o *Options) validate() error {
 		o.Retain = defaultRetain
 	case o.Retain < 0:
 		o.Retain = 0
+	}
+	if o.CompactionRate == 0 {
+		o.CompactionRate = defaultCompaction
 	}
 	if o.IdempotencyWindow == 0 {
 		o.IdempotencyWindow = defaultIdempotencyWindow

@@ -2,38 +2,12 @@ package lsm
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
-
-// TestSparseFragments says which fragments are written anew.
-func TestSparseFragments(t *testing.T) {
-	f := func(least, room int64, want string, sizes ...int64) {
-		t.Helper()
-		var all []sparse
-		for i := 0; i < len(sizes); i += 2 {
-			all = append(all, sparse{frag: &fragment{id: uint64(i / 2)}, bytes: sizes[i], liveBytes: sizes[i+1]})
-		}
-		got := ""
-		for _, x := range sparseFragments(all, least, room) {
-			got += fmt.Sprintf("%d ", x.frag.id)
-		}
-		require.Equal(t, want, got)
-	}
-	f(1, 1000, "")
-	f(1, 1000, "0 ", 100, 50)
-	f(1, 1000, "", 100, 51)
-	f(1, 1000, "", 100, 50, 1000, 1000) // too little to gain
-	f(1, 1000, "1 0 ", 100, 50, 100, 10, 100, 60)
-	f(1, 59, "1 ", 100, 50, 100, 10, 100, 60)
-	f(1, 9, "", 100, 50, 100, 10, 100, 60)
-	f(141, 1000, "", 100, 50, 100, 10, 100, 60)
-	f(1, 1000, "1 ", 100, 0, 100, 10) // what is dead goes by itself
-}
 
 // TestChurnStaysBounded upserts and deletes few keys of many, over and over: what lies in the base stays within a
 // multiple of what lives, rows are found by key and by scan, and the folder is sound.

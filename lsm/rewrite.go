@@ -149,10 +149,7 @@ func (rw *Rewrite) Put(ctx context.Context, rec arrow.RecordBatch) error {
 
 // abort removes what was written.
 func (rw *Rewrite) abort(ctx context.Context) {
-	if rw.w.w != nil {
-		rw.w.w.Abort()
-	}
-	rw.table.discardFragments(ctx, rw.w.done)
+	rw.w.abort(ctx)
 }
 
 // commitRewrite publishes a rewrite of the rows of a base. Versions that followed it may have added rows; if they took

@@ -72,13 +72,18 @@ func (t *Table) optimize(ctx context.Context) error {
 }
 
 // Optimize brings everything that was written to a table before the call into its base: memtables are flushed and
-// generations become fragments, deletions and index segments in one commit, which other programs then see.
+// generations become fragments, deletions and index segments in one commit, which other programs then see. After that it
+// compacts the base: what the background would do in its own time.
 func (db *DB) Optimize(ctx context.Context, n TableName) error {
 	t, err := db.Table(n)
 	if err != nil {
 		return err
 	}
-	if err := t.optimize(ctx); err != nil {
+	err = t.flushAll(ctx)
+	if err == nil {
+		err = t.compactor.order(ctx, t.compactor.compactAll)
+	}
+	if err != nil {
 		return fmt.Errorf("optimize table %q: %w", n, err)
 	}
 	return nil

@@ -247,6 +247,13 @@ func (s *space) waitRelief(ctx context.Context) error {
 	}
 }
 
+// relieving reports whether somebody waits for room.
+func (s *space) relieving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.relief != nil
+}
+
 // need gives the reserve free when the disk has nothing else for what gives room back, or is small.
 func (s *space) need() {
 	s.mu.Lock()

@@ -30,6 +30,7 @@ type config struct {
 	memory   int64 // bytes
 	temp     string
 	retain   time.Duration
+	compact  int64 // bytes a second, less than zero for no bound
 	window   time.Duration
 	idle     time.Duration
 	grace    time.Duration
@@ -71,6 +72,7 @@ var settings = []setting{
 	{"memory", "`SIZE` of the budget for memtables, caches and queries together, as 8GiB or 50%", "50%", applyMemory},
 	{"temp", "`FOLDER` for spilled sorts and side files (default DATA/_flightd/tmp)", "", applyTemp},
 	{"retain", "`TIME` that superseded versions and files that nothing names are kept", "24h", applyRetain},
+	{"compaction-rate", "`SIZE` that compaction may read and write in a second while nobody waits for it; 0 is no bound", "128MiB", applyCompactionRate},
 	{"idempotency-window", "`TIME` for which an idempotency key is remembered", "168h", applyWindow},
 	{"transaction-idle", "`TIME` that a stream which is stored as a whole or under a key may bring nothing", "5m", applyIdle},
 	{"grace", "`TIME` that running work gets to finish after SIGTERM or SIGINT", "10s", applyGrace},

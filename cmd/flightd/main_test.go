@@ -46,8 +46,8 @@ func TestVersionNamesTheParts(t *testing.T) {
 
 func TestServeFlagsAreThoseOfTheContract(t *testing.T) {
 	cmd := process{}.serveCommand()
-	for _, name := range []string{"data", "listen", "http", "durability", "wal-interval", "memory", "temp", "retain", "idempotency-window", "transaction-idle", "grace", "session-idle", "read-idle", "query-timeout", "config", "insecure", "log-format", "log-level"} {
+	for _, name := range []string{"data", "listen", "http", "durability", "wal-interval", "memory", "temp", "retain", "compaction-rate", "idempotency-window", "transaction-idle", "grace", "session-idle", "read-idle", "query-timeout", "config", "insecure", "log-format", "log-level"} {
 		require.NotNil(t, cmd.Flags().Lookup(name), name)
 	}
-	require.Len(t, settings, 17)
+	require.Len(t, settings, 18)
 }

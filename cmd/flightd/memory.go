@@ -38,17 +38,10 @@ func parseMemory(v string, machine int64) (int64, error) {
 		}
 		return max(int64(float64(machine)*share/100), minShare), nil
 	}
-	digits := strings.TrimRight(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
-	units := map[string]float64{
-		"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
-		"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
-	}
-	unit, ok := units[strings.ToLower(strings.TrimSpace(v[len(digits):]))]
-	n, err := strconv.ParseFloat(digits, 64)
-	if !ok || err != nil || !(n >= 0 && n*unit < 1<<60) {
+	size, err := parseSize(v)
+	if err != nil {
 		return 0, wrong
 	}
-	size := int64(n * unit)
 	if size < minMemory {
 		return 0, fmt.Errorf("want at least %d MiB, got %q", minMemory/mib, v)
 	}
@@ -101,4 +94,19 @@ func heldMemory() int64 {
 		}
 	}
 	return held
+}
+
+// parseSize reads a size such as 8GiB, 512MB or 0.
+func parseSize(v string) (int64, error) {
+	digits := strings.TrimRight(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+	units := map[string]float64{
+		"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
+		"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
+	}
+	unit, ok := units[strings.ToLower(strings.TrimSpace(v[len(digits):]))]
+	n, err := strconv.ParseFloat(digits, 64)
+	if !ok || err != nil || !(n >= 0 && n*unit < 1<<60) {
+		return 0, fmt.Errorf("want a size such as 8GiB, got %q", v)
+	}
+	return int64(n * unit), nil
 }

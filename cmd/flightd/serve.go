@@ -159,6 +159,7 @@ func (s *server) open(ctx context.Context) error {
 		Memory:            int64(float64(c.memory) * engineShare),
 		Temp:              c.temp,
 		Retain:            c.retain,
+		CompactionRate:    c.compact,
 		Logger:            s.log,
 		IdempotencyWindow: c.window,
 		Durability:        c.durability,

@@ -102,6 +102,17 @@ func applyRetain(c *config, v string) error {
 	return nil
 }
 
+func applyCompactionRate(c *config, v string) error {
+	n, err := parseSize(v)
+	if err != nil {
+		return fmt.Errorf("want a size for each second such as 128MiB, or 0 for no bound, got %q", v)
+	}
+	if c.compact = n; n == 0 {
+		c.compact = -1 // zero is the engine's default
+	}
+	return nil
+}
+
 func applyWindow(c *config, v string) (err error) {
 	c.window, err = positive(v)
 	return err

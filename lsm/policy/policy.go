@@ -18,8 +18,8 @@ type Generation struct {
 // Fragment is one fragment of the base.
 type Fragment struct {
 	ID uint64
-	// Rows has the rows in the files, Live those that are neither deleted nor replaced by generations.
-	Rows, Live int64
+	// Rows has the rows in the files, Live those that are not deleted, and Replaced those of them that a merge deletes.
+	Rows, Live, Replaced int64
 	// Bytes is the size on disk.
 	Bytes int64
 	// Group tells which fragments may become one: those that the same indexes cover.
@@ -143,7 +143,7 @@ func share(bytes, rows, all int64) int64 {
 func (p *planner) merge(s State) {
 	var live, dead int64 // bytes in the whole table
 	for _, f := range s.Fragments {
-		n := share(f.Bytes, f.Live, f.Rows)
+		n := share(f.Bytes, f.Live-f.Replaced, f.Rows)
 		live, dead = live+n, dead+f.Bytes-n
 	}
 	j := Job{Kind: Merge, Generations: len(s.Generations)}

@@ -25,7 +25,8 @@ func describe(jobs []Job) string {
 	return strings.Join(parts, "; ")
 }
 
-// TestPlan says what is planned for what, of fragments as id:live/rows, with a group, or ! when they are pinned.
+// TestPlan says what is planned for what, of fragments as id:live/rows, with a group, ! when they are pinned,
+// or r when generations replaced three quarters.
 func TestPlan(t *testing.T) {
 	l := Limits{Generations: 3, AllGenerations: 4, FragmentRows: 1000, Fan: 3, SegmentFan: 3, Deleted: 0.5, DeletedBytes: 100, JobBytes: 100_000}
 	for name, c := range map[string]struct {
@@ -44,6 +45,7 @@ func TestPlan(t *testing.T) {
 		"few bytes replaced":              {generations: [][3]int64{{0, 9, 0}, {0, 9, 9}}},
 		"a merge needs no room":           {generations: [][3]int64{{0, 10, 10}, {0, 10, 10}, {0, 10, 10}}, room: -1, want: "merge 3"},
 		"a base mostly replaced":          {generations: [][3]int64{{0, 100, 100}}, fragments: "1:400/1000", want: "merge 1; rewrite [1]"},
+		"a base mostly replaced by it":    {generations: [][3]int64{{0, 100, 100}}, fragments: "1:1000/1000r", want: "merge 1"},
 		"half deleted":                    {fragments: "1:500/1000", want: "rewrite [1]"},
 		"less deleted":                    {fragments: "1:501/1000"},
 		"too little deleted":              {fragments: "1:1/10"},
@@ -77,9 +79,12 @@ func TestPlan(t *testing.T) {
 			}
 			for _, text := range strings.Fields(c.fragments) {
 				var f Fragment
-				_, err := fmt.Sscanf(strings.TrimRight(text, "a!"), "%d:%d/%d", &f.ID, &f.Live, &f.Rows)
+				_, err := fmt.Sscanf(strings.TrimRight(text, "ar!"), "%d:%d/%d", &f.ID, &f.Live, &f.Rows)
 				require.NoError(t, err)
 				f.Bytes, f.Pinned = f.Rows*10, strings.HasSuffix(text, "!")
+				if strings.HasSuffix(text, "r") {
+					f.Replaced = f.Live * 3 / 4
+				}
 				if strings.HasSuffix(text, "a") {
 					f.Group = "a"
 				}

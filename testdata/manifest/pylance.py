@@ -90,6 +90,12 @@ def index(root, column):
     lance.dataset(root).create_scalar_index(column, "BTREE", replace=True)
 
 
+def find(root, predicate):
+    """Reads the rows that a predicate selects; the plan tells whether an index found them."""
+    scanner = lance.dataset(root).scanner(filter=predicate)
+    return {"plan": scanner.explain_plan(), "rows": rows(scanner.to_table())}
+
+
 def shards(root):
     return lance.dataset(root).mem_wal_index_details()
 
