@@ -37,7 +37,7 @@ func (t *Table) putKept(ctx context.Context, b Batch, with ...*wal.Record) (LSN,
 	if err != nil {
 		return 0, err
 	}
-	defer k.snap.Release()
+	defer k.release()
 	rec, err := k.resolve(ctx, b.Record)
 	if err != nil {
 		return 0, err
@@ -63,11 +63,25 @@ type keeper struct {
 	view   *View
 	schema *tableSchema
 	keep   []int // columns, ascending
-	// gone are the keys that earlier rows of the stream deleted: whatever is stored counts no longer.
-	gone map[string]bool
+	// gone are the keys that earlier rows of the stream deleted: whatever is stored counts no longer. brought are rows of
+	// earlier batches whose keys were not stored, or not any more: later ones of the key keep what they brought.
+	gone    map[string]bool
+	brought map[string]keptRow
+	// held are the columns of brought, bytes what both take, which is accounted.
+	held  []arrow.Array
+	bytes int64
 }
 
-// newKeeper returns a keeper over everything that was written so far; its user releases the snapshot. REQUIRES:
+// release lets go of what the keeper holds.
+func (k *keeper) release() {
+	for _, c := range k.held {
+		c.Release()
+	}
+	k.table.db.budget.release(k.bytes)
+	k.snap.Release()
+}
+
+// newKeeper returns a keeper over everything that was written so far; its user releases it. REQUIRES:
 // t.writes is held for writing as long as the keeper is used.
 func (t *Table) newKeeper(ctx context.Context, keep []int) (*keeper, error) {
 	if t.now().codec == nil {
@@ -85,7 +99,7 @@ func (t *Table) newKeeper(ctx context.Context, keep []int) (*keeper, error) {
 		snap.Release()
 		return nil, err
 	}
-	return &keeper{table: t, snap: snap, view: v, schema: v.schema, keep: keep, gone: make(map[string]bool)}, nil
+	return &keeper{table: t, snap: snap, view: v, schema: v.schema, keep: keep, gone: make(map[string]bool), brought: make(map[string]keptRow)}, nil
 }
 
 // keptRow is where a row's values lie: in a batch with the kept columns.
@@ -113,21 +127,61 @@ func (k *keeper) resolve(ctx context.Context, rec arrow.RecordBatch) (arrow.Reco
 	for key := range k.gone {
 		delete(found, key)
 	}
+	for _, key := range keys {
+		if at, ok := k.brought[key]; ok {
+			found[key] = at
+		}
+	}
 	dead := deadIn(k.schema, rec)
 	rows := make([]keptRow, n)
+	fresh := make(map[string]int)
 	for i, key := range keys {
 		rows[i] = keptRow{own, i}
 		if dead(i) {
 			k.gone[key] = true
 			delete(found, key)
+			delete(k.brought, key)
+			delete(fresh, key)
 		} else if at, ok := found[key]; ok {
 			rows[i] = at
 		} else {
-			found[key] = rows[i] // a later row of the key keeps what this one brings
+			found[key], fresh[key] = rows[i], i // a later row of the key keeps what this one brings
 		}
+	}
+	if err := k.bring(own, fresh); err != nil {
+		return nil, err
 	}
 	return k.fill(rec, rows)
 }
+
+// bring remembers what rows of a batch, by key, bring in the kept columns.
+func (k *keeper) bring(own []arrow.Array, fresh map[string]int) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	rows := make([]keptRow, 0, len(fresh))
+	cols := make([]arrow.Array, len(k.keep))
+	bytes := int64(0)
+	for _, key := range slices.Sorted(maps.Keys(fresh)) {
+		k.brought[key] = keptRow{cols, len(rows)}
+		rows = append(rows, keptRow{own, fresh[key]})
+		bytes += broughtOverhead + int64(len(key))
+	}
+	for i := range cols {
+		col, err := gather(rows, i)
+		if err != nil {
+			return fmt.Errorf("table %q, column %q: %w", k.table.name, k.schema.arrow.Field(k.keep[i]).Name, err)
+		}
+		cols[i], k.held = col, append(k.held, col)
+		bytes += int64(col.Data().SizeInBytes())
+	}
+	k.bytes += bytes
+	k.table.db.budget.add(bytes)
+	return nil
+}
+
+// broughtOverhead is what a key takes in keeper.brought beside its bytes: its place in the map, and the text's head.
+const broughtOverhead = 100
 
 // fill returns a batch with the kept columns taken from where rows says.
 func (k *keeper) fill(rec arrow.RecordBatch, rows []keptRow) (arrow.RecordBatch, error) {

@@ -170,3 +170,29 @@ func TestPartialUpsertsThatCannotBe(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"1 5 1"}, tableLines(t, db, "t"))
 }
+
+// TestPartialUpsertsOfAStageComeOneAfterTheOther puts two partial upserts of one key, which is not stored, into a stage,
+// and adds a column between them. The second keeps what the first brought: what the column had been added with.
+func TestPartialUpsertsOfAStageComeOneAfterTheOther(t *testing.T) {
+	ctx := context.Background()
+	for _, spill := range []int64{1, 1 << 20} {
+		db := openSpilling(t, t.TempDir(), spill)
+		table := createTest(t, db, "t", "key int64 key, a int64, b utf8")
+		stage := table.Stage()
+		put := func(schema, text string) {
+			b := partial(t, table, ConformOptions{Missing: MissingKeep}, schema, text)
+			defer b.Record.Release()
+			require.NoError(t, stage.Put(ctx, b))
+		}
+		put("key int64, b utf8", "1 first\n2 only")
+		s := &scenario{t: t, db: db}
+		require.NoError(t, s.alter(ctx, "t", "add c int64 = 576"))
+		put("key int64, b utf8", "1 second\n3 third")
+		_, err := stage.Commit(ctx)
+		require.NoError(t, err)
+		require.Equal(t, []string{"1 null second 576", "2 null only 576", "3 null third null"}, tableLines(t, db, "t"))
+		used, _ := db.budget.state()
+		require.Equal(t, table.set.Load().chains[0].active().bytes.Load(), used)
+		require.NoError(t, db.Close())
+	}
+}

@@ -38,7 +38,7 @@ func (s *Stage) settleKept(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer k.snap.Release()
+	defer k.release()
 	for _, g := range spilled {
 		if err := s.putSpilled(ctx, k, g); err != nil {
 			return fmt.Errorf("table %q: read stage: %w", t.name, err)
