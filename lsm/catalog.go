@@ -139,18 +139,34 @@ func loadCatalog(ctx context.Context, st object.Store) (*catalog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read catalog: %w", err)
 	}
+	c, _, err := decodeCatalog(catalogFile, b)
+	return c, err
+}
+
+// decodeCatalog reads the bytes of a checkpoint. It returns the text of the catalog, too.
+func decodeCatalog(name string, b []byte) (*catalog, json.RawMessage, error) {
 	var f checkpoint
 	if err := json.Unmarshal(b, &f); err != nil {
-		return nil, &object.CorruptError{Name: catalogFile, Err: err}
+		return nil, nil, &object.CorruptError{Name: name, Err: err}
 	}
 	if sum := crc32.Checksum(f.Catalog, castagnoli); sum != f.CRC32C {
-		return nil, &object.CorruptError{Name: catalogFile, Err: fmt.Errorf("checksum is %08x, the file says %08x", sum, f.CRC32C)}
+		return nil, nil, &object.CorruptError{Name: name, Err: fmt.Errorf("checksum is %08x, the file says %08x", sum, f.CRC32C)}
 	}
 	c := &catalog{}
 	if err := json.Unmarshal(f.Catalog, c); err != nil {
-		return nil, &object.CorruptError{Name: catalogFile, Err: err}
+		return nil, nil, &object.CorruptError{Name: name, Err: err}
 	}
-	return c, nil
+	return c, f.Catalog, nil
+}
+
+// CatalogText returns the catalog that a checkpoint holds, as JSON, for people to read. Its checksum is verified.
+func CatalogText(ctx context.Context, st object.Store, name string) ([]byte, error) {
+	b, err := st.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	_, text, err := decodeCatalog(name, b)
+	return text, err
 }
 
 // store writes the checkpoint; the file is replaced as a whole.

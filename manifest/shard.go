@@ -75,6 +75,15 @@ func LoadShard(ctx context.Context, st object.Store, dir string, o Options) (*Sh
 	return s, nil
 }
 
+// LoadShardFile loads one version of a shard from its file.
+func LoadShardFile(ctx context.Context, st object.Store, name string) (*Shard, error) {
+	b, err := st.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return decodeShard(name, b)
+}
+
 // newestShard returns nil when the shard has no versions.
 func newestShard(ctx context.Context, st object.Store, dir string, o Options) (*Shard, error) {
 	chain := shardChain(st, dir, o)

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -27,16 +29,17 @@ import (
 )
 
 // kinds are what inspect knows, in the order of its help.
-var kinds = []string{"wal", "shard", "manifest", "file", "index", "filter"}
+var kinds = []string{"wal", "shard", "manifest", "file", "index", "filter", "catalog"}
 
 func (p process) inspectCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "inspect PATH [wal|shard|manifest|file|index|filter]",
+		Use:   "inspect PATH [wal|shard|manifest|file|index|filter|catalog]",
 		Short: "Describe what is on disk, for people or as JSON",
 		Long: "inspect describes a file or a folder of a data folder, which may be in use. Without a kind it is guessed:\n\n" +
-			"  wal       the log: DATA, DATA/_flightd/wal or a segment in it\n" +
-			"  shard     what is flushed and not merged: TABLE.lance/_mem_wal/SHARD, or TABLE.lance for all of them\n" +
+			"  wal       the log: DATA or DATA/_flightd/wal, or one segment in it\n" +
+			"  shard     what is flushed and not merged: TABLE.lance/_mem_wal/SHARD, one of its manifests, or TABLE.lance for\n" +
+			"            all of them\n" +
 			"  manifest  a version of a table: TABLE.lance for the newest, or a file in TABLE.lance/_versions\n" +
 			"  file      a Lance data file\n" +
 			"  index     a BTREE: a folder in TABLE.lance/_indices, or the _pk_index of a generation\n" +
@@ -97,6 +100,9 @@ func guessKind(path string, info fs.FileInfo) string {
 		return err == nil
 	}
 	if !info.IsDir() {
+		if filepath.Base(path) == "catalog.json" {
+			return "catalog"
+		}
 		switch filepath.Ext(path) {
 		case ".wal":
 			return "wal"
@@ -148,6 +154,8 @@ func (v *inspector) describe(ctx context.Context, kind string) error {
 		return v.manifest(ctx)
 	case "file":
 		return v.dataFile(ctx)
+	case "catalog":
+		return v.catalog(ctx)
 	case "filter":
 		return v.filter(ctx)
 	}
@@ -304,21 +312,45 @@ func (v *inspector) wal() error {
 	if below := filepath.Join(dir, "_flightd", "wal"); exists(below) {
 		dir = below
 	}
-	if !v.json {
+	one := v.file && filepath.Ext(v.path) == ".wal"
+	switch {
+	case !v.json && one:
+		return wal.DescribeSegment(v.out, v.path, lsm.Describe)
+	case !v.json:
 		return wal.Describe(v.out, dir, lsm.Describe)
 	}
-	_, err := wal.Replay(dir, 0, func(r *wal.Record) error {
+	line := func(r *wal.Record) error {
 		bytes := 0
 		for _, b := range r.Body {
 			bytes += len(b)
 		}
-		line := fields{"lsn": r.LSN, "kind": r.Kind.String(), "shard": r.Shard, "incarnation": r.Incarnation,
+		f := fields{"lsn": r.LSN, "kind": r.Kind.String(), "shard": r.Shard, "incarnation": r.Incarnation,
 			"schema": r.Schema, "rows": r.Rows, "bytes": bytes}
 		if text := strings.TrimSpace(lsm.Describe(r)); text != "" {
-			line["body"] = strings.Split(text, "\n")
+			f["body"] = strings.Split(text, "\n")
 		}
-		return v.object(line)
-	})
+		return v.object(f)
+	}
+	if one {
+		return wal.ReplaySegment(v.path, line)
+	}
+	_, err := wal.Replay(dir, 0, line)
+	return err
+}
+
+// catalog prints the catalog, whose checksum it verifies.
+func (v *inspector) catalog(ctx context.Context) error {
+	st, name := store(v.path)
+	text, err := lsm.CatalogText(ctx, st, name)
+	if err != nil || v.json {
+		_, writeErr := v.out.Write(append(text, '\n'))
+		return errors.Join(err, writeErr)
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, text, "", "  "); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(v.out, out.String())
 	return err
 }
 
@@ -330,10 +362,14 @@ func exists(path string) bool {
 // shards describes one shard or all of a table.
 func (v *inspector) shards(ctx context.Context) error {
 	path := v.path
-	if v.file {
-		path = filepath.Dir(filepath.Dir(path))
-	}
 	st, name := store(path)
+	if v.file {
+		s, err := manifest.LoadShardFile(ctx, st, name)
+		if err != nil {
+			return err
+		}
+		return v.print(s, func() any { return shardJSON(s) })
+	}
 	if !exists(filepath.Join(path, "_mem_wal")) {
 		s, err := manifest.LoadShard(ctx, st, name, manifest.Options{})
 		if err != nil {

@@ -15,6 +15,7 @@ func TestInspectGuessesTheKind(t *testing.T) {
 		{"", "words.lance: version 2, 3 rows in 1 fragment; in front of it 1 generation with 2 rows\n", "folder"},
 		{"_flightd/wal", "end: last record ", "lsn"},
 		{"_flightd/wal/*.wal", "end: last record ", "lsn"},
+		{"_flightd/catalog.json", "\"last_incarnation\": ", "tables"},
 		{"words.lance", "field 0 \"id\" int64 key\n", "schema"},
 		{"words.lance/_versions/*.manifest", "version 2 by flightd", "fragments"},
 		{"words.lance/data/*.lance", "Lance 2.0", "checksums"},
@@ -52,10 +53,52 @@ func TestInspectTakesTheKindThatItIsTold(t *testing.T) {
 
 	code, _, stderr = call("inspect", filepath.Join(dir, "_flightd"))
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "say one of wal, shard, manifest, file, index, filter")
+	require.Contains(t, stderr, "say one of wal, shard, manifest, file, index, filter, catalog")
 	code, _, _ = call("inspect", dir, "table")
 	require.Equal(t, exitUsage, code)
 	code, _, stderr = call("inspect", filepath.Join(dir, "_flightd", "catalog.json"), "file")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "this is no Lance file")
+}
+
+// TestInspectShowsOneFile has several segments of the log and manifests of a shard, and asks for one.
+func TestInspectShowsOneFile(t *testing.T) {
+	dir := dataFolder(t)
+	segments, err := filepath.Glob(filepath.Join(dir, "_flightd", "wal", "*.wal"))
+	require.NoError(t, err)
+	require.Greater(t, len(segments), 1)
+	for _, name := range segments {
+		code, stdout, stderr := call("inspect", name)
+		require.Zero(t, code, stderr)
+		require.Contains(t, stdout, filepath.Base(name)+": ")
+		for _, other := range segments {
+			if other != name {
+				require.NotContains(t, stdout, filepath.Base(other)+": ")
+			}
+		}
+	}
+	all, lines := 0, 0
+	for _, args := range append([]string{filepath.Join(dir, "_flightd", "wal")}, segments...) {
+		code, stdout, stderr := call("inspect", args, "--json")
+		require.Zero(t, code, stderr)
+		if all == 0 {
+			all = strings.Count(stdout, "\n")
+			continue
+		}
+		lines += strings.Count(stdout, "\n")
+	}
+	require.Equal(t, all, lines)
+
+	manifests, err := filepath.Glob(filepath.Join(dir, "words.lance", "_mem_wal", "*", "manifest", "*.binpb"))
+	require.NoError(t, err)
+	require.Greater(t, len(manifests), 1)
+	versions := map[any]bool{}
+	for _, name := range manifests {
+		code, stdout, stderr := call("inspect", name, "--json")
+		require.Zero(t, code, stderr)
+		var object map[string]any
+		require.NoError(t, json.Unmarshal([]byte(stdout), &object))
+		versions[object["version"]] = true
+	}
+	require.Len(t, versions, len(manifests))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"path/filepath"
 	"strings"
 )
 
@@ -13,14 +14,61 @@ import (
 // what a record's body means, in lines; nil for nothing. It changes nothing. Damage is the last thing that it writes, and
 // it is returned.
 func Describe(w io.Writer, dir string, body func(*Record) string) error {
-	return describe(w, folder(dir), body)
+	return describe(w, folder(dir), 0, body)
 }
 
-func describe(w io.Writer, d disk, body func(*Record) string) error {
+// DescribeSegment is Describe of one segment of a log, by its path.
+func DescribeSegment(w io.Writer, path string, body func(*Record) string) error {
+	d, id, err := oneSegment(path)
+	if err != nil {
+		return err
+	}
+	return describe(w, d, id, body)
+}
+
+// ReplaySegment calls fn with each record of one segment of a log, by its path, as Replay does.
+func ReplaySegment(path string, fn func(*Record) error) error {
+	d, id, err := oneSegment(path)
+	if err != nil {
+		return err
+	}
+	var recs []Record
+	_, err = walk(d, func(r *reader, g *group) error {
+		if g.at.segment != id || g.typ != recordGroup {
+			return nil
+		}
+		var err error
+		if recs, err = g.decodeRecords(g.body, recs); err != nil {
+			return r.corruptAt(g.at, err)
+		}
+		for i := range recs {
+			if err := fn(&recs[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// oneSegment returns the log that a segment belongs to, and its id. Where its groups end only the whole log tells.
+func oneSegment(path string) (disk, uint64, error) {
+	id, ok := parseName(filepath.Base(path), segmentSuffix)
+	if !ok {
+		return nil, 0, fmt.Errorf("%s is not named like a segment of the log", path)
+	}
+	return folder(filepath.Dir(path)), id, nil
+}
+
+// describe describes a log, or, when only is not 0, one segment of it.
+func describe(w io.Writer, d disk, only uint64, body func(*Record) string) error {
 	out := bufio.NewWriter(w)
 	var recs []Record
 	segment := uint64(0)
 	end, err := walk(d, func(r *reader, g *group) error {
+		if only != 0 && g.at.segment != only {
+			return nil
+		}
 		if g.at.segment != segment {
 			segment = g.at.segment
 			fmt.Fprintf(out, "%s: %d bytes\n", segmentName(segment), r.win.size)
@@ -39,7 +87,12 @@ func describe(w io.Writer, d disk, body func(*Record) string) error {
 		return nil
 	})
 	if err == nil {
-		describeEnd(out, end)
+		switch {
+		case only == 0 || only == end.tail.segment:
+			describeEnd(out, end)
+		case only > end.tail.segment:
+			fmt.Fprintf(out, "%s: the log ends before it, at %s\n", segmentName(only), end.tail)
+		}
 		return out.Flush()
 	}
 	fmt.Fprintf(out, "damage: %v\n", err)

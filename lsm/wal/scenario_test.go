@@ -68,7 +68,7 @@ func (s *scenario) run(t *testing.T, td *datadriven.TestData) string {
 		return s.replay(lsnArg(t, td, "after"))
 	case "describe":
 		var out bytes.Buffer
-		_ = describe(&out, s.disk, nil) // the error is in the output
+		_ = describe(&out, s.disk, 0, nil) // the error is in the output
 		return out.String()
 	case "verify":
 		return answerOf(verify(s.disk))
