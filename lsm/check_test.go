@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,6 +132,37 @@ func TestCheckFindsAFlippedByte(t *testing.T) {
 				named = append(named, f.File)
 			}
 			require.Contains(t, named, file, "%v", list)
+		})
+	}
+}
+
+// TestCheckFindsACutFile cuts off the second half of each kind of file in a copy of the folder: the fault names that file.
+func TestCheckFindsACutFile(t *testing.T) {
+	dir := checkFolder(t)
+	for _, pattern := range []string{
+		"_flightd/format",
+		"_flightd/catalog.json",
+		"keyed.lance/_versions/*.manifest",
+		"keyed.lance/data/*.lance",
+		"keyed.lance/_deletions/*.bin",
+		"keyed.lance/_indices/*/page_data.lance",
+		"keyed.lance/_indices/*/page_lookup.lance",
+		"keyed.lance/_mem_wal/*/manifest/*.binpb",
+		"keyed.lance/_mem_wal/*/*_gen_*/_versions/*.manifest",
+		"keyed.lance/_mem_wal/*/*_gen_*/data/*.lance",
+		"keyed.lance/_mem_wal/*/*_gen_*/_deletions/*.bin",
+		"keyed.lance/_mem_wal/*/*_gen_*/_pk_index/page_data.lance",
+		"keyed.lance/_mem_wal/*/*_gen_*/_pk_index/page_lookup.lance",
+		"keyed.lance/_mem_wal/*/*_gen_*/key_filter.bin",
+	} {
+		t.Run(pattern, func(t *testing.T) {
+			victim := filepath.Join(t.TempDir(), "copy")
+			require.NoError(t, os.CopyFS(victim, os.DirFS(dir)))
+			file := newestMatch(t, victim, pattern)
+			full := filepath.Join(victim, file)
+			require.NoError(t, os.Truncate(full, fileBytes(full)/2))
+			_, list := faults(t, victim)
+			require.True(t, slices.ContainsFunc(list, func(f Fault) bool { return f.File == file }), "%v", list)
 		})
 	}
 }
