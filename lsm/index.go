@@ -10,6 +10,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
 )
 
@@ -253,12 +254,24 @@ func (t *Table) foreignIndex(x *indexEntry, known bool) (other bool, err error) 
 		if known || !strings.EqualFold(seg.Name, x.Name) {
 			continue
 		}
+		if t.lacksField(seg.Fields) { // it went with its column, which the base has until the next merge
+			other = true
+			continue
+		}
 		if !seg.BTree() || !slices.Equal(seg.Fields, x.Fields) {
 			return true, fmt.Errorf("%w: another program made it over other columns, or of another kind", ErrIndexExists)
 		}
 		x.Name = seg.Name // as its segments have it, to the letter
 	}
-	return false, nil
+	return other, nil
+}
+
+// lacksField tells whether one of some fields is no column of the table any more.
+func (t *Table) lacksField(ids []int32) bool {
+	fields := t.now().lance.Fields
+	return slices.ContainsFunc(ids, func(id int32) bool {
+		return !slices.ContainsFunc(fields, func(f lance.Field) bool { return f.ID == id })
+	})
 }
 
 // undoIndex drops an index whose making failed.

@@ -133,3 +133,25 @@ func oneRow(s *arrow.Schema, id int64) arrow.RecordBatch {
 	}
 	return b.NewRecordBatch()
 }
+
+// TestTheNameOfAnIndexIsFreeWithItsColumn drops the column of an index, and makes one of the same name over another before
+// any merge has told the base.
+func TestTheNameOfAnIndexIsFreeWithItsColumn(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	db := openTest(t, dir)
+	table := createTest(t, db, "t", writesSchema)
+	putKeys(t, db, table, 1, 1, 2, 3)
+	require.NoError(t, db.Optimize(ctx, table.Name()))
+	require.NoError(t, db.CreateIndex(ctx, table.Name(), IndexDef{Name: "i", Kind: BTreeIndex, Columns: []string{"writer"}}, CreateIndexOptions{}))
+	s := &scenario{t: t, db: db}
+	require.NoError(t, s.alter(ctx, "t", "drop writer"))
+	require.NoError(t, db.CreateIndex(ctx, table.Name(), IndexDef{Name: "i", Kind: BTreeIndex, Columns: []string{"seq"}}, CreateIndexOptions{}))
+	require.NoError(t, db.Optimize(ctx, table.Name()))
+	list := table.Indexes()
+	require.Len(t, list, 1)
+	require.Equal(t, []string{"seq"}, list[0].Columns)
+	require.EqualValues(t, 3, list[0].Covered)
+	require.NoError(t, db.Close())
+	requireSound(t, dir)
+}
