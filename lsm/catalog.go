@@ -27,7 +27,7 @@ type tableEntry struct {
 	// Incarnation tells a table from an earlier one of the same name; it rises with every CREATE TABLE and is in
 	// every log record, so that replay cannot bring back rows of a table that was dropped.
 	Incarnation uint64 `json:"incarnation"`
-	// Shard is the identity of the table's one shard.
+	// Shard is the identity of the table's first shard.
 	Shard uuid.UUID `json:"shard"`
 	// SQL is the CREATE TABLE statement in DuckDB's own words; it owns defaults and constraints.
 	SQL string `json:"sql"`
@@ -37,6 +37,8 @@ type tableEntry struct {
 	Durability Durability `json:"durability,omitempty"`
 	// IndexMode is what WITH said, if it did.
 	IndexMode IndexMode `json:"index_mode,omitempty"`
+	// Shards is the number of shards, 0 for one. Shard is the identity of the first; those of the others follow from it.
+	Shards int `json:"shards,omitempty"`
 	// Schemas are the Arrow schemas that records in the log may have, by schema id.
 	Schemas []schemaEntry `json:"schemas"`
 	// Comments are what COMMENT ON said of the table and its columns.

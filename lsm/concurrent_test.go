@@ -35,9 +35,15 @@ func openTest(t *testing.T, dir string) *DB {
 // createTest makes a table and returns it.
 func createTest(t *testing.T, db *DB, name, schema string) *Table {
 	t.Helper()
+	return createShards(t, db, name, schema, 0)
+}
+
+// createShards makes a table with several shards and returns it.
+func createShards(t *testing.T, db *DB, name, schema string, shards int) *Table {
+	t.Helper()
 	s, err := rows.Schema(schema)
 	require.NoError(t, err)
-	require.NoError(t, db.CreateTable(context.Background(), TableDef{Name: TableName{Name: name}, Schema: s}))
+	require.NoError(t, db.CreateTable(context.Background(), TableDef{Name: TableName{Name: name}, Schema: s, Shards: shards}))
 	table, err := db.Table(TableName{Name: name})
 	require.NoError(t, err)
 	return table

@@ -59,8 +59,8 @@ type DB struct {
 
 	// atomicEnd is the end of the last records that become visible together. It belongs to the log goroutine.
 	atomicEnd LSN
-	// passing are batches of one shard on their way to it. They belong to the log goroutine.
-	passing []queued
+	// passing are the shards to which batches of a group go. They belong to the log goroutine.
+	passing []*shard
 
 	// holdIndexes keeps indexes that may follow from doing so; tests set it.
 	holdIndexes atomic.Bool

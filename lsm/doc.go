@@ -20,6 +20,12 @@
 // batch waits. What they do not have yet, the tail, is searched row by row: a look-up begins there, a scan looks the tail's
 // keys up to find what they replace, and a search by a column has all of it. A memtable that is frozen has no tail.
 //
+// A table with a key may have several shards; the hash of the key's first column spreads the rows (bucket.go). A batch with
+// rows of several is cut before it is logged, in parallel for all its senders, and logged as one record: its parts, copies
+// with memory of their own, go to their shards together, so it is visible when all of them have it. A shard that has
+// flushed its part skips the record at replay, by its manifest's ReplayAfter, while the others take theirs. A key is looked
+// up in its shard alone.
+//
 // A Stage is batches of one table that take effect together. Small ones stay in memory and go to the log as one group,
 // whose records readers get at once; larger ones are written as generations that no manifest names, which one record of
 // the log commits and the next version of the shard's manifest, behind everything that came before, names

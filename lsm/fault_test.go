@@ -185,9 +185,15 @@ func TestCatalogThatCannotBeWritten(t *testing.T) {
 // stageTest begins a stage that makes or replaces a table.
 func stageTest(t *testing.T, db *DB, name, schema string) *Stage {
 	t.Helper()
+	return stageShards(t, db, name, schema, 0)
+}
+
+// stageShards is stageTest for a table with several shards.
+func stageShards(t *testing.T, db *DB, name, schema string, shards int) *Stage {
+	t.Helper()
 	s, err := rows.Schema(schema)
 	require.NoError(t, err)
-	stage, err := db.StageTable(context.Background(), TableDef{Name: TableName{Name: name}, Schema: s}, true)
+	stage, err := db.StageTable(context.Background(), TableDef{Name: TableName{Name: name}, Schema: s, Shards: shards}, true)
 	require.NoError(t, err)
 	return stage
 }

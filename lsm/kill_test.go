@@ -47,12 +47,19 @@ func TestKill(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("FLIGHTD_KILL_ROUNDS")); err == nil {
 		rounds = n
 	}
+	for _, shards := range []int{1, 5} {
+		t.Run(fmt.Sprintf("shards=%d", shards), func(t *testing.T) { killRounds(t, rounds/2+1, shards) })
+	}
+}
+
+// killRounds kills a victim that writes a table with some shards, time after time.
+func killRounds(t *testing.T, rounds, shards int) {
 	dir := t.TempDir()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	db := openTest(t, dir)
-	createTest(t, db, "k", writesSchema)
+	createShards(t, db, "k", writesSchema, shards)
 	require.NoError(t, db.Close())
 	for round := range rounds {
 		acked := killOnce(t, dir, time.Duration(r.IntN(400))*time.Millisecond)

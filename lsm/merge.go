@@ -56,7 +56,10 @@ func (c *compactor) merge(ctx context.Context) (int64, error) {
 	if err := c.writeFragments(ctx, m); err != nil {
 		return 0, err
 	}
-	change := manifest.Change{Append: m.frags, Delete: replacedBase(set), Compacted: m.compacted(t)}
+	change := manifest.Change{Append: m.frags, Delete: replacedBase(set), Compacted: m.compacted(t), Shards: len(t.shards)}
+	if now.codec != nil {
+		change.ShardedBy = now.keyIDs()[0]
+	}
 	segments := c.newSegmentWriter(m)
 	defer segments.close()
 	if err := segments.prepare(ctx, &change); err != nil {

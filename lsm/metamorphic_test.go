@@ -33,6 +33,8 @@ type metaOptions struct {
 	durability Durability
 	indexMode  IndexMode
 	maintain   []string
+	// shards is how many a table with a key has.
+	shards int
 	// lance has pylance read the table in the end, which takes a second.
 	lance bool
 }
@@ -46,7 +48,7 @@ func newMetaOptions(seed uint64, run int) metaOptions {
 		return metaOptions{memtable: 16 << 20, segment: 1 << 20, stage: 1 << 20, durability: Durable, indexMode: Sync}
 	case 1:
 		return metaOptions{memtable: 16 << 10, segment: 64 << 10, stage: 3000, retain: -1, beside: true, durability: Durable, indexMode: Sync,
-			lance: seed%5 == 0}
+			shards: 3, lance: seed%5 == 0}
 	}
 	return metaOptions{
 		memtable:   1 << (11 + r.IntN(8)),
@@ -57,6 +59,7 @@ func newMetaOptions(seed uint64, run int) metaOptions {
 		durability: []Durability{Durable, Buffered}[r.IntN(2)],
 		indexMode:  []IndexMode{Sync, Async}[r.IntN(2)],
 		maintain:   [][]string{nil, {}, {"i0", "i2"}}[r.IntN(3)],
+		shards:     []int{1, 2, 3, 7}[r.IntN(4)],
 	}
 }
 
@@ -68,6 +71,9 @@ func (o metaOptions) options(dir string) Options {
 // def returns the definition of a table.
 func (o metaOptions) def(d TableDef) TableDef {
 	d.Durability, d.IndexMode, d.Maintain = o.durability, o.indexMode, o.maintain
+	if key, err := PrimaryKey(d.Schema); err == nil && len(key) > 0 {
+		d.Shards = o.shards
+	}
 	return d
 }
 

@@ -113,26 +113,41 @@ func (db *DB) appended(recs []*wal.Record) {
 	db.marks.written(recs)
 }
 
-// appendedPut gathers a batch for its shard, to which batches are passed many at a time.
+// appendedPut gathers a batch, or its parts, for their shards, to which those of a group are passed together.
 func (db *DB) appendedPut(lsn LSN, p *put) {
 	if p.atomic > 1 && lsn > db.atomicEnd { // the first of them; the others follow in the same group
 		db.atomicEnd = lsn + LSN(p.atomic) - 1
 		db.marks.together(lsn, db.atomicEnd)
 	}
-	if len(db.passing) > 0 && db.passing[0].put.shard != p.shard {
-		db.passOn()
-	}
-	db.passing = append(db.passing, queued{lsn, p})
-}
-
-// passOn gives the batches that were gathered to their shard.
-func (db *DB) passOn() {
-	if len(db.passing) == 0 {
+	if p.parts == nil {
+		db.gather(lsn, p)
 		return
 	}
-	s := db.passing[0].put.shard
-	db.marks.dispatch(s, db.passing[0].lsn, db.passing[len(db.passing)-1].lsn)
-	s.enqueue(db.passing)
+	for _, x := range p.leaveParts() {
+		db.gather(lsn, x)
+	}
+	p.leave() // the appliers have the parts
+}
+
+// gather keeps a batch for its shard.
+func (db *DB) gather(lsn LSN, p *put) {
+	s := p.shard
+	if len(s.passing) == 0 {
+		db.passing = append(db.passing, s)
+	}
+	s.passing = append(s.passing, queued{lsn, p})
+}
+
+// passOn gives the batches that were gathered to their shards.
+func (db *DB) passOn() {
+	for _, s := range db.passing { // of a batch in several shards none may seem to be all
+		db.marks.dispatch(s, s.passing[0].lsn, s.passing[len(s.passing)-1].lsn)
+	}
+	for _, s := range db.passing {
+		s.enqueue(s.passing)
+		clear(s.passing)
+		s.passing = s.passing[:0]
+	}
 	clear(db.passing)
 	db.passing = db.passing[:0]
 }
@@ -220,7 +235,7 @@ func (db *DB) replayDDL(ctx context.Context) error {
 // batch hands a batch to the line, unless its table is gone or a generation has it.
 func (r *replay) batch(rec *wal.Record) error {
 	t := r.tables[rec.Incarnation]
-	if t == nil || rec.LSN <= t.shards[0].replayAfter() {
+	if t == nil || !slices.ContainsFunc(t.shards, func(s *shard) bool { return s.replayAfter() < rec.LSN }) {
 		return nil
 	}
 	b, err := newReplayBatch(t, rec)
@@ -237,9 +252,15 @@ func (r *replay) apply(b *replayBatch) error {
 	r.batches++
 	r.rows += p.rec.NumRows()
 	r.db.budget.add(p.bytes)
-	p.shard.add(lsn, p)
-	m := p.shard.chain().active()
-	p.shard.indexInto(m, m.unindexed(), true)
+	for _, x := range p.leaveParts() {
+		if lsn <= x.shard.replayAfter() { // a generation of this shard has its part
+			x.drop(t)
+			continue
+		}
+		x.shard.add(lsn, x)
+		m := x.shard.chain().active()
+		x.shard.indexInto(m, m.unindexed(), true)
+	}
 	t.last.Store(uint64(lsn))
 	return r.relieve(lsn)
 }
@@ -361,7 +382,7 @@ func (r *replay) newDecoders() (decode func(*replayBatch), done func()) {
 // decode returns the batch as it was put.
 func (b *replayBatch) decode(decoders map[decoderKey]*batchDecoder) (*put, error) {
 	t := b.table
-	p := &put{shard: t.shards[0], tombstones: binary.LittleEndian.Uint32(b.prefix)&batchFlagTombstones != 0}
+	p := &put{tombstones: binary.LittleEndian.Uint32(b.prefix)&batchFlagTombstones != 0}
 	if p.schema = t.schemaWithID(b.rec.Schema); p.schema == nil {
 		return nil, fmt.Errorf("schema %d: %w", b.rec.Schema, errNoSchema)
 	}
@@ -381,6 +402,9 @@ func (b *replayBatch) decode(decoders map[decoderKey]*batchDecoder) (*put, error
 	defer rec.Release()
 	p.bytes = (&Batch{Record: rec, Meta: b.meta, Body: b.body.Bytes()}).bytes()
 	p.rec, p.tombs = splitTombstones(rec, p.schema.arrow.NumFields(), p.schema.arrow)
+	if err := p.spread(t); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -428,7 +452,11 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 // claimShards makes the process the writer of the table's shards.
 func (t *Table) claimShards(ctx context.Context) error {
 	for _, s := range t.shards {
-		man, err := manifest.ClaimShard(ctx, t.db.st, s.dir(), s.id, true, manifest.Options{Warn: t.warn})
+		o := manifest.Options{Warn: t.warn}
+		if len(t.shards) > 1 {
+			o.Bucket = &s.index
+		}
+		man, err := manifest.ClaimShard(ctx, t.db.st, s.dir(), s.id, true, o)
 		if err != nil {
 			return err
 		}
@@ -514,7 +542,7 @@ func (t *Table) createDataset(ctx context.Context) (*manifest.Version, error) {
 	now := t.now()
 	o := manifest.CreateOptions{Version: t.db.opt.fileVersion}
 	if now.codec != nil {
-		o.Shards = 1
+		o.Shards, o.ShardedBy = len(t.shards), now.keyIDs()[0]
 	}
 	return manifest.Create(ctx, t.db.st, t.root, now.lance, o)
 }

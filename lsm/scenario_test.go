@@ -34,6 +34,8 @@ type scenario struct {
 	db        *DB
 	snapshots map[string]*Snapshot
 	stages    map[string]*Stage
+	// shards is how many the next table that is made has.
+	shards int
 }
 
 func (s *scenario) open() {
@@ -61,7 +63,9 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	var err error
 	out := "ok\n"
 	switch d.Cmd {
-	case "create": // create NAME: the input is a schema
+	case "create": // create NAME [shards=N]: the input is a schema
+		s.shards = 0
+		d.MaybeScanArgs(t, "shards", &s.shards)
 		err = s.create(ctx, name, d.Input)
 	case "alter": // alter NAME: each line is add COLUMN TYPE [not null] [= VALUE], drop COLUMN, rename COLUMN NAME, forbid-null COLUMN
 		err = s.alter(ctx, name, d.Input)
@@ -84,7 +88,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	case "release": // release NAME
 		s.snapshots[name].Release()
 		delete(s.snapshots, name)
-	case "stage": // stage NAME [new | replace]: begins a stage; of a new table the input is the schema
+	case "stage": // stage NAME [new | replace] [shards=N]: begins a stage; of a new table the input is the schema
 		err = s.stage(ctx, name, d)
 	case "stage-put": // stage-put NAME [deletes]: the input is rows
 		err = s.stagePut(ctx, name, d.HasArg("deletes"), d.Input)
@@ -129,7 +133,7 @@ func (s *scenario) create(ctx context.Context, name, schema string) error {
 	if err != nil {
 		return err
 	}
-	return s.db.CreateTable(ctx, TableDef{Name: TableName{Name: name}, Schema: as})
+	return s.db.CreateTable(ctx, TableDef{Name: TableName{Name: name}, Schema: as, Shards: s.shards})
 }
 
 func (s *scenario) alter(ctx context.Context, name, text string) error {
@@ -263,7 +267,9 @@ func (s *scenario) stage(ctx context.Context, name string, d *datadriven.TestDat
 	if err != nil {
 		return err
 	}
-	st, err := s.db.StageTable(ctx, TableDef{Name: TableName{Name: name}, Schema: as}, d.HasArg("replace"))
+	s.shards = 0
+	d.MaybeScanArgs(s.t, "shards", &s.shards)
+	st, err := s.db.StageTable(ctx, TableDef{Name: TableName{Name: name}, Schema: as, Shards: s.shards}, d.HasArg("replace"))
 	if err == nil {
 		s.stages[name] = st
 	}

@@ -126,6 +126,3 @@ func (t *Table) wakeStalled() {
 	close(t.merged)
 	t.merged = make(chan struct{})
 }
-
-// byShard returns the keys of a run by the shards that have them.
-func (t *Table) byShard(run *keyRun) []*keyRun { return []*keyRun{run} }

@@ -90,7 +90,7 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 		s.oldest = now.id
 	}
 	s.puts = append(s.puts, p)
-	s.bytes += p.bytes
+	s.bytes += p.held()
 	s.rows += p.rec.NumRows()
 	if s.bytes >= s.table.db.opt.StageBytes {
 		return s.spill(ctx)
@@ -111,7 +111,7 @@ func (s *Stage) noteKept(now *tableSchema, keep []int) {
 	}
 }
 
-// spill writes what is in memory as a generation.
+// spill writes what is in memory as a generation of each shard that it has rows of.
 func (s *Stage) spill(ctx context.Context) error {
 	t := s.table
 	if s.born == nil && !s.locked {
@@ -129,19 +129,29 @@ func (s *Stage) spill(ctx context.Context) error {
 		return fmt.Errorf("table %q: spill stage: %w", t.name, err)
 	}
 	defer done()
-	sh := t.shards[0]
-	m := t.newMemtable()
-	defer m.unref()
+	memtables := make([]*memtable, len(t.shards))
 	for _, p := range s.puts {
-		m.add(1, p)
-		t.db.budget.add(m.index(1, false))
+		for _, x := range p.leaveParts() {
+			i := x.shard.index
+			if memtables[i] == nil {
+				memtables[i] = t.newMemtable()
+				defer memtables[i].unref()
+			}
+			memtables[i].add(1, x)
+			t.db.budget.add(memtables[i].index(1, false))
+		}
 	}
-	m.publish()
 	s.puts, s.bytes = nil, 0
-	g, err := writeGeneration(ctx, t.db.st, sh, m, m.sortedRows(), uint64(len(s.spilled)))
-	s.spilled = append(s.spilled, spilledGeneration{g, sh}) // also after an error, so that Abort removes it
-	if err != nil {
-		return fmt.Errorf("table %q: spill stage: %w", t.name, t.db.diskError(err))
+	for i, m := range memtables {
+		if m == nil {
+			continue
+		}
+		m.publish()
+		g, err := writeGeneration(ctx, t.db.st, t.shards[i], m, m.sortedRows(), uint64(len(s.spilled)))
+		s.spilled = append(s.spilled, spilledGeneration{g, t.shards[i]}) // also after an error, so that Abort removes it
+		if err != nil {
+			return fmt.Errorf("table %q: spill stage: %w", t.name, t.db.diskError(err))
+		}
 	}
 	return nil
 }

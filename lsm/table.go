@@ -40,6 +40,9 @@ type TableDef struct {
 	Durability Durability
 	// IndexMode says whether batches wait for the indexes of the memtable; empty is Sync.
 	IndexMode IndexMode
+	// Shards is how many shards the rows are spread over by the hash of the key's first column, each with a writer of its
+	// own; 0 stands for 1, and a table without a key has no more.
+	Shards int
 	// Indexes are those that the table is made with, beside that of its key.
 	Indexes []IndexDef
 	// Maintain names the indexes that memtables keep while they are written: of the others, scans look at the rows of
@@ -158,7 +161,7 @@ func newTable(db *DB, e tableEntry) (*Table, error) {
 	}
 	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder(), collecting: make(chan struct{}, 1), merged: make(chan struct{}), writing: make(map[string]bool)}
 	t.stop, t.cancel = context.WithCancel(context.Background())
-	t.shards, t.compactor = newShards(db, t, 1), newCompactor(db, t)
+	t.shards, t.compactor = newShards(db, t, max(e.Shards, 1)), newCompactor(db, t)
 	t.schemas.Store(&schemas)
 	t.comments.Store(e.Comments)
 	t.indexes.Store(&e.Indexes)
@@ -194,6 +197,9 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
 	}
 	schema, key, err := keyedSchema(d)
+	if err == nil {
+		err = validateShards(d.Shards, key)
+	}
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
 	}
@@ -214,7 +220,7 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 	}
 	said := newComments(schema, func(column int) int32 { return ls.Fields[column].ID }, d.Comments)
 	e := tableEntry{Schema: MainSchema, Name: d.Name.Name, Incarnation: incarnation, Shard: shard, SQL: d.SQL, Key: key, Durability: d.Durability,
-		IndexMode: d.IndexMode, Maintain: d.Maintain, Schemas: []schemaEntry{{ID: 1, Arrow: text}}, Comments: said}
+		IndexMode: d.IndexMode, Shards: d.Shards, Maintain: d.Maintain, Schemas: []schemaEntry{{ID: 1, Arrow: text}}, Comments: said}
 	now, err := newTableSchema(&e.Schemas[0], key)
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
@@ -315,7 +321,7 @@ func (t *Table) Incarnation() uint64 { return t.entry.Incarnation }
 // Definition returns what makes the same table again, with the number of its schema, all as of one moment.
 func (t *Table) Definition() (TableDef, uint32) {
 	now := t.now()
-	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.sql, Durability: t.entry.Durability, IndexMode: t.entry.IndexMode,
+	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.sql, Durability: t.entry.Durability, IndexMode: t.entry.IndexMode, Shards: t.entry.Shards,
 		Indexes: t.definitions(now), Maintain: t.entry.Maintain}
 	if now.codec != nil {
 		d.Key = now.codec.names
@@ -403,7 +409,10 @@ func (b *Batch) bytes() int64 {
 
 // put is a batch on its way to the log and from there to the memtable.
 type put struct {
+	// shard is the one that the rows are of, if the put has no parts.
 	shard *shard
+	// parts are the rows by their shards, each with memory of its own.
+	parts []*put
 	// schema is that of rec.
 	schema *tableSchema
 	rec    arrow.RecordBatch
@@ -443,11 +452,11 @@ func (p *put) leave() {
 func (t *Table) newPut(s *tableSchema, b Batch, bytes int64) (*put, error) {
 	columns := s.arrow.NumFields()
 	p := puts.Get().(*put)
-	p.shard, p.schema, p.bytes, p.meta, p.body, p.tombstones = t.shards[0], s, bytes, b.Meta, b.Body, int(b.Record.NumCols()) > columns
+	p.schema, p.bytes, p.meta, p.body, p.tombstones = s, bytes, b.Meta, b.Body, int(b.Record.NumCols()) > columns
 	if b.Meta != nil && !p.tombstones && s.takes(b.Record) {
 		p.rec = b.Record
 		p.rec.Retain()
-		return p, nil
+		return p, p.spread(t)
 	}
 	rec := b.Record
 	if b.Meta == nil {
@@ -458,7 +467,7 @@ func (t *Table) newPut(s *tableSchema, b Batch, bytes int64) (*put, error) {
 		defer rec.Release()
 	}
 	p.rec, p.tombs = splitTombstones(rec, columns, s.arrow)
-	return p, nil
+	return p, p.spread(t)
 }
 
 // own encodes a batch for the log and returns it decoded again, over memory outside the Go heap.
@@ -484,8 +493,9 @@ func (p *put) drop(t *Table) {
 	t.db.budget.release(p.bytes)
 }
 
-// letGo lets go of a batch whose memory is not the budget's.
+// letGo lets go of a batch whose memory is not the budget's, and of its parts.
 func (p *put) letGo() {
+	p.dropParts()
 	p.rec.Release()
 	if p.tombs != nil {
 		p.tombs.Release()

@@ -305,7 +305,7 @@ func (b *build) memWALEntry() error {
 			return nil
 		}
 	}
-	d := newMemWAL(len(b.change.Compacted))
+	d := newMemWAL(max(b.change.Shards, 1), b.change.ShardedBy)
 	if b.base.memWAL != nil {
 		d = proto.CloneOf(b.base.memWAL)
 	}

@@ -27,6 +27,10 @@ type Change struct {
 	RemoveIndexes []uuid.UUID
 	// Compacted records, by shard, the last generation that this commit brings into the table.
 	Compacted map[uuid.UUID]uint64
+	// Shards and ShardedBy are as in CreateOptions, for a version whose predecessor has lost what it said of shards: a
+	// program may have overwritten the table.
+	Shards    int
+	ShardedBy int32
 	// Overwrite replaces all fragments and user indexes by those of the change. What is known of compacted
 	// generations stays, since these must not be merged twice.
 	Overwrite bool

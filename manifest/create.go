@@ -21,6 +21,8 @@ type CreateOptions struct {
 	Shards int
 	// Version is that of the table's files.
 	Version lance.Version
+	// ShardedBy is the id of the field by whose hash rows are spread over several shards.
+	ShardedBy int32
 	// Append are the table's first fragments. A generation is a table that is created with all it ever has.
 	Append []Fragment
 	// AppendDeleted are rows of Append that are deleted from the start, by place in Append.
@@ -40,7 +42,7 @@ func Create(ctx context.Context, st object.Store, root string, s *lance.Schema, 
 		raw: &lancepb.Manifest{DataFormat: &lancepb.DataFormat{FileFormat: "lance", Version: o.Version.String()}},
 	}
 	if o.Shards > 0 {
-		base.memWAL = newMemWAL(o.Shards)
+		base.memWAL = newMemWAL(o.Shards, o.ShardedBy)
 	}
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("create table %s: %w", root, err)

@@ -77,6 +77,9 @@ func (s *Shard) Describe(w io.Writer) error {
 		status = "sealed"
 	}
 	fmt.Fprintf(&b, "shard %s version %d, %s, spec %d\n", s.ID, s.Version, status, s.SpecID)
+	if s.Bucket != nil {
+		fmt.Fprintf(&b, "bucket %d\n", *s.Bucket)
+	}
 	fmt.Fprintf(&b, "epoch %d, replay after %d, last seen %d, current generation %d\n", s.Epoch, s.ReplayAfter, s.LastSeen, s.CurrentGeneration)
 	if s.Entry > 0 {
 		fmt.Fprintf(&b, "replay after log entry %d\n", s.Entry)

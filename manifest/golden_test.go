@@ -151,7 +151,7 @@ func TestBytesOfAVersion(t *testing.T) {
 			Path: "a.lance", Fields: []int32{0, 1}, ColumnIndices: []int32{0, 1}, FileMajorVersion: 2, FileSizeBytes: 700,
 		}}}},
 	}
-	d := newMemWAL(1)
+	d := newMemWAL(1, 0)
 	d.CompactedSstables = compactedProto(map[uuid.UUID]uint64{{1}: 2})
 	entry, err := memWALProto(d, 3)
 	require.NoError(t, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,16 +16,22 @@ import (
 // memWALIndex is the name of the system index that tells other programs of the shards in front of a table.
 const memWALIndex = "__lance_mem_wal"
 
-// newMemWAL returns the details of a table whose rows all go to one of a few shards that flightd chooses. The
-// sharding field is spelled as Lance spells it for a table that is not sharded.
-func newMemWAL(shards int) *lancepb.MemWalIndexDetails {
+// bucketField is the name of the one value that tells shards from each other.
+const bucketField = "bucket"
+
+// newMemWAL returns the details of a table whose rows go to one shard, or to several by the bucket of a field. The
+// sharding field is spelled as Lance spells it for such a table.
+func newMemWAL(shards int, by int32) *lancepb.MemWalIndexDetails {
 	transform, all := "unsharded", true
+	field := &lancepb.ShardingField{FieldId: bucketField, Transform: &transform, ResultType: "int32"}
+	if shards > 1 {
+		transform = "bucket"
+		field.SourceIds = []int32{by}
+		field.Parameters = map[string]string{"num_buckets": strconv.Itoa(shards)}
+	}
 	return &lancepb.MemWalIndexDetails{
-		NumShards: uint32(shards),
-		ShardingSpecs: []*lancepb.ShardingSpec{{
-			SpecId: 1,
-			Fields: []*lancepb.ShardingField{{FieldId: "bucket", Transform: &transform, ResultType: "int32"}},
-		}},
+		NumShards:          uint32(shards),
+		ShardingSpecs:      []*lancepb.ShardingSpec{{SpecId: 1, Fields: []*lancepb.ShardingField{field}}},
 		MaintainAllIndexes: &all,
 	}
 }

@@ -1,12 +1,14 @@
 package manifest
 
-// Options tune how versions are found. The zero value is the default.
+// Options tune how versions are found, and how a shard is made. The zero value is the default.
 type Options struct {
 	// ScanBatch is the number of versions asked for in parallel when looking for the newest; default 2. More helps
 	// in a bucket with many writers, and costs that many requests each time.
 	ScanBatch int
 	// Warn is told what went wrong without harm, such as a hint that could not be written; default silence.
 	Warn func(msg string, err error)
+	// Bucket is the bucket of a table's rows that a shard has which ClaimShard makes, nil when it is the only shard.
+	Bucket *int
 }
 
 // defaultScanBatch suits a chain that has mostly not grown since the hint: one request for the next version, and

@@ -39,6 +39,8 @@ type Shard struct {
 	CurrentGeneration uint64
 	// Generations are those flushed and not yet retired, oldest first.
 	Generations []Generation
+	// Bucket is the bucket of the table's rows that the shard has, nil when it has them all.
+	Bucket *int
 	// Sealed shards refuse the claims of writers that do not know them to be ours.
 	Sealed bool
 
@@ -120,7 +122,7 @@ func ClaimShard(ctx context.Context, st object.Store, dir string, id uuid.UUID, 
 			return nil, fmt.Errorf("claim shard %s: %w", dir, err)
 		}
 		if cur == nil {
-			cur = &Shard{ID: id, SpecID: 1, CurrentGeneration: 1, o: o}
+			cur = &Shard{ID: id, SpecID: 1, CurrentGeneration: 1, Bucket: o.Bucket, o: o}
 		}
 		switch {
 		case cur.ID != id:
@@ -241,6 +243,12 @@ func (s *Shard) encode() ([]byte, error) {
 	if s.Sealed {
 		p.Status = lancepb.ShardStatus_SEALED
 	}
+	// Other writers name other fields; those stay as they came.
+	p.ShardFieldEntries = slices.DeleteFunc(p.ShardFieldEntries, func(f *lancepb.ShardFieldEntry) bool { return f.GetFieldId() == bucketField })
+	if s.Bucket != nil {
+		value := binary.LittleEndian.AppendUint32(nil, uint32(*s.Bucket))
+		p.ShardFieldEntries = append(p.ShardFieldEntries, &lancepb.ShardFieldEntry{FieldId: bucketField, Value: value})
+	}
 	p.Sstables = nil
 	for _, g := range s.Generations {
 		p.Sstables = append(p.Sstables, &lancepb.SsTable{
@@ -320,6 +328,12 @@ func decodeShard(name string, b []byte) (*Shard, error) {
 	}
 	if lsn, ok := lsnOf(p.ProtoReflect().GetUnknown()); ok {
 		s.Entry, s.ReplayAfter = s.ReplayAfter, lsn
+	}
+	for _, f := range p.GetShardFieldEntries() {
+		if f.GetFieldId() == bucketField && len(f.GetValue()) == 4 {
+			n := int(int32(binary.LittleEndian.Uint32(f.GetValue())))
+			s.Bucket = &n
+		}
 	}
 	for _, g := range p.GetSstables() {
 		s.Generations = append(s.Generations, Generation{

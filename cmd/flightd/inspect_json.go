@@ -64,8 +64,12 @@ func shardJSON(s *manifest.Shard) fields {
 	for i, g := range s.Generations {
 		generations[i] = fields{"number": g.Number, "path": g.Path, "rows": g.Rows, "bytes": g.Bytes}
 	}
-	return fields{"shard": s.ID, "version": s.Version, "epoch": s.Epoch, "sealed": s.Sealed, "replay_after": s.ReplayAfter,
+	out := fields{"shard": s.ID, "version": s.Version, "epoch": s.Epoch, "sealed": s.Sealed, "replay_after": s.ReplayAfter,
 		"current_generation": s.CurrentGeneration, "generations": generations}
+	if s.Bucket != nil {
+		out["bucket"] = *s.Bucket
+	}
+	return out
 }
 
 // fileJSON describes a Lance file.
