@@ -67,13 +67,13 @@ class Sender(threading.Thread):
 
 
 def test_kill_rounds(new_server):
-    """Streams into two tables with keys and one without, OPTIMIZE meanwhile, killed, again and again on one folder."""
+    """Streams into two tables with keys, one of them with four shards, and one without, OPTIMIZE meanwhile, killed, again and again on one folder."""
     print(f"FLIGHTD_TEST_SEED={SEED}")
     rng = random.Random(SEED)
     server = new_server("--memory", "256MiB").start()
     columns = "(id BIGINT {}, v BIGINT, x DOUBLE, s VARCHAR)"
-    execute(server, *(f"CREATE TABLE {t} {columns.format(key)}" for t, key in
-                      [("a", "PRIMARY KEY"), ("b", "PRIMARY KEY"), ("log", "")]))
+    execute(server, *(f"CREATE TABLE {t} {columns.format(key)}{options}" for t, key, options in
+                      [("a", "PRIMARY KEY", ""), ("b", "PRIMARY KEY", " WITH (shards = 4)"), ("log", "", "")]))
     total = {"a": 0, "b": 0, "log": 0}
     for n in range(ROUNDS):
         senders = [Sender(server, rng.choice(list(total)), (n * 10 + k) * 10_000_000, rng) for k in range(rng.randrange(1, 4))]

@@ -14,6 +14,7 @@ type tableOptions struct {
 	indexMode  lsm.IndexMode  // empty for Sync
 	// maintain names the indexes that memtables keep, nil for all.
 	maintain []string
+	shards   int // 0 for one
 }
 
 // tableOptionNames are the options of tables.
@@ -33,7 +34,7 @@ func (p *parsed) tableOptions(list []option) (t tableOptions, err error) {
 		case "maintain":
 			t.maintain, err = p.nameList(o)
 		case "shards":
-			err = p.shards(o)
+			t.shards, err = p.shards(o)
 		default:
 			err = p.noOption(o, "table", tableOptionNames)
 		}
@@ -44,16 +45,13 @@ func (p *parsed) tableOptions(list []option) (t tableOptions, err error) {
 	return t, nil
 }
 
-// shards reads a number of shards. Tables have one so far.
-func (p *parsed) shards(o option) error {
+// shards reads a number of shards.
+func (p *parsed) shards(o option) (int, error) {
 	n, err := strconv.Atoi(o.value)
 	if err != nil || n < 1 || n > lsm.MaxShards {
-		return p.optionError(o, "say a whole number from 1 to %d", lsm.MaxShards)
+		return 0, p.optionError(o, "say a whole number from 1 to %d", lsm.MaxShards)
 	}
-	if n > 1 {
-		return &Error{Code: Unimplemented, Message: "table option shards = " + o.value + " is not implemented yet; a table has one", Position: p.tokens[o.at].start + 1}
-	}
-	return nil
+	return n, nil
 }
 
 // nameList reads names between commas; 'all' is all that there will be, and an empty text none.
@@ -76,13 +74,13 @@ func (p *parsed) nameList(o option) ([]string, error) {
 
 // optionsOf returns the options of a table of the engine.
 func optionsOf(d lsm.TableDef) tableOptions {
-	return tableOptions{durability: d.Durability, indexMode: d.IndexMode, maintain: d.Maintain}
+	return tableOptions{durability: d.Durability, indexMode: d.IndexMode, maintain: d.Maintain, shards: d.Shards}
 }
 
 // definition returns the table as the engine takes it.
 func (t tableInfo) definition() lsm.TableDef {
 	return lsm.TableDef{
 		Name: lsm.TableName{Schema: t.schema, Name: t.name}, Schema: t.arrow, Key: t.key, SQL: t.sql, Comments: t.comments,
-		Durability: t.durability, IndexMode: t.indexMode, Maintain: t.maintain, Indexes: t.indexes,
+		Durability: t.durability, IndexMode: t.indexMode, Maintain: t.maintain, Shards: t.shards, Indexes: t.indexes,
 	}
 }
