@@ -185,7 +185,7 @@ func writeColumns(ctx context.Context, st object.Store, dir string, t *Table, no
 		c := m.kept(entry.ID)
 		if c == nil {
 			if c = newMemColumn(entry, now); c == nil {
-				continue // its column was dropped
+				continue // its column was dropped, or is the key
 			}
 			for _, b := range rows.batches {
 				c.add(b)

@@ -53,7 +53,7 @@ func (w *segmentWriter) prepare(ctx context.Context, change *manifest.Change) er
 	list := w.table.indexList()
 	for _, x := range list {
 		column := w.m.schema.column(x.Fields[0])
-		if column < 0 {
+		if column < 0 || w.m.schema.isKey(x.Fields) {
 			continue
 		}
 		codec := newColumnCodec(w.m.schema.arrow.Field(column), column)

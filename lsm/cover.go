@@ -16,6 +16,9 @@ import (
 // cover brings all rows that were written before the call into an index: what is in front of the base is merged into
 // it, and what the base has without the index is sorted and added as one more segment, beside everybody else's work.
 func (t *Table) cover(ctx context.Context, x indexEntry, progress func(done, total int64)) error {
+	if t.now().isKey(x.Fields) {
+		return nil // the key's own index has them
+	}
 	done, err := t.beginBuild()
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ type IndexKind string
 // BTreeIndex has the values of one column in order, for points and ranges.
 const BTreeIndex IndexKind = "BTREE"
 
-// IndexDef defines an index over columns that are not the key, which has one anyway.
+// IndexDef defines an index. One over the column that is the key gives a name to the index that the key has anyway.
 type IndexDef struct {
 	// Name is the index's name, whatever its case; each of a table has one of its own.
 	Name string
@@ -139,9 +139,6 @@ func newIndexEntry(d IndexDef, now *tableSchema, id uint64) (*indexEntry, error)
 	c := columnIndex(now.arrow, d.Columns[0])
 	if c < 0 {
 		return nil, fmt.Errorf("index %q: %w: the table has no column %q", d.Name, ErrInvalid, d.Columns[0])
-	}
-	if now.codec != nil && len(now.codec.cols) == 1 && now.codec.cols[0] == c {
-		return nil, fmt.Errorf("index %q: %w: column %q is the primary key, which has an index already", d.Name, ErrInvalid, d.Columns[0])
 	}
 	if f := now.arrow.Field(c); newColumnCodec(f, c) == nil {
 		return nil, fmt.Errorf("index %q: %w: column %q has type %s, which has no order", d.Name, ErrInvalid, f.Name, f.Type)
@@ -380,7 +377,11 @@ func (t *Table) Indexes() []IndexInfo {
 	var out []IndexInfo
 	for _, x := range t.indexList() {
 		info := IndexInfo{IndexDef: x.definition(now), Maintained: t.entry.maintains(x.Name)}
-		if set != nil {
+		switch {
+		case set == nil:
+		case now.isKey(x.Fields):
+			info.countKey(set)
+		default:
 			info.count(set, x.Fields[0])
 		}
 		out = append(out, info)
@@ -427,6 +428,30 @@ func (x *IndexInfo) count(set *layerSet, field int32) {
 				if x.rows(all.rowCount()-known, false); c != nil {
 					x.MemoryBytes += c.index.MemoryBytes()
 				}
+			}
+		}
+	}
+}
+
+// countKey is count for the index that the key has anyway.
+func (x *IndexInfo) countKey(set *layerSet) {
+	x.Maintained = true
+	x.Segments = len(set.base.indexes)
+	x.Covered = set.base.rows
+	for _, seg := range set.base.indexes {
+		x.Bytes += fileBytesOf(seg.meta)
+	}
+	for _, f := range set.base.uncovered {
+		x.Covered -= f.live
+		x.Uncovered += f.live
+	}
+	for _, c := range set.chains {
+		for _, l := range c.layers {
+			switch l := l.layer.(type) {
+			case *generation:
+				x.Covered += l.frag.live
+			case *memtable:
+				x.Covered += l.rows.Load().rowCount()
 			}
 		}
 	}

@@ -3,11 +3,13 @@ package lsm
 import (
 	"context"
 	"path"
+	"slices"
 
 	"github.com/google/uuid"
 
 	"github.com/flightd/flightd/btree"
 	"github.com/flightd/flightd/internal/lancepb"
+	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
 )
 
@@ -18,7 +20,7 @@ const btreeIndexVersion = 0
 func (c *compactor) writeKeyIndex(ctx context.Context, m *merged, b *base, appended []uint64) (manifest.Index, error) {
 	codec := m.schema.codec
 	field := m.schema.lance.Fields[codec.cols[0]]
-	x := manifest.Index{Name: field.Name + "_idx", UUID: uuid.New(), Fields: []int32{field.ID}, Version: b.version.Number,
+	x := manifest.Index{Name: c.table.keyIndexName(field), UUID: uuid.New(), Fields: []int32{field.ID}, Version: b.version.Number,
 		Fragments: fragmentSet(appended), IndexVersion: btreeIndexVersion}
 	if len(b.indexes) > 0 {
 		x.Name = b.indexes[0].meta.Name
@@ -54,3 +56,13 @@ func (c *compactor) writeKeyIndex(ctx context.Context, m *merged, b *base, appen
 
 // indexBatch is how many entries go to a BTREE writer at a time: one of its pages.
 const indexBatch = 4096
+
+// keyIndexName returns the name that the index of the key gets in the base: what CREATE INDEX called it, or Lance's own.
+func (t *Table) keyIndexName(key lance.Field) string {
+	for _, x := range t.indexList() {
+		if slices.Equal(x.Fields, []int32{key.ID}) {
+			return x.Name
+		}
+	}
+	return key.Name + "_idx"
+}

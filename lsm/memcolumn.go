@@ -33,10 +33,10 @@ func (t *Table) newMemtable() *memtable {
 	return m
 }
 
-// newMemColumn returns an empty index, nil if the schema does not have its column.
+// newMemColumn returns an empty index, nil if the schema does not have its column, or has it as its key.
 func newMemColumn(x indexEntry, now *tableSchema) *memColumn {
 	c := now.column(x.Fields[0])
-	if c < 0 {
+	if c < 0 || now.isKey(x.Fields) {
 		return nil
 	}
 	codec := newColumnCodec(now.arrow.Field(c), c)

@@ -51,6 +51,26 @@ func TestIndexStatements(t *testing.T) {
 	list()
 }
 
+// TestIndexOfTheKey gives the index that a key has anyway a name.
+func TestIndexOfTheKey(t *testing.T) {
+	h := newAlterHarness(t)
+	h.update("CREATE TABLE docs (id BIGINT PRIMARY KEY, n INTEGER)")
+	h.update("INSERT INTO docs VALUES (1, 10), (2, 20), (3, 30)")
+	h.update("CREATE INDEX i ON docs USING BTREE (id)")
+	for range 2 {
+		require.Equal(t, []string{`i | BTREE | ["id"] | 3 | 0`}, h.rows("SELECT index_name, index_type, columns, rows_indexed, rows_unindexed FROM flightd_catalog.indexes"))
+		require.Equal(t, []string{"20"}, h.rows("SELECT n FROM docs WHERE id = 2"))
+		h.update("OPTIMIZE docs")
+	}
+	h.update("INSERT OR REPLACE INTO docs VALUES (2, 21)")
+	h.update("ALTER INDEX i ON docs OPTIMIZE")
+	h.update("OPTIMIZE docs")
+	require.Equal(t, []string{"21"}, h.rows("SELECT n FROM docs WHERE id = 2"))
+	h.update("DROP INDEX i ON docs")
+	h.update("OPTIMIZE docs")
+	require.Equal(t, []string{"21"}, h.rows("SELECT n FROM docs WHERE id = 2"))
+}
+
 // fieldNames returns the names of a batch's columns.
 func fieldNames(rec arrow.RecordBatch) (out []string) {
 	for _, f := range rec.Schema().Fields() {
@@ -112,7 +132,6 @@ func TestIndexStatementsSayWhatIsWrong(t *testing.T) {
 	f(NotFound, "nope", "CREATE INDEX i ON nope (lang)")
 	f(InvalidArgument, "is a view", "CREATE INDEX i ON seen (lang)")
 	f(InvalidArgument, "does not have a column", "CREATE INDEX i ON docs (nope)")
-	f(InvalidArgument, "primary key", "CREATE INDEX i ON docs (id)")
 	f(InvalidArgument, "no order", "CREATE INDEX i ON docs (v)")
 	f(PermissionDenied, "flightd_catalog", "CREATE INDEX i ON flightd_catalog.tables (rows)")
 	f(NotFound, "\"i\" does not exist", "DROP INDEX ^i")

@@ -131,8 +131,8 @@ type server struct {
 	engine *query.Engine
 	flight *flight.Server
 
-	// phase is one of the constants below. db is set before it leaves phaseStarting, so that whoever saw it
-	// leave may read db.
+	// phase is one of the constants below. db, engine and flight are set before it leaves phaseStarting, so that whoever
+	// saw it leave may read them.
 	phase atomic.Int32
 }
 

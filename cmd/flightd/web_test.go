@@ -9,7 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/flightd/flightd/flight"
 	"github.com/flightd/flightd/lsm"
+	"github.com/flightd/flightd/query"
 )
 
 // get asks a web server for a path.
@@ -41,6 +43,12 @@ func TestReadinessFollowsThePhases(t *testing.T) {
 	s.db, err = lsm.Open(t.Context(), lsm.Options{Dir: t.TempDir()})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.db.Close()) }()
+	s.engine, err = query.Open(t.Context(), query.Options{DB: s.db, Temp: t.TempDir()})
+	require.NoError(t, err)
+	defer s.engine.Close()
+	s.flight, err = flight.NewServer(flight.Options{DB: s.db, Query: s.engine})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.flight.Shutdown(t.Context())) }()
 	s.phase.Store(phaseReady)
 	code, text = get(t, w, "/readyz")
 	require.Equal(t, http.StatusOK, code)
