@@ -2,8 +2,6 @@ package lsm
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -33,11 +31,8 @@ func TestIndexesAreInTheLog(t *testing.T) {
 	require.NoError(t, db.CreateTable(ctx, TableDef{Name: name, Schema: schema, Key: []string{"id"}, Maintain: []string{"Ia"},
 		Indexes: []IndexDef{{Name: "born", Kind: BTreeIndex, Columns: []string{"b"}}}}))
 	require.NoError(t, db.Close())
-	file := filepath.Join(dir, filepath.FromSlash(catalogFile))
-	before, err := os.ReadFile(file)
-	require.NoError(t, err)
 
-	db = openTest(t, dir)
+	db = openStale(t, dir)
 	create := func(index, column string, o CreateIndexOptions) error {
 		return db.CreateIndex(ctx, name, IndexDef{Name: index, Kind: BTreeIndex, Columns: []string{column}}, o)
 	}
@@ -50,30 +45,23 @@ func TestIndexesAreInTheLog(t *testing.T) {
 	require.NoError(t, create("ib", "b", CreateIndexOptions{Replace: true}))
 	require.NoError(t, db.DropIndex(ctx, name, "BORN"))
 	require.ErrorIs(t, db.DropIndex(ctx, name, "born"), ErrIndexNotFound)
-	require.ErrorIs(t, create("x", "id", CreateIndexOptions{}), ErrInvalid)
 	require.ErrorIs(t, create("x", "l", CreateIndexOptions{}), ErrInvalid)
 	require.ErrorIs(t, create("x", "none", CreateIndexOptions{}), ErrInvalid)
 	require.ErrorIs(t, create("../x", "a", CreateIndexOptions{}), ErrInvalid)
 	require.ErrorIs(t, mustTable(t, db, "t").OptimizeIndex(ctx, "none"), ErrIndexNotFound)
 	require.NoError(t, db.Close())
-	require.NoError(t, os.WriteFile(file, before, 0o600))
 
-	db = openTest(t, dir)
+	db = openStale(t, dir)
 	require.Equal(t, map[string]string{"ia": "a", "ib": "b"}, indexNames(t, db, "t"))
 	infos := mustTable(t, db, "t").Indexes()
 	require.True(t, infos[0].Maintained)
 	require.False(t, infos[1].Maintained)
 
-	require.NoError(t, db.Close())
-	before, err = os.ReadFile(file) // what it lacks is in the log that follows
-	require.NoError(t, err)
-	db = openTest(t, dir)
 	table := mustTable(t, db, "t")
 	require.NoError(t, db.AlterTable(ctx, name, Alteration{Incarnation: table.Incarnation(), SchemaID: table.SchemaID(), Columns: []AlteredColumn{
 		{Was: "id", Field: schema.Field(0)}, {Was: "a", Field: arrow.Field{Name: "renamed", Nullable: true}}, {Was: "l", Field: schema.Field(3)}}}))
 	require.Equal(t, map[string]string{"ia": "renamed"}, indexNames(t, db, "t"))
 	require.NoError(t, db.Close())
-	require.NoError(t, os.WriteFile(file, before, 0o600))
 
 	db = openTest(t, dir)
 	require.Equal(t, map[string]string{"ia": "renamed"}, indexNames(t, db, "t"))
