@@ -39,7 +39,7 @@ test: test-go test-e2e
 # Some Go tests have pylance and DuckDB's extension read what they wrote.
 test-go: venv
 	@mkdir -p $(LOGS)
-	FLIGHTD_PYTHON=$(CURDIR)/$(PY) .ci/quiet $(LOGS)/go-test.log $(GO) test $(GOFLAGS_ALL) -v $(PACKAGES)
+	FLIGHTD_PYTHON=$(CURDIR)/$(PY) .ci/quiet $(LOGS)/go-test.log $(GO) test $(GOFLAGS_ALL) -timeout 30m -v $(PACKAGES)
 
 # test-adbc runs the conformance suite of ADBC against the binary. It is a module of its own.
 test-adbc: build
@@ -76,7 +76,7 @@ house:
 # With -short, tests in which nothing is concurrent leave out what takes long: they have run without the detector.
 race:
 	@mkdir -p $(LOGS)
-	.ci/quiet $(LOGS)/race.log $(GO) test $(GOFLAGS_ALL) -race -short -v $(RACE)
+	.ci/quiet $(LOGS)/race.log $(GO) test $(GOFLAGS_ALL) -timeout 30m -race -short -v $(RACE)
 
 # bench-ingest and bench-scan run a peer beside flightd; bench-load watches its memory.
 bench-ingest bench-scan bench-load: bench-%: build venv
