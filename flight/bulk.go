@@ -96,7 +96,10 @@ func (b *bulk) late(err error) error {
 func (b *bulk) stage(ctx context.Context, schema *arrow.Schema) (*lsm.Stage, error) {
 	table, err := b.s.db.Table(b.name)
 	exists := err == nil
+	var unserved *lsm.UnservedError
 	switch {
+	case errors.As(err, &unserved) && !b.create:
+		return nil, unserved
 	case err != nil && !errors.Is(err, lsm.ErrTableNotFound):
 		return nil, err
 	case !exists && !b.create:

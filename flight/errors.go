@@ -131,13 +131,15 @@ func codeOf(err error) codes.Code {
 		noKey   *lsm.NoKeyError
 		key     *lsm.KeyError
 		sql     *query.Error
+		foreign *lsm.UnservedError
+		fixed   *lsm.ReadOnlyError
 	)
 	switch {
 	case errors.As(err, &corrupt):
 		return codes.DataLoss
 	case errors.As(err, &column), errors.As(err, &key):
 		return codes.InvalidArgument
-	case errors.As(err, &noKey):
+	case errors.As(err, &noKey), errors.As(err, &foreign), errors.As(err, &fixed):
 		return codes.FailedPrecondition
 	}
 	for _, known := range sentinelCodes {

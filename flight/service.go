@@ -229,7 +229,8 @@ func (s *service) tableAt(ctx context.Context, path []string) (*lsm.Table, error
 		return nil, invalid("the descriptor's path has an empty table name; it must be [table] or [schema, table]")
 	}
 	table, err := s.db.Table(name)
-	if errors.Is(err, lsm.ErrTableNotFound) {
+	var unserved *lsm.UnservedError
+	if errors.Is(err, lsm.ErrTableNotFound) && !errors.As(err, &unserved) {
 		return nil, notFound("table %q does not exist; create it first with CREATE TABLE", name)
 	}
 	if err != nil {

@@ -63,6 +63,9 @@ func (db *DB) AlterTable(ctx context.Context, n TableName, a Alteration) error {
 		return err
 	}
 	defer unlock()
+	if err := t.refuseWrite(); err != nil {
+		return err
+	}
 	now := t.now()
 	if t.entry.Incarnation != a.Incarnation || now.id != a.SchemaID {
 		return fmt.Errorf("table %q: %w", n, ErrTableChanged)

@@ -29,7 +29,9 @@ type base struct {
 	uncovered []*fragment
 	// columns are the indexes over other columns.
 	columns []*columnSegment
-	refs    atomic.Int64
+	// readOnly says why the table cannot be written, nil when it can.
+	readOnly error
+	refs     atomic.Int64
 	// release is called with the last reference.
 	release func(*base)
 }
@@ -43,7 +45,7 @@ type keySegment struct {
 
 // openBase opens a version. Fragments that reuse, which may be nil, has already are shared with it.
 func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Version, reuse *base) (*base, error) {
-	b := &base{version: v, schema: t.now(), byID: make(map[uint64]*fragment), release: t.letGo}
+	b := &base{version: v, schema: t.now(), byID: make(map[uint64]*fragment), readOnly: readOnly(v), release: t.letGo}
 	b.refs.Store(1)
 	t.hold(b)
 	for i := range v.Fragments {

@@ -40,6 +40,11 @@ func (db *DB) StageTable(ctx context.Context, d TableDef, replace bool) (*Stage,
 	if err := db.refuseTaken(d.Name, replace); err != nil {
 		return nil, err
 	}
+	if _, err := db.Table(d.Name); errors.Is(err, ErrTableNotFound) {
+		if err := db.refuseFolder(ctx, d.Name); err != nil {
+			return nil, err
+		}
+	}
 	if err := db.space.admit(ctx, 0); err != nil {
 		return nil, fmt.Errorf("table %q: %w", d.Name, err)
 	}
@@ -105,6 +110,11 @@ func (db *DB) bear(ctx context.Context, s *Stage) (LSN, error) {
 	}
 	if err := errors.Join(db.refuseTaken(s.table.name, s.born.replace), db.removeDropped(ctx)); err != nil {
 		return 0, err
+	}
+	if old == nil {
+		if err := db.refuseFolder(ctx, s.table.name); err != nil {
+			return 0, err
+		}
 	}
 	return db.place(ctx, s, old)
 }
@@ -185,7 +195,8 @@ func (db *DB) unborn(s *Stage) {
 	s.table.discard(context.Background(), s.table.root)
 }
 
-// moveIn brings the folder of a table that was made by a stage to its place, whatever lies there.
+// moveIn brings the folder of a table that was made by a stage to its place, whatever lies there: bear has seen to it that
+// this is nothing, or the table that it replaces.
 func (db *DB) moveIn(ctx context.Context, t *Table) error {
 	from := stageRoot(t.entry.Incarnation)
 	if _, err := db.st.Stat(ctx, from); errors.Is(err, object.ErrNotExist) {

@@ -29,7 +29,8 @@ type tableEntry struct {
 	Incarnation uint64 `json:"incarnation"`
 	// Shard is the identity of the table's first shard.
 	Shard uuid.UUID `json:"shard"`
-	// SQL is the CREATE TABLE statement in DuckDB's own words; it owns defaults and constraints.
+	// SQL is the CREATE TABLE statement in DuckDB's own words; it owns defaults and constraints. A table that another
+	// program made has none before its first ALTER TABLE.
 	SQL string `json:"sql"`
 	// Key names the columns of the primary key in order.
 	Key []string `json:"key,omitempty"`
@@ -81,8 +82,10 @@ type catalog struct {
 
 // ddl is the body of a DDL record, as JSON. With both of the first fields the new table takes the place of the old.
 type ddl struct {
-	Create  *tableEntry `json:"create,omitempty"`
-	Drop    uint64      `json:"drop,omitempty"`
+	Create *tableEntry `json:"create,omitempty"`
+	Drop   uint64      `json:"drop,omitempty"`
+	// Forget is the incarnation of a table that leaves the catalog and keeps its folder.
+	Forget  uint64      `json:"forget,omitempty"`
 	Alter   *ddlAlter   `json:"alter,omitempty"`
 	View    *viewEntry  `json:"view,omitempty"`
 	Comment *ddlComment `json:"comment,omitempty"`
@@ -105,6 +108,7 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 		}
 		return gone
 	})
+	c.Tables = slices.DeleteFunc(c.Tables, func(t tableEntry) bool { return t.Incarnation == d.Forget })
 	for i := range c.Tables {
 		if d.Alter != nil && c.Tables[i].Incarnation == d.Alter.Incarnation {
 			d.Alter.apply(&c.Tables[i])

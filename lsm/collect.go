@@ -105,6 +105,9 @@ func (t *Table) collect(ctx context.Context) (Collected, error) {
 		return Collected{Table: t.name}, context.Cause(ctx)
 	}
 	start := time.Now()
+	if t.refuseWrite() != nil { // its versions may need files that we know nothing of
+		return Collected{Table: t.name}, nil
+	}
 	c := &collection{t: t, st: t.db.st, needed: make(map[string]bool), known: make(map[string]bool), sum: Collected{Table: t.name}}
 	c.cutoff, c.unnamed = start.Add(-t.db.opt.Retain), start.Add(-commitGrace)
 	err := c.run(ctx)

@@ -39,6 +39,9 @@ func (c *compactor) limits() policy.Limits {
 
 // plan returns what should be done next in the table as it is in a layer set.
 func (c *compactor) plan(ctx context.Context, set *layerSet) []policy.Job {
+	if set.base.readOnly != nil {
+		return nil
+	}
 	s := policy.State{Room: c.db.space.spare()}
 	for i, chain := range set.chains {
 		for _, l := range chain.generations() {

@@ -44,11 +44,13 @@ type DB struct {
 
 	// moment is the short lock of rule "one statement, one moment": every publication of a layer set and of the
 	// list of tables, and the taking of all snapshots of a statement, happen under it. No I/O happens under it.
-	moment  sync.Mutex
-	tables  map[string]*Table // by folded name, guarded by moment
-	closed  bool              // guarded by moment
-	version atomic.Uint64     // rises with every change of tables and views
-	views   atomic.Pointer[[]ViewDef]
+	moment sync.Mutex
+	tables map[string]*Table // by folded name, guarded by moment
+	// unserved are datasets of other programs that are no tables, by the folded name of what would be. Guarded by moment.
+	unserved map[string]*UnservedError
+	closed   bool          // guarded by moment
+	version  atomic.Uint64 // rises with every change of tables and views
+	views    atomic.Pointer[[]ViewDef]
 
 	// trim wakes the trimmer, garbage the collector; done waits for both.
 	trim    chan struct{}
@@ -87,7 +89,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	local := object.NewLocal(o.Dir)
 	db := &DB{opt: o, logger: o.Logger, lock: lock, st: local, marks: newWatermarks(),
-		ledger: newLedger(&o), tables: make(map[string]*Table), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1),
+		ledger: newLedger(&o), tables: make(map[string]*Table), unserved: make(map[string]*UnservedError), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1),
 		pace: newPace(max(o.CompactionRate, 0)), turns: make(chan struct{}, backgroundJobs)}
 	if db.space, err = newSpace(o.Dir); err != nil {
 		return nil, errors.Join(err, lock.unlock())
@@ -246,7 +248,8 @@ func (db *DB) Tables() []*Table {
 	return out
 }
 
-// Table returns the table with a name, whatever its case, or ErrTableNotFound.
+// Table returns the table with a name, whatever its case, or ErrTableNotFound; that is a *UnservedError when another program
+// made a dataset of the name that cannot be served.
 func (db *DB) Table(n TableName) (*Table, error) {
 	db.moment.Lock()
 	defer db.moment.Unlock()
@@ -255,6 +258,9 @@ func (db *DB) Table(n TableName) (*Table, error) {
 	}
 	t := db.tables[n.fold()]
 	if t == nil {
+		if u := db.unserved[n.fold()]; u != nil {
+			return nil, u
+		}
 		return nil, fmt.Errorf("table %q: %w; make it with CREATE TABLE", n, ErrTableNotFound)
 	}
 	return t, nil
@@ -292,8 +298,8 @@ func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 	if err != nil {
 		return err
 	}
-	if _, err := db.st.Stat(ctx, t.root); err == nil {
-		return fmt.Errorf("table %q: %w: there is a folder %s that the catalog does not know; move it away or choose another name", d.Name, ErrTableExists, t.root)
+	if err := db.refuseFolder(ctx, d.Name); err != nil {
+		return err
 	}
 	if err := db.logDDL(ctx, ddl{Create: &e}); err != nil {
 		return fmt.Errorf("create table %q: %w", d.Name, err)

@@ -66,7 +66,8 @@
 //	DATA/_flightd/LOCK, format, tmp/       owner, layout of the folder, scratch files
 //
 // Letters, digits, '-', '_' and '.' of a table's name stand for themselves in its folder's name (the first may be
-// no '.', nor "_" when the name would be that of flightd's own folder); other bytes are %XX. catalog.json is
+// no '.', nor "_" when the name would be that of flightd's own folder); other bytes are %XX. A folder NAME.lance that the
+// catalog does not know is another program's: Open makes a table of the dataset in it (foreign_table.go). catalog.json is
 // {"catalog": C, "crc32c": N}: C is the catalog as of the LSN of its last DDL record, N the CRC32C of C's text.
 // Views are in it, too, as texts, and comments, those on a table's columns by field id. DDL is logged before it takes effect, in order with batches, and then written to the checkpoint; a record's table
 // incarnation and schema id say what it was written against, so that replay brings nothing back after a DROP. Log

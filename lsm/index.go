@@ -219,6 +219,9 @@ func (db *DB) defineIndex(ctx context.Context, n TableName, d IndexDef, o Create
 	case exists && !o.Replace:
 		return nil, nil, nil, fmt.Errorf("create index on table %q: index %q: %w", n, d.Name, ErrIndexExists)
 	}
+	if err := t.refuseWrite(); err != nil {
+		return nil, nil, nil, err
+	}
 	if x, err = newIndexEntry(d, t.now(), t.lastIndex+1); err != nil {
 		return nil, nil, nil, fmt.Errorf("create index on table %q: %w", n, err)
 	}
@@ -344,6 +347,9 @@ func (db *DB) forgetIndex(ctx context.Context, n TableName, pick func(t *Table) 
 
 // OptimizeIndex brings all rows of the table that the index does not have yet into it.
 func (t *Table) OptimizeIndex(ctx context.Context, index string) error {
+	if err := t.refuseWrite(); err != nil {
+		return err
+	}
 	x, ok := t.index(index)
 	if !ok {
 		return fmt.Errorf("optimize index %q of table %q: %w", index, t.name, ErrIndexNotFound)

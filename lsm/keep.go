@@ -21,6 +21,9 @@ import (
 
 // putKept is Put of a batch with Keep.
 func (t *Table) putKept(ctx context.Context, b Batch, with ...*wal.Record) (LSN, error) {
+	if err := t.refuseWrite(); err != nil {
+		return 0, err
+	}
 	bytes := b.bytes()
 	if err := t.db.budget.acquire(ctx, bytes); err != nil {
 		return 0, fmt.Errorf("table %q: wait for memory: %w", t.name, err)

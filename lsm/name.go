@@ -60,6 +60,9 @@ func (n TableName) validate() error {
 	return nil
 }
 
+// folderSuffix ends the names of the folders of tables.
+const folderSuffix = ".lance"
+
 // folder returns the folder of the table below the data folder. Letters, digits, '_', '-' and inner '.' stand
 // for themselves, every other byte is %XX: so no name leaves the data folder, and none meets flightd's own.
 func (n TableName) folder() string {
@@ -77,5 +80,5 @@ func (n TableName) folder() string {
 			fmt.Fprintf(&b, "%%%02X", c)
 		}
 	}
-	return b.String() + ".lance"
+	return b.String() + folderSuffix
 }

@@ -75,6 +75,9 @@ func (db *DB) recover(ctx context.Context) error {
 	for _, t := range db.list() {
 		t.start()
 	}
+	if err := db.takeIn(ctx); err != nil {
+		return err
+	}
 	db.logger.Info("data folder is open", "dir", db.opt.Dir, "tables", len(db.tables), "replayed_batches", r.batches, "replayed_rows", r.rows, "took", time.Since(start).Round(time.Millisecond))
 	return nil
 }
@@ -444,6 +447,7 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 	}
 	db.moment.Lock()
 	db.tables[t.name.fold()] = t
+	delete(db.unserved, t.name.fold())
 	db.version.Add(1)
 	db.moment.Unlock()
 	return nil

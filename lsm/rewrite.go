@@ -27,6 +27,9 @@ type Rewrite struct {
 // no part of the snapshot. Other programs may commit meanwhile: when one changed the same fragments, fn runs again on
 // what it left.
 func (t *Table) Rewrite(ctx context.Context, fn func(ctx context.Context, snap *Snapshot, rw *Rewrite) error) error {
+	if err := t.refuseWrite(); err != nil {
+		return err
+	}
 	if t.now().codec != nil {
 		return fmt.Errorf("%w rewrite of table %q: its rows have keys", ErrInvalid, t.name)
 	}

@@ -79,6 +79,9 @@ func (db *DB) Optimize(ctx context.Context, n TableName) error {
 	if err != nil {
 		return err
 	}
+	if err := t.refuseWrite(); err != nil {
+		return fmt.Errorf("optimize: %w", err)
+	}
 	err = t.flushAll(ctx)
 	if err == nil {
 		err = t.compactor.order(ctx, t.compactor.compactAll)

@@ -68,6 +68,9 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 	if b.Record.NumRows() == 0 {
 		return nil
 	}
+	if err := s.table.refuseWrite(); err != nil {
+		return err
+	}
 	now := s.table.now()
 	check := s.table.check
 	if len(b.Keep) > 0 {

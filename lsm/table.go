@@ -370,6 +370,9 @@ func (t *Table) buffers(b Batch) bool { return t.Durability() == Buffered && !b.
 
 // admit checks a batch, waits for the memory that it takes and returns it as a put.
 func (t *Table) admit(ctx context.Context, b Batch) (*put, error) {
+	if err := t.refuseWrite(); err != nil {
+		return nil, err
+	}
 	s := t.now()
 	if err := t.check(s, b.Record); err != nil {
 		return nil, err

@@ -43,6 +43,19 @@ func checkReadable(name string, m *lancepb.Manifest) error {
 	return nil
 }
 
+// Writable returns an *UnsupportedError when the version has a feature that we cannot write, so that nothing can be
+// committed on top of it.
+func (v *Version) Writable() error { return checkWritable(v.name, v.raw) }
+
+// StableRowIDs returns an *UnsupportedError when rows have ids that outlive their addresses: then indexes name them by
+// these, and who takes ids for addresses finds other rows.
+func (v *Version) StableRowIDs() error {
+	if (v.raw.GetReaderFeatureFlags()|v.raw.GetWriterFeatureFlags())&flagStableRowIDs == 0 {
+		return nil
+	}
+	return &UnsupportedError{Name: v.name, Bit: bits.TrailingZeros64(flagStableRowIDs)}
+}
+
 // checkWritable refuses the lowest flag that we cannot write.
 func checkWritable(name string, m *lancepb.Manifest) error {
 	if bad := (m.GetReaderFeatureFlags() | m.GetWriterFeatureFlags()) &^ writableFlags; bad != 0 {

@@ -184,7 +184,11 @@ func engineError(err error) error {
 	e := &Error{Code: Internal, Message: err.Error(), Err: err}
 	var column *lsm.ColumnError
 	var key *lsm.KeyError
+	var unserved *lsm.UnservedError
+	var readOnly *lsm.ReadOnlyError
 	switch {
+	case errors.As(err, &unserved), errors.As(err, &readOnly):
+		e.Code = FailedPrecondition
 	case errors.Is(err, lsm.ErrTableExists), errors.Is(err, lsm.ErrKeyExists), errors.Is(err, lsm.ErrIndexExists):
 		e.Code = AlreadyExists
 	case errors.Is(err, lsm.ErrTableNotFound), errors.Is(err, lsm.ErrIndexNotFound):

@@ -169,6 +169,8 @@ func (s *memStore) optimizeIndex(context.Context, tableRef, string) error {
 
 func (s *memStore) stats() lsm.Stats { return lsm.Stats{} }
 
+func (s *memStore) unserved(schema, name string) error { return nil }
+
 // views are for the storage engine alone.
 func (s *memStore) views() []viewInfo { return nil }
 

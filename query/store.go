@@ -17,6 +17,7 @@ import (
 type store interface {
 	catalogVersion() uint64
 	tables() []tableInfo
+	unserved(schema, name string) error
 	// stats is the state of the engine in numbers.
 	stats() lsm.Stats
 	views() []viewInfo
@@ -68,6 +69,9 @@ func (s lsmStore) tables() []tableInfo {
 			d.Name.Schema = lsm.MainSchema
 		}
 		comments := t.Comments()
+		if d.SQL == "" { // another program made the table
+			d.SQL = tableSQL(d.Name.Schema, d.Name.Name, d.Schema, d.Key)
+		}
 		out = append(out, tableInfo{
 			comments: &comments,
 			schema:   d.Name.Schema, name: d.Name.Name,

@@ -61,7 +61,9 @@ func (c *catalog) showViews(list []viewInfo, warn func(string, tableInfo, error)
 }
 
 // explain says of the error of a statement what DuckDB does not know.
-func (l *lease) explain(err error) error { return explainLost(engineError(err), l.shadow.lost) }
+func (l *lease) explain(err error) error {
+	return explainUnserved(explainLost(engineError(err), l.shadow.lost), l.e.store)
+}
 
 // explainLost says of a view that is not there what it misses: DuckDB knows nothing of it.
 func explainLost(err error, lost []lostView) error {

@@ -1,0 +1,269 @@
+package lsm
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
+)
+
+// A folder DATA/NAME.lance of which neither the catalog nor the log knows is another program's: every table of ours is in
+// the log before its folder is there, and is forgotten after that is gone. Open makes a table of such a folder when it
+// holds a dataset that can be served. A DDL record brings it into the catalog, and from then on it is a table like others.
+// Nothing here removes anything of a folder but the shards that it has just put there.
+
+// UnservedError is returned for a table of which there is a folder that cannot be served.
+type UnservedError struct {
+	// Table is the name that the table would have.
+	Table TableName
+	// Folder is its dataset.
+	Folder string
+	// Err says what is wrong with it.
+	Err error
+
+	root string // Folder as the store has it
+}
+
+// Error implements error.
+func (e *UnservedError) Error() string {
+	return fmt.Sprintf("table %q: the dataset %s cannot be served: %v", e.Table, e.Folder, e.Err)
+}
+
+// Unwrap returns the cause, and that there is no such table: one can be made when the folder is gone.
+func (e *UnservedError) Unwrap() []error { return []error{ErrTableNotFound, e.Err} }
+
+// ReadOnlyError is returned by what would write to a table of another program that can only be read.
+type ReadOnlyError struct {
+	// Table is the table's name.
+	Table TableName
+	// Err says why.
+	Err error
+}
+
+// Error implements error.
+func (e *ReadOnlyError) Error() string {
+	return fmt.Sprintf("table %q can only be read: %v", e.Table, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ReadOnlyError) Unwrap() error { return e.Err }
+
+// takeIn makes tables of the datasets that other programs left in the data folder. What cannot be served is logged, and
+// refused when somebody asks for it. REQUIRES: the log is open, and nobody else runs.
+func (db *DB) takeIn(ctx context.Context) error {
+	list, err := db.st.List(ctx, ".")
+	if err != nil {
+		return fmt.Errorf("look for datasets: %w", err)
+	}
+	known := make(map[string]bool)
+	for _, t := range db.list() {
+		known[t.root] = true
+	}
+	for _, x := range list {
+		if !x.Dir || !strings.HasSuffix(x.Name, folderSuffix) || known[x.Name] {
+			continue
+		}
+		name, err := tableOf(x.Name)
+		if err == nil {
+			err = db.refuseTaken(name, false)
+		}
+		var t *Table
+		if err == nil {
+			t, err = db.newForeign(ctx, name)
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			db.refuse(name, x.Name, err)
+			continue
+		}
+		if err := db.serveForeign(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refuse remembers that a folder is not served.
+func (db *DB) refuse(n TableName, root string, err error) {
+	u := &UnservedError{Table: n, Folder: filepath.Join(db.opt.Dir, root), Err: err, root: root}
+	db.logger.Warn("a dataset of another program is not served", "table", n.String(), "folder", u.Folder, "error", err)
+	db.moment.Lock()
+	defer db.moment.Unlock()
+	if db.tables[n.fold()] == nil {
+		db.unserved[n.fold()] = u
+	}
+}
+
+// newForeign returns the table of a dataset that another program made, after it has looked at all that serving it takes.
+// It changes nothing.
+func (db *DB) newForeign(ctx context.Context, n TableName) (*Table, error) {
+	root := n.folder()
+	v, err := manifest.Latest(ctx, db.st, root, manifest.Options{})
+	if errors.Is(err, object.ErrNotExist) {
+		return nil, errors.New("it has no versions, so it is no Lance dataset; remove the folder or copy the dataset again")
+	}
+	if err != nil {
+		return nil, err
+	}
+	e, err := newForeignEntry(n, v, db.cat.LastIncarnation+1)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTable(db, e)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(t.checkSchema(v), db.refuseStrangers(ctx, t)); err != nil {
+		return nil, err
+	}
+	b, err := openBase(ctx, db.st, t, v, nil)
+	if err != nil {
+		return nil, err
+	}
+	b.unref()
+	return t, nil
+}
+
+// serveForeign brings a table into the catalog and opens it. When that fails the catalog forgets it; the folder stays.
+func (db *DB) serveForeign(ctx context.Context, t *Table) error {
+	if err := db.logDDL(ctx, ddl{Create: &t.entry}); err != nil {
+		return fmt.Errorf("serve the dataset %s: %w", t.root, err)
+	}
+	if err := db.openTable(ctx, t); err != nil {
+		if undo := db.logDDL(ctx, ddl{Forget: t.entry.Incarnation}); undo != nil {
+			return fmt.Errorf("serve the dataset %s: %w", t.root, errors.Join(err, undo))
+		}
+		for _, s := range t.shards { // the next Open would take them for another's
+			t.discard(context.WithoutCancel(ctx), s.dir())
+		}
+		db.refuse(t.name, t.root, err)
+		return nil
+	}
+	t.start()
+	db.logger.Info("a dataset of another program is served from now on", "table", t.name.String(), "folder", filepath.Join(db.opt.Dir, t.root),
+		"version", t.set.Load().base.version.Number, "key", strings.Join(t.Key(), ", "))
+	if err := t.refuseWrite(); err != nil {
+		db.logger.Warn("the table is not written", "table", t.name.String(), "error", err)
+	}
+	return nil
+}
+
+// newForeignEntry returns what the catalog stores of a table that has the columns of a dataset, with their field ids. Its
+// key is the one that the fields' metadata declares. It has no CREATE TABLE: the columns are all that is known.
+func newForeignEntry(n TableName, v *manifest.Version, incarnation uint64) (tableEntry, error) {
+	if err := v.StableRowIDs(); err != nil {
+		return tableEntry{}, err
+	}
+	if _, err := lance.ParseVersion(v.Format); err != nil {
+		return tableEntry{}, err
+	}
+	if err := v.Schema.Check(lance.Version20); err != nil {
+		return tableEntry{}, err
+	}
+	for _, f := range v.Schema.Fields {
+		switch {
+		case f.Key > 0 && f.Nullable:
+			return tableEntry{}, fmt.Errorf("column %q is part of the primary key and may be null; declare it not null with Lance", f.Name)
+		case !utf8.ValidString(f.Name) || strings.ContainsRune(f.Name, 0):
+			return tableEntry{}, fmt.Errorf("column name %q is not UTF-8 text; rename it with Lance", f.Name)
+		}
+	}
+	schema, key, err := keyedSchema(TableDef{Name: n, Schema: v.Schema.Arrow()})
+	if err != nil {
+		return tableEntry{}, err
+	}
+	text, err := marshalSchema(schema)
+	if err != nil {
+		return tableEntry{}, err
+	}
+	shard, err := uuid.NewRandom()
+	if err != nil {
+		return tableEntry{}, fmt.Errorf("make shard id: %w", err)
+	}
+	return tableEntry{Schema: MainSchema, Name: n.Name, Incarnation: incarnation, Shard: shard, Key: key,
+		Schemas: []schemaEntry{{ID: 1, Arrow: text, Fields: v.Schema.FieldIDs(), LastField: v.NextFieldID() - 1}}}, nil
+}
+
+// refuseWrite returns why the table can only be read, nil when it can be written.
+func (t *Table) refuseWrite() error {
+	set := t.set.Load()
+	if set == nil || set.base.readOnly == nil { // without layers it is closed, or a stage makes it
+		return nil
+	}
+	return &ReadOnlyError{Table: t.name, Err: set.base.readOnly}
+}
+
+// readOnly returns why nothing can be written on top of a version.
+func readOnly(v *manifest.Version) error {
+	if err := v.Writable(); err != nil {
+		return err
+	}
+	if v.Format == lance.Version21.String() {
+		return fmt.Errorf("its files are of Lance's version %s, which this flightd does not write; copy the table with CREATE TABLE … AS, "+
+			"or have Lance write it as 2.0 or 2.2 to a folder of another name", v.Format)
+	}
+	return nil
+}
+
+// refuseFolder returns an error when there is a folder where the files of a new table are to be. REQUIRES: db.ddl is held,
+// and no table has the name.
+func (db *DB) refuseFolder(ctx context.Context, n TableName) error {
+	root := n.folder()
+	if slices.ContainsFunc(db.cat.Dropped, func(e tableEntry) bool { return e.name().folder() == root }) {
+		return nil // it is about to go
+	}
+	db.moment.Lock()
+	u := db.unserved[n.fold()]
+	db.moment.Unlock()
+	if u != nil {
+		if _, err := db.st.Stat(ctx, u.root); err == nil {
+			return u
+		}
+	}
+	_, err := db.st.Stat(ctx, root)
+	switch {
+	case errors.Is(err, object.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return &UnservedError{Table: n, Folder: filepath.Join(db.opt.Dir, root), root: root,
+		Err: errors.New("the catalog does not know it; restart flightd to serve it, move it away or choose another name")}
+}
+
+// tableOf returns the name of the table whose folder has a name, and an error when no table's has.
+func tableOf(folder string) (TableName, error) {
+	text := strings.TrimSuffix(folder, folderSuffix)
+	n := TableName{Name: text}
+	var b []byte
+	for i := 0; i < len(text); i++ {
+		if text[i] == '%' && i+2 < len(text) {
+			if c, err := hex.DecodeString(text[i+1 : i+3]); err == nil {
+				b = append(b, c...)
+				i += 2
+				continue
+			}
+		}
+		b = append(b, text[i])
+	}
+	n.Name = string(b)
+	if err := n.validate(); err != nil {
+		return TableName{Name: text}, err
+	}
+	if want := n.folder(); want != folder {
+		return n, fmt.Errorf("the folder of table %q is named %q; rename it", n, want)
+	}
+	return n, nil
+}
