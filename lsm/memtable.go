@@ -102,6 +102,12 @@ func newMemtable(codec *keyCodec, budget *budget) *memtable {
 	return m
 }
 
+// expect tells an empty memtable how many keys the one before it had.
+func (m *memtable) expect(before *memtable) {
+	m.ints.Expect(&before.ints)
+	m.wides.Expect(&before.wides)
+}
+
 // add appends a batch, which the memtable takes over. Its indexes do not have it before index, nor readers before publish.
 func (m *memtable) add(lsn LSN, p *put) {
 	b := memBatch{lsn: lsn, rec: p.rec, schema: p.schema, tombs: p.tombs, first: uint32(m.next.rowCount())}
@@ -252,6 +258,8 @@ func (m *memtable) replacedByTail(tail *memRows, dead *roaring.Bitmap) {
 		t.next.batches = append(t.next.batches, b)
 	}
 	t.index(len(tail.batches), false)
+	defer t.ints.Release()
+	defer t.wides.Release()
 	for _, row := range t.next.dead {
 		dead.Add(base + row)
 	}
@@ -349,6 +357,8 @@ func (m *memtable) unref() {
 	if m.refs.Add(-1) > 0 {
 		return
 	}
+	m.ints.Release()
+	m.wides.Release()
 	for _, c := range m.columns {
 		c.index.Release()
 	}

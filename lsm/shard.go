@@ -228,6 +228,7 @@ func (s *shard) freezeActive() {
 	}
 	active := t.newMemtable()
 	defer active.unref() // the chain has its own reference
+	active.expect(m)
 	layers := append([]layerRef(nil), old.layers...)
 	if last == 0 { // it has no rows, but not the table's indexes either
 		layers = layers[:len(layers)-1]

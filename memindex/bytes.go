@@ -12,8 +12,8 @@ const chunkBytes = 1 << 20
 // Bytes maps byte keys to the newest row that has them, and keeps the key of every row: a copy of each different key, so the
 // caller's memory may go. The zero value is an empty index.
 type Bytes struct {
-	// refs has for each row where its key lies, in pieces of chunkRows that are never moved.
-	refs  [][]byteRef
+	// refs has for each row where its key lies.
+	refs  pieces[byteRef]
 	rows  uint32
 	slots slots
 	seed  maphash.Seed
@@ -25,14 +25,12 @@ type Bytes struct {
 // byteRef is where a key lies: the number of the piece << 32 | the place of its length in it.
 type byteRef uint64
 
-const byteRefBytes = 8
-
 // Len returns the number of different keys.
 func (x *Bytes) Len() int { return x.slots.used }
 
 // MemoryBytes returns the memory that the index occupies, keys included.
 func (x *Bytes) MemoryBytes() int64 {
-	return int64(len(x.refs))*chunkRows*byteRefBytes + x.slots.bytes() + x.arena
+	return x.refs.bytes() + x.slots.bytes() + x.arena
 }
 
 // Add puts n keys in, the first of them at row first, which is the number of keys that came before, and the others behind
@@ -72,16 +70,12 @@ func (x *Bytes) hash(k []byte) uint32 { return uint32(maphash.Bytes(x.seed, k) >
 
 // refer keeps where the key of the next row lies.
 func (x *Bytes) refer(r byteRef) {
-	at := x.rows % chunkRows
-	if at == 0 && int(x.rows>>chunkShift) == len(x.refs) {
-		x.refs = append(x.refs, make([]byteRef, chunkRows))
-	}
-	x.refs[x.rows>>chunkShift][at] = r
+	x.refs.tail(x.rows)[0] = r
 	x.rows++
 }
 
 // ref returns where the key of a row lies.
-func (x *Bytes) ref(row uint32) byteRef { return x.refs[row>>chunkShift][row%chunkRows] }
+func (x *Bytes) ref(row uint32) byteRef { return x.refs.at(row) }
 
 // Key returns the key of a row. It stays valid as long as the index.
 func (x *Bytes) Key(row uint32) []byte {
@@ -140,6 +134,16 @@ func (x *Bytes) store(k []byte) byteRef {
 // Growth returns how many bytes more the table will occupy once n more keys are in, if all are new. The copies of
 // the keys come on top.
 func (x *Bytes) Growth(n int) int64 {
-	need := (int(x.rows) + n + chunkRows - 1) / chunkRows
-	return int64(max(need-len(x.refs), 0))*chunkRows*byteRefBytes + x.slots.growth(n)
+	return x.refs.growth(int(x.rows)+n) + x.slots.growth(n)
+}
+
+// Expect tells an empty index what one before it, of the same table, came to hold: it grows to that in few steps.
+func (x *Bytes) Expect(before *Bytes) { x.slots.expectAs(&before.slots) }
+
+// Release gives the memory of the index back, that of the keys aside, which is the garbage collector's: who has one may
+// keep it. The index is empty then.
+func (x *Bytes) Release() {
+	x.refs.release()
+	x.slots.release()
+	*x = Bytes{}
 }

@@ -5,7 +5,9 @@
 // newest row that has it: Ints for keys that fit 64 bits, Bytes for all others. Both are open-addressing hash
 // tables with linear probing, because that is what keeps up with the log: on one core it takes in some 20 million
 // random keys a second, where Go's map takes 6, a B-tree 3 and a skip list half a million. A slot is a hash of 32 bits and
-// a row; the keys lie by row, in pieces of 8,192 that are never moved. Rows of Ints whose keys are above all before are
+// a row; the keys lie by row, in pieces of 8,192 that are never moved. Both are outside the Go heap, in huge pages once they
+// are large: an index is released, and tells exactly what it occupies. Its table doubles, and is the faster at the size that
+// the table of the memtable before it had. Rows of Ints whose keys are above all before are
 // not hashed, as a search finds them.
 //
 // # Indexes over other columns

@@ -2,21 +2,14 @@ package memindex
 
 import "sort"
 
-// chunkRows is how many rows have their keys in one piece of memory. Pieces are never moved, so readers need no copy, and
-// an index grows without moving what it has.
-const (
-	chunkRows  = 1 << chunkShift
-	chunkShift = 13
-)
-
 // Ints maps 64-bit keys to the newest row that has them, and keeps the key of every row. The zero value is an empty index.
 //
 // Rows whose keys rise, each above all that came before, are not hashed: their keys, in the order of the rows, are sorted
 // already, and a search finds them. That is what a stream of new rows with rising keys costs: a copy of its keys.
 type Ints struct {
-	chunks [][]int64
-	rows   uint32
-	runs   []intRun
+	keys pieces[int64]
+	rows uint32
+	runs []intRun
 	// top is the highest key so far.
 	top   int64
 	slots slots
@@ -30,23 +23,30 @@ type intRun struct {
 	first, n uint32
 }
 
+const intRunBytes = 8
+
 // Len returns the number of different keys.
 func (x *Ints) Len() int { return x.used }
 
 // MemoryBytes returns the memory that the index occupies.
 func (x *Ints) MemoryBytes() int64 {
-	return int64(len(x.chunks))*chunkRows*8 + int64(cap(x.runs))*8 + x.slots.bytes()
+	return x.keys.bytes() + int64(cap(x.runs))*intRunBytes + x.slots.bytes()
 }
 
 // Growth returns an upper bound of how many bytes more the index will occupy once n more keys are in.
 func (x *Ints) Growth(n int) int64 {
-	return x.chunkGrowth(n) + int64(max(1, len(x.runs)))*8 + x.slots.growth(n)
+	return x.keys.growth(int(x.rows)+n) + int64(max(1, len(x.runs)))*intRunBytes + x.slots.growth(n)
 }
 
-// chunkGrowth is Growth for the keys alone.
-func (x *Ints) chunkGrowth(n int) int64 {
-	need := (int(x.rows) + n + chunkRows - 1) / chunkRows
-	return int64(max(need-len(x.chunks), 0)) * chunkRows * 8
+// Expect tells an empty index what one before it, of the same table, came to hold: it grows to that in few steps. While it
+// has few keys it takes none of their memory.
+func (x *Ints) Expect(before *Ints) { x.slots.expectAs(&before.slots) }
+
+// Release gives the memory of the index back. It is empty then.
+func (x *Ints) Release() {
+	x.keys.release()
+	x.slots.release()
+	*x = Ints{}
 }
 
 // Add puts keys in, the first of them at row first, which is the number of keys that came before, and the others behind
@@ -122,18 +122,14 @@ func (x *Ints) store(keys []int64) {
 		x.top = keys[0]
 	}
 	for len(keys) > 0 {
-		at := int(x.rows % chunkRows)
-		if at == 0 && int(x.rows>>chunkShift) == len(x.chunks) {
-			x.chunks = append(x.chunks, make([]int64, chunkRows))
-		}
-		n := copy(x.chunks[x.rows>>chunkShift][at:], keys)
+		n := copy(x.keys.tail(x.rows), keys)
 		keys = keys[n:]
 		x.rows += uint32(n)
 	}
 }
 
 // Key returns the key of a row.
-func (x *Ints) Key(row uint32) int64 { return x.chunks[row>>chunkShift][row%chunkRows] }
+func (x *Ints) Key(row uint32) int64 { return x.keys.at(row) }
 
 // put puts one key with its hash into the table. REQUIRES: there is room for it.
 func (x *Ints) put(k int64, h, row uint32, replaced []uint32) []uint32 {

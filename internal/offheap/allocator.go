@@ -91,7 +91,10 @@ func (a *Allocator) Free(b []byte) {
 func (a *Allocator) InUse() int64 { return a.inUse.Load() }
 
 // allocate returns size bytes with the capacity of their class, and whether they are zero.
-func (a *Allocator) allocate(size int) (b []byte, zero bool) {
+func (a *Allocator) allocate(size int) (b []byte, zero bool) { return a.allocateWith(size, mapPages) }
+
+// allocateWith is allocate with what maps a large block that the cache does not have.
+func (a *Allocator) allocateWith(size int, mapLarge func(int) unsafe.Pointer) (b []byte, zero bool) {
 	if size <= 0 {
 		if size < 0 {
 			panic(fmt.Sprintf("offheap: asked for %d bytes", size))
@@ -106,7 +109,7 @@ func (a *Allocator) allocate(size int) (b []byte, zero bool) {
 		a.once.Do(a.sizeClasses)
 		p, zero = a.small[c].take()
 	} else if p = a.reuse(c, full); p == nil {
-		p, zero = mapPages(full), true
+		p, zero = mapLarge(full), true
 	}
 	return unsafe.Slice((*byte)(p), full)[:size], zero
 }

@@ -20,6 +20,9 @@
 // Sizes are rounded to classes, four to each power of two, so at most a fifth of a block is lost to rounding. Freed
 // large blocks wait in a cache of bounded size, because fresh pages cost more than what is usually done with them.
 //
+// Words hands out tables of numbers, in huge pages where the system has them. They are blocks like the others: one that
+// waited in the cache may come back as either.
+//
 // INVARIANT: every block begins at a multiple of 64 and its capacity is the size of its class; Free and Reallocate
 // find the class by the capacity, so a caller may shorten a block but must not cut its front or its capacity.
 //

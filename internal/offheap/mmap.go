@@ -22,16 +22,16 @@ func mapPages(size int) unsafe.Pointer {
 	return p
 }
 
-// mapAligned returns fresh pages at a multiple of size, which is a power of two: it maps twice as much and returns
-// what lies before and after.
-func mapAligned(size int) unsafe.Pointer {
-	p := mapPages(2 * size)
-	before := -int(uintptr(p)) & (size - 1)
+// mapAligned returns fresh pages at a multiple of to, which is a power of two: it maps so much more and returns what lies
+// before and after.
+func mapAligned(size, to int) unsafe.Pointer {
+	p := mapPages(size + to)
+	before := -int(uintptr(p)) & (to - 1)
 	if before > 0 {
 		unmap(p, before)
 	}
 	aligned := unsafe.Add(p, before)
-	if after := size - before; after > 0 {
+	if after := to - before; after > 0 {
 		unmap(unsafe.Add(aligned, size), after)
 	}
 	return aligned

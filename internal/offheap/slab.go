@@ -31,7 +31,7 @@ func (c *class) take() (block unsafe.Pointer, zero bool) {
 	defer c.mu.Unlock()
 	s := c.room
 	if s == nil {
-		s = (*slab)(mapAligned(slabBytes))
+		s = (*slab)(mapAligned(slabBytes, slabBytes))
 		s.fresh = headerBytes
 		c.linkLocked(s)
 	}
