@@ -106,7 +106,8 @@
 // A scan that is given a KeySet reads what indexes find: the key index of a memtable, the BTREEs of generations and
 // base. Points are settled by the newest layer that has them, from the newest on, and need no masks; a memtable's index
 // may be ahead of the snapshot, and then its rows are searched backwards from the snapshot's last. Ranges are taken from
-// each layer in the order of the keys (a memtable's rows are all looked at) and the masks are applied. Fragments of the
+// each layer in the order of the keys and the masks are applied; a memtable's rows are put in order by the second range
+// that needs it, but for the last few (memorder.go), and tell by themselves which of a key is the newest. Fragments of the
 // base that no index covers are read by their key columns, and all of a layer where a range has a good part of it.
 // The set is a hint: rows that are not in it may come, too, but no row twice.
 //
@@ -157,9 +158,9 @@
 //
 // # Lock order
 //
-// Table.turn, Table.writes, DB.ddl, Table.adopting, shard.manMu, Table.swap, maskCell.mu, DB.moment, memtable.mu, and
-// last, with nothing below them, shard.queueMu, Table.leftMu, Table.stallMu, watermarks.mu, budget.mu, pace.mu, ledger.mu and
-// Table.heldMu. No I/O happens under DB.moment and what follows it, nor under Table.swap, where appliers wait.
+// Table.turn, Table.writes, DB.ddl, Table.adopting, shard.manMu, Table.swap, maskCell.mu, DB.moment, memtable.mu,
+// keyOrder.mu, keyOrder.settle, and last, with nothing below them, shard.queueMu, Table.leftMu, Table.stallMu,
+// watermarks.mu, budget.mu, pace.mu, ledger.mu and Table.heldMu. No I/O happens under DB.moment and what follows it, nor under Table.swap, where appliers wait.
 // Table.place is held while a few files are removed, and has nothing but Table.leftMu below it.
 //
 // # Errors

@@ -116,11 +116,29 @@ func (v *View) scanRanges(ctx context.Context, sc *Scan, p projection, k *KeySet
 		}
 		sc.addPicked(v, x, p, picked, rowMasks{mask})
 	case *memtable:
-		rows, dead := x.at(v.lsn)
-		sc.addMem(rows, p, memPick{only: rows.withKeys(k), picked: true,
-			hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
+		sc.scanMemRange(v.lsn, p, k, x, mask)
 	}
 	return nil
+}
+
+// scanMemRange adds the rows of a memtable up to an LSN whose keys are in a set.
+func (sc *Scan) scanMemRange(lsn LSN, p projection, k *KeySet, m *memtable, mask *rowMask) {
+	rows := m.rows.Load().upTo(lsn)
+	var dead *roaring.Bitmap
+	tail := len(rows.tail().batches) > 0
+	if tail { // the indexes follow, and rows of the tail may have replaced some that these have
+		rows, dead = m.at(lsn)
+	}
+	only, ok := m.rowsIn(rows, k)
+	if ok {
+		only.Or(rows.tail().withKeys(k))
+	} else {
+		if !tail {
+			rows, dead = m.at(lsn)
+		}
+		only = rows.withKeys(k)
+	}
+	sc.addMem(rows, p, memPick{only: only, picked: true, hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
 }
 
 // scanBase is scanRanges for the base: what an index covers comes from it, the other fragments are read by their key
@@ -353,6 +371,25 @@ func (r *memRows) newest(run *keyRun, fn func(key int, row uint32)) {
 			}
 		}
 	}
+}
+
+// batchesOf returns the batches that have any of some rows, with others between them at the most. Single rows may lie in few of
+// many batches: the others are not even looked at. REQUIRES: there are rows, and the prefix has them.
+func (r *memRows) batchesOf(only *roaring.Bitmap) []memBatch {
+	between := r.batches[r.batchOf(only.Minimum()) : r.batchOf(only.Maximum())+1]
+	if only.GetCardinality() >= uint64(len(between))/denseShare {
+		return between
+	}
+	var some []memBatch
+	end := uint64(0)
+	for it := only.Iterator(); it.HasNext(); {
+		if row := it.Next(); uint64(row) >= end {
+			b := r.batches[r.batchOf(row)]
+			some = append(some, b)
+			end = uint64(b.first) + uint64(b.rec.NumRows())
+		}
+	}
+	return some
 }
 
 // batchOf returns the place of the batch that has a row.

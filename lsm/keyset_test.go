@@ -136,7 +136,13 @@ func newKeyTable(t *testing.T, r *rand.Rand, mode IndexMode, domains ...arrow.Ar
 	return k
 }
 
-func (k *keyTable) open() { k.db = openTest(k.t, k.dir) }
+// open opens the DB, which puts the keys of memtables in order at once or when that pays.
+func (k *keyTable) open() {
+	var err error
+	k.db, err = Open(context.Background(), Options{Dir: k.dir, wrap: faulty, Memory: minMemory, MemtableBytes: 256 << 10,
+		SegmentBytes: 1 << 20, eagerOrder: k.r.IntN(3) > 0})
+	require.NoError(k.t, err)
+}
 
 func (k *keyTable) find() {
 	var err error

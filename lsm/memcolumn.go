@@ -24,6 +24,7 @@ type memColumn struct {
 func (t *Table) newMemtable() *memtable {
 	now := t.now()
 	m := newMemtable(now.codec, t.db.budget)
+	m.order.eager = t.db.opt.eagerOrder
 	m.indexes = t.indexes.Load()
 	for _, x := range *m.indexes {
 		if c := newMemColumn(x, now); c != nil && t.entry.maintains(x.Name) {

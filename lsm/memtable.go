@@ -82,6 +82,9 @@ type memtable struct {
 	ints  memindex.Ints  // the key index when keys are int64
 	wides memindex.Bytes // the key index when keys are bytes
 
+	// order is that of the keys, for ranges.
+	order keyOrder
+
 	// columns are the indexes over other columns, of those that the table had when the memtable was begun, which are
 	// indexes. Both do not change; they need no lock.
 	columns []*memColumn
@@ -377,8 +380,10 @@ func (m *memtable) unref() {
 // retire says that no new snapshot will see the memtable. REQUIRES: it is called once, by a holder of a reference,
 // after the last batch.
 func (m *memtable) retire() {
-	m.retired.Store(true)
-	m.budget.keep(m.bytes.Load())
+	m.order.fix(func() { // what is kept here is what unref takes off
+		m.retired.Store(true)
+		m.budget.keep(m.bytes.Load())
+	})
 }
 
 // keysAbove returns the keys of the batches of several memtables above an LSN and in the given prefixes, as a run.

@@ -65,6 +65,8 @@ type Options struct {
 	sortBytes int64
 	// fileVersion is that of the files of new tables: tests make tables such as others make.
 	fileVersion lance.Version
+	// eagerOrder has the keys of memtables put in order for every range of them, whatever that costs.
+	eagerOrder bool
 	// manual leaves out compaction in the background: tests order each of its jobs.
 	manual bool
 }

@@ -301,8 +301,7 @@ func (sc *Scan) addMem(rows *memRows, p projection, pick memPick) {
 		if sc.note("memtable", cmp.Or(pick.by, byKeyIndex), n); n == 0 {
 			return
 		}
-		// Single rows may lie in few of many batches: the others are not even looked at.
-		batches = batches[rows.batchOf(pick.only.Minimum()) : rows.batchOf(pick.only.Maximum())+1]
+		batches = rows.batchesOf(pick.only)
 	} else if len(batches) > 0 {
 		sc.note("memtable", byFullScan, rows.rowCount())
 	}

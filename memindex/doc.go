@@ -8,7 +8,8 @@
 // a row; the keys lie by row, in pieces of 8,192 that are never moved. Both are outside the Go heap, in huge pages once they
 // are large: an index is released, and tells exactly what it occupies. Its table doubles, and is the faster at the size that
 // the table of the memtable before it had. Rows of Ints whose keys are above all before are
-// not hashed, as a search finds them.
+// not hashed, as a search finds them. For ranges, an Order has the numbers of the first rows in the order of their keys, in
+// runs each at least twice as long as the next, and 4 bytes a row. It is made by readers that need it, beside the writer.
 //
 // # Indexes over other columns
 //
@@ -26,7 +27,8 @@
 // # Concurrency
 //
 // One goroutine writes. Readers of a key index must be kept out while it does (lsm holds a read-write lock per memtable
-// around both); once a memtable is frozen nobody writes and readers need no lock. An Index needs no lock at all: what
+// around both); once a memtable is frozen nobody writes and readers need no lock. RowKeys, taken under that lock, are read
+// without it, as keys do not move. An Index needs no lock at all: what
 // readers see of it is replaced after each batch, and does not change.
 //
 // # Errors
