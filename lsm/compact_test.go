@@ -144,7 +144,7 @@ func TestForeignFragmentsArePutTogether(t *testing.T) {
 			for more := true; more; {
 				require.NoError(t, table.compactor.order(ctx, func(ctx context.Context) error {
 					var j policy.Job
-					if j, more = table.compactor.next(ctx); !more {
+					if j, more = table.compactor.next(ctx, nil); !more {
 						return nil
 					}
 					return table.compactor.do(ctx, j)

@@ -168,18 +168,49 @@ func (c *compactor) forgetEntries(v *manifest.Version) {
 	}
 }
 
-// next returns the most urgent job, if there is one.
-func (c *compactor) next(ctx context.Context) (policy.Job, bool) {
+// next returns the most urgent job but for those that rest, if there is one. rests may be nil.
+func (c *compactor) next(ctx context.Context, rests func(policy.Job) bool) (policy.Job, bool) {
 	set := c.table.holdSet()
 	if set == nil {
 		return policy.Job{}, false
 	}
 	defer set.unref()
-	jobs := c.plan(ctx, set)
-	if len(jobs) == 0 {
-		return policy.Job{}, false
+	for _, j := range c.plan(ctx, set) {
+		if rests == nil || !rests(j) {
+			return j, true
+		}
 	}
-	return jobs[0], true
+	return policy.Job{}, false
+}
+
+// rests reports whether a job is left alone because one like it has failed: merges, which writers may wait for, are not
+// held up by what else fails, nor the other way round.
+func (c *compactor) rests(j policy.Job) bool {
+	if j.Kind == policy.Merge {
+		return !c.mergeAfter.IsZero()
+	}
+	return !c.jobAfter.IsZero()
+}
+
+// rested ends the rests that are over.
+func (c *compactor) rested() {
+	for _, at := range []*time.Time{&c.mergeAfter, &c.jobAfter} {
+		if !time.Now().Before(*at) {
+			*at = time.Time{}
+		}
+	}
+}
+
+// wake returns a channel that is ready when the first rest is over, nil when nothing rests.
+func (c *compactor) wake() <-chan time.Time {
+	at := c.mergeAfter
+	if at.IsZero() || !c.jobAfter.IsZero() && c.jobAfter.Before(at) {
+		at = c.jobAfter
+	}
+	if at.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(at))
 }
 
 // compactAll does everything that is planned. Other programs' commits count, too.
@@ -188,7 +219,7 @@ func (c *compactor) compactAll(ctx context.Context) error {
 		return err
 	}
 	for range maxJobs {
-		j, ok := c.next(ctx)
+		j, ok := c.next(ctx, nil)
 		if !ok {
 			return nil
 		}
@@ -203,14 +234,15 @@ func (c *compactor) compactAll(ctx context.Context) error {
 // left to the background.
 const maxJobs = 1000
 
-// background does what is planned, as far as nobody waits for it, in turns with other tables. After a failure it is left
-// alone for some time.
+// background does what is planned, as far as nobody waits for it, in turns with other tables. What failed is left alone for
+// some time.
 func (c *compactor) background(ctx context.Context) error {
-	if c.db.opt.manual || time.Now().Before(c.mergeAfter) {
+	c.rested()
+	if c.db.opt.manual {
 		return nil
 	}
 	for ctx.Err() == nil {
-		j, ok := c.next(ctx)
+		j, ok := c.next(ctx, c.rests)
 		if !ok {
 			return nil
 		}
@@ -254,7 +286,7 @@ func (c *compactor) do(ctx context.Context, j policy.Job) error {
 	e.Duration, e.Err = time.Since(start), err
 	c.compacted(e)
 	if err != nil && ctx.Err() == nil {
-		c.mergeAfter = time.Now().Add(maxRetry)
+		c.jobAfter = time.Now().Add(maxRetry)
 	}
 	return err
 }

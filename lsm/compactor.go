@@ -36,8 +36,9 @@ type compactor struct {
 	work chan struct{}
 	// unaligned is set when the base may lack the columns of an ALTER TABLE.
 	unaligned atomic.Bool
-	// mergeAfter is when a merge may be tried again after one failed; it belongs to the goroutine.
-	mergeAfter time.Time
+	// mergeAfter is when a merge may be tried again after one failed, and jobAfter when any other job may; both are zero when
+	// none has. They belong to the goroutine.
+	mergeAfter, jobAfter time.Time
 	// failed is true from a merge that failed to the next one: writers do not wait for it.
 	failed atomic.Bool
 	// entries has how many there are in segments of indexes, -1 for those that cannot be read; stale is how many jobs in a
@@ -73,15 +74,14 @@ func (c *compactor) run() {
 			return
 		case <-c.work:
 		case <-again:
-			again = nil
 		case o := <-c.orders:
 			o.done <- o.do()
 		}
 		c.alignWanted(stop)
 		if err := c.background(stop); err != nil && stop.Err() == nil {
 			c.table.warn("compact; will try again", err)
-			again = time.After(maxRetry)
 		}
+		again = c.wake() // also of what failed by order
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -126,4 +127,38 @@ func TestWritersDoNotWaitForAMergeThatFails(t *testing.T) {
 	withFaults(db).inject(nil, nil)
 	require.NoError(t, db.Optimize(ctx, table.Name()))
 	require.Equal(t, [2]int64{0, 1000}, readWrites(t, db, "t")[1])
+}
+
+// TestMergesGoOnWhenARewriteFails has an order write fragments anew in vain. What becomes due after that is merged at once,
+// and not when the rewrite may be tried again.
+func TestMergesGoOnWhenARewriteFails(t *testing.T) {
+	ctx := context.Background()
+	db := openTest(t, t.TempDir())
+	defer func() { require.NoError(t, db.Close()) }()
+	table := createTest(t, db, "t", writesSchema)
+	withFaults(db).inject(func(op, name string) error {
+		if frags, _ := baseOf(table); op == "putifabsent" && len(frags) >= smallFan && strings.HasPrefix(name, "t.lance/_versions/") {
+			return errFault // once as many are there as are put together, which is what is committed next
+		}
+		return nil
+	}, nil)
+	seq := int64(0)
+	for err := error(nil); err == nil; seq++ {
+		require.Less(t, seq, int64(100))
+		putKeys(t, db, table, seq, seq)
+		err = db.Optimize(ctx, table.Name())
+	}
+	withFaults(db).inject(nil, nil)
+	for range maxGenerations {
+		putKeys(t, db, table, seq, seq)
+		require.NoError(t, db.Flush(ctx, table.Name()))
+		seq++
+	}
+	require.Eventually(t, func() bool {
+		set := table.holdSet()
+		defer set.unref()
+		all, _ := set.generations()
+		return all == 0
+	}, maxRetry/3, 10*time.Millisecond)
+	require.Len(t, readWrites(t, db, "t"), int(seq))
 }
