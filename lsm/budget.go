@@ -30,16 +30,7 @@ func newBudget(limit int64, full func(), stalls *stallCounter) *budget {
 	return &budget{limit: limit, full: full, stalls: stalls, freed: make(chan struct{})}
 }
 
-// acquire takes n bytes, and waits while that would overshoot. One batch may always pass when nothing else is
-// held, however large it is.
-func (b *budget) acquire(ctx context.Context, n int64) error {
-	if b.take(n) {
-		return nil
-	}
-	return b.wait(ctx, n)
-}
-
-// take takes n bytes if that does not overshoot.
+// take takes n bytes if that does not overshoot. One batch may always pass when nothing else is held, however large it is.
 func (b *budget) take(n int64) bool {
 	for {
 		used := b.used.Load()
@@ -52,7 +43,7 @@ func (b *budget) take(n int64) bool {
 	}
 }
 
-// wait is acquire when there is no memory.
+// wait takes n bytes, and waits while that would overshoot.
 func (b *budget) wait(ctx context.Context, n int64) error {
 	b.waiting.Add(1)
 	defer b.waiting.Add(-1)

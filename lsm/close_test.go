@@ -153,3 +153,42 @@ func TestCollectionOfATableThatWasDropped(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 1, v.Number)
 }
+
+// TestTheEndOfATableEndsItsWriters drops a table, and closes the DB, while writers wait for memory that a snapshot keeps.
+func TestTheEndOfATableEndsItsWriters(t *testing.T) {
+	for want, end := range map[error]func(db *DB, table *Table) error{
+		ErrClosed:        func(db *DB, _ *Table) error { return db.Close() },
+		ErrTableNotFound: func(db *DB, table *Table) error { return db.DropTable(context.Background(), table.Name()) },
+	} {
+		t.Run(want.Error(), func(t *testing.T) {
+			ctx := context.Background()
+			db := openTest(t, t.TempDir())
+			defer func() { require.NoError(t, db.Close()) }()
+			table := createTest(t, db, "t", writesSchema)
+			putKeys(t, db, table, 1, 1, 2, 3)
+			snap, err := db.Snapshot(ctx)
+			require.NoError(t, err)
+			defer snap.Release()
+			db.budget.limit = 1
+			rec := writesBatch(table.Schema(), 0, 1, []int64{4})
+			defer rec.Release()
+			result := make(chan error, 3)
+			go func() { result <- tryPut(table, 4) }()
+			go func() {
+				_, err := table.Put(ctx, Batch{Record: rec, Keep: []int{1}})
+				result <- err
+			}()
+			go func() { result <- streamOne(t, table.Stream(nil), 4, 1) }()
+			require.Eventually(t, func() bool { return db.budget.waiting.Load() == 3 }, time.Minute, time.Millisecond)
+			require.NoError(t, end(db, table))
+			for range cap(result) {
+				select {
+				case err := <-result:
+					require.ErrorIs(t, err, want)
+				case <-time.After(time.Minute):
+					require.Fail(t, "a writer waits on")
+				}
+			}
+		})
+	}
+}

@@ -25,8 +25,8 @@ func (t *Table) putKept(ctx context.Context, b Batch, with ...*wal.Record) (LSN,
 		return 0, err
 	}
 	bytes := b.bytes()
-	if err := t.db.budget.acquire(ctx, bytes); err != nil {
-		return 0, fmt.Errorf("table %q: wait for memory: %w", t.name, err)
+	if err := t.awaitRoom(ctx, t.now(), b, bytes); err != nil {
+		return 0, fmt.Errorf("table %q: %w", t.name, err)
 	}
 	defer t.db.budget.release(bytes)
 	if err := t.writes.lock(ctx); err != nil {

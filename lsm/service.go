@@ -92,6 +92,28 @@ func (db *DB) Optimize(ctx context.Context, n TableName) error {
 	return nil
 }
 
+// awaitRoom blocks until there is room for a batch on the disk, in front of the base and in memory, of which it takes some
+// bytes. REQUIRES: the caller holds nothing that others wait for.
+func (t *Table) awaitRoom(ctx context.Context, s *tableSchema, b Batch, bytes int64) error {
+	if err := t.db.roomFor(ctx, s, b, bytes); err != nil {
+		return err
+	}
+	if err := t.awaitMerge(ctx); err != nil {
+		return fmt.Errorf("wait for a merge: %w", err)
+	}
+	if t.db.budget.take(bytes) {
+		return nil
+	}
+	// Old snapshots may hold the memory for as long as they like, also that of a table that is gone.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(t.stop, func() { cancel(t.ended()) })()
+	if err := t.db.budget.wait(ctx, bytes); err != nil {
+		return fmt.Errorf("wait for memory: %w", err)
+	}
+	return nil
+}
+
 // awaitMerge blocks while the table has so many generations that its writers must wait for a merge. One that cannot be
 // merged does not hold them up.
 func (t *Table) awaitMerge(ctx context.Context) error {

@@ -92,11 +92,11 @@ func TestThePartsOfAScanHaveEachRowOnce(t *testing.T) {
 func TestWritersAreHeldUpByWhatOldSnapshotsKeep(t *testing.T) {
 	b := newBudget(1000, func() {}, &stallCounter{})
 	m := newMemtable(nil, b)
-	require.NoError(t, b.acquire(context.Background(), 900))
+	require.True(t, b.take(900))
 	m.bytes.Store(900)
 	m.retain() // a snapshot
 	waited := make(chan error)
-	go func() { waited <- b.acquire(context.Background(), 200) }()
+	go func() { waited <- b.wait(context.Background(), 200) }()
 	require.Eventually(t, b.short, time.Minute, time.Millisecond)
 	require.False(t, b.heldUp(), "the memtable waits for its flush, which will free it")
 	m.retire()

@@ -53,6 +53,8 @@ func TestFullDisk(t *testing.T) {
 	defer rec.Release()
 	_, err = table.Insert(ctx, rec)
 	require.ErrorIs(t, err, ErrDiskFull)
+	_, err = table.Put(ctx, Batch{Record: rec, Keep: []int{1}})
+	require.ErrorIs(t, err, ErrDiskFull)
 	stage := table.Stage()
 	require.ErrorIs(t, stage.Put(ctx, Batch{Record: rec}), ErrDiskFull)
 	stage.Abort()

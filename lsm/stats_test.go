@@ -12,9 +12,9 @@ import (
 func TestStallsAreTimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(100, func() {}, &stallCounter{})
-		require.NoError(t, b.acquire(t.Context(), 80))
+		require.True(t, b.take(80))
 		done := make(chan error, 1)
-		go func() { done <- b.acquire(t.Context(), 40) }()
+		go func() { done <- b.wait(t.Context(), 40) }()
 		synctest.Wait()
 		require.Equal(t, MemoryStats{Used: 80, Limit: 100}, b.stats())
 		require.Equal(t, StallStats{Cause: StallMemory, Waiting: 1, Count: 1}, b.stalls.stats(StallMemory))

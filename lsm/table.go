@@ -378,14 +378,8 @@ func (t *Table) admit(ctx context.Context, b Batch) (*put, error) {
 		return nil, err
 	}
 	bytes := b.bytes()
-	if err := t.db.roomFor(ctx, s, b, bytes); err != nil {
+	if err := t.awaitRoom(ctx, s, b, bytes); err != nil {
 		return nil, fmt.Errorf("table %q: %w", t.name, err)
-	}
-	if err := t.awaitMerge(ctx); err != nil {
-		return nil, fmt.Errorf("table %q: wait for a merge: %w", t.name, err)
-	}
-	if err := t.db.budget.acquire(ctx, bytes); err != nil {
-		return nil, fmt.Errorf("table %q: wait for memory: %w", t.name, err)
 	}
 	p, err := t.newPut(s, b, bytes)
 	if err != nil {
