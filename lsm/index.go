@@ -296,6 +296,11 @@ func (db *DB) undoIndex(ctx context.Context, t *Table, x *indexEntry) error {
 
 // DropIndex drops an index, also one that another program made. Scans under way may still use it.
 func (db *DB) DropIndex(ctx context.Context, n TableName, index string) error {
+	// What is in the base goes first, and what a merge adds meanwhile after the catalog has forgotten the index: a crash in
+	// between leaves an index without rows, and not rows of an index that looks like another program's.
+	if err := db.emptyIndex(ctx, n, index); err != nil {
+		return fmt.Errorf("drop index %q of table %q: %w", index, n, err)
+	}
 	t, x, err := db.forgetIndex(ctx, n, func(t *Table) (indexEntry, bool) { return t.index(index) })
 	if errors.Is(err, ErrIndexNotFound) && t != nil {
 		x, err = t.foreignNamed(index)
@@ -307,6 +312,19 @@ func (db *DB) DropIndex(ctx context.Context, n TableName, index string) error {
 		return fmt.Errorf("drop index %q of table %q: %w", index, n, err)
 	}
 	return nil
+}
+
+// emptyIndex takes the segments of an index that the catalog has out of the base.
+func (db *DB) emptyIndex(ctx context.Context, n TableName, index string) error {
+	t, err := db.Table(n)
+	if err != nil {
+		return nil // who drops the index says so
+	}
+	x, ok := t.index(index)
+	if !ok {
+		return nil
+	}
+	return t.compactor.order(ctx, func(ctx context.Context) error { return t.compactor.dropColumns(ctx, x.Name) })
 }
 
 // foreignNamed returns the index of the base with a name that is not the key's.

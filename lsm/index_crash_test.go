@@ -115,6 +115,39 @@ func TestIndexIsWholeAfterACrash(t *testing.T) {
 	require.Greater(t, have, len(copies)/3, "few of %d copies have the index", len(copies))
 }
 
+// TestADropIsNotHalfAnIndex copies the folder before and after every call of the store while an index is dropped: in each
+// copy it is the catalog's, or gone.
+func TestADropIsNotHalfAnIndex(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	db := openTest(t, dir)
+	table := createTest(t, db, "t", writesSchema)
+	putKeys(t, db, table, 1, 1, 2, 3)
+	require.NoError(t, db.CreateIndex(ctx, table.Name(), IndexDef{Name: "i", Kind: BTreeIndex, Columns: []string{"seq"}}, CreateIndexOptions{}))
+	var copies []string
+	take := func(string, string) error {
+		copies = append(copies, crashCopy(t, dir))
+		return nil
+	}
+	withFaults(db).inject(take, take)
+	require.NoError(t, db.DropIndex(ctx, table.Name(), "i"))
+	withFaults(db).inject(nil, nil)
+	require.Empty(t, table.Indexes())
+	require.NoError(t, db.Close())
+	found := map[int]int{}
+	for _, dir := range copies {
+		db := openTest(t, dir)
+		list := mustTable(t, db, "t").Indexes()
+		for _, x := range list {
+			require.False(t, x.Foreign)
+		}
+		found[len(list)]++
+		require.Equal(t, map[int64][2]int64{1: {0, 1}, 2: {0, 1}, 3: {0, 1}}, readWrites(t, db, "t"))
+		require.NoError(t, db.Close())
+	}
+	require.Positive(t, found[0])
+	require.Positive(t, found[1])
+}
+
 // TestCheckFindsIndexesThatLie puts indexes into a base that lack a row, or have another value.
 func TestCheckFindsIndexesThatLie(t *testing.T) {
 	ctx := context.Background()
