@@ -417,12 +417,13 @@ func (t *Table) Indexes() []IndexInfo {
 	return out
 }
 
-// foreignIndexes tells of the indexes of a base that are not among those known.
+// foreignIndexes tells of the indexes of a base that are not among those known. Those of columns that the table has no
+// more are none, though a base may go on naming them.
 func foreignIndexes(b *base, now *tableSchema, known []IndexInfo) []IndexInfo {
 	var out []IndexInfo
 	for _, seg := range b.columns {
 		same := func(x IndexInfo) bool { return strings.EqualFold(x.Name, seg.meta.Name) }
-		if slices.ContainsFunc(known, same) || slices.ContainsFunc(out, same) {
+		if now.column(seg.field()) < 0 || slices.ContainsFunc(known, same) || slices.ContainsFunc(out, same) {
 			continue
 		}
 		x := indexEntry{Name: seg.meta.Name, Kind: BTreeIndex, Fields: seg.meta.Fields}

@@ -134,6 +134,7 @@ func TestTheNameOfAnIndexIsFreeWithItsColumn(t *testing.T) {
 	require.NoError(t, db.CreateIndex(ctx, table.Name(), IndexDef{Name: "i", Kind: BTreeIndex, Columns: []string{"writer"}}, CreateIndexOptions{}))
 	s := &scenario{t: t, db: db}
 	require.NoError(t, s.alter(ctx, "t", "drop writer"))
+	require.Empty(t, table.Indexes())
 	require.NoError(t, db.CreateIndex(ctx, table.Name(), IndexDef{Name: "i", Kind: BTreeIndex, Columns: []string{"seq"}}, CreateIndexOptions{}))
 	require.NoError(t, db.Optimize(ctx, table.Name()))
 	list := table.Indexes()
