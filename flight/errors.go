@@ -96,6 +96,7 @@ var sentinelCodes = []struct {
 	{lsm.ErrDiskFull, codes.ResourceExhausted},
 	{syscall.ENOSPC, codes.ResourceExhausted},
 	{lsm.ErrTableNotFound, codes.NotFound},
+	{lsm.ErrViewNotFound, codes.NotFound},
 	{lsm.ErrTableExists, codes.AlreadyExists},
 	{lsm.ErrKeyExists, codes.AlreadyExists},
 	{lsm.ErrKeyBusy, codes.Aborted},

@@ -25,6 +25,9 @@ var (
 	// ErrTableNotFound is returned when no table has the name, and by writes to a table that was dropped meanwhile.
 	ErrTableNotFound = errors.New("table does not exist")
 
+	// ErrViewNotFound is returned by DropView when no view has the name.
+	ErrViewNotFound = errors.New("no view has the name")
+
 	// ErrKeyExists is returned by Insert when a row with one of the keys is already stored, or a key comes twice.
 	ErrKeyExists = errors.New("duplicate key")
 

@@ -95,7 +95,7 @@ func (db *DB) DropView(ctx context.Context, n TableName) error {
 	}
 	defer db.ddl.Unlock()
 	if !db.hasView(n) {
-		return fmt.Errorf("view %q: %w", n, ErrTableNotFound)
+		return fmt.Errorf("%w: %q; SHOW TABLES lists views, too", ErrViewNotFound, n)
 	}
 	return db.logView(ctx, viewEntry{Schema: MainSchema, Name: n.Name})
 }

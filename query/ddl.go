@@ -132,6 +132,9 @@ func (st *Statement) drop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if st.e.isView(ref) {
+		return errorf(InvalidArgument, "%q is a view, and this is for tables; drop it with DROP VIEW", ref.name)
+	}
 	err = st.e.store.drop(ctx, ref.schema, ref.name)
 	if e, ok := engineError(err).(*Error); ok && e.Code == NotFound && ifExists {
 		return nil
@@ -260,6 +263,9 @@ func (st *Statement) prepareCreate(l *lease) error {
 		return err
 	}
 	bind.DestroyExtracted(&x.list)
+	if x.count > 1 {
+		return openPivot("CREATE TABLE AS")
+	}
 	return nil
 }
 

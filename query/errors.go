@@ -73,7 +73,7 @@ func errorf(code Code, format string, args ...any) *Error {
 var prefixCodes = map[string]Code{
 	"Parser Error": InvalidArgument, "Syntax Error": InvalidArgument, "Binder Error": InvalidArgument,
 	"Conversion Error": InvalidArgument, "Out of Range Error": InvalidArgument, "Invalid Input Error": InvalidArgument,
-	"Invalid Type Error": InvalidArgument, "Mismatch Type Error": InvalidArgument, "Divide by Zero Error": InvalidArgument,
+	"Invalid Type Error": InvalidArgument, "Invalid type Error": InvalidArgument, "Mismatch Type Error": InvalidArgument, "Divide by Zero Error": InvalidArgument,
 	"Constraint Error": InvalidArgument, "Parameter Not Resolved Error": InvalidArgument, "Expression Error": InvalidArgument,
 	"Parameter Not Allowed Error": InvalidArgument, "Invalid Configuration Error": InvalidArgument, "Sequence Error": InvalidArgument,
 	"Decimal Error": InvalidArgument, "Object Size Error": InvalidArgument, "Unknown Type Error": InvalidArgument,
@@ -100,6 +100,12 @@ func duckError(message, sql string) *Error {
 	switch {
 	case e.Code == NotFound && strings.Contains(text, "already exists"):
 		e.Code = AlreadyExists
+	case e.Code == NotFound && strings.HasPrefix(text, " Existing object "): // a view where a table is to be made, or the reverse
+		e.Code = AlreadyExists
+	case e.Code == NotFound && strings.HasSuffix(text, " is not an table"):
+		e.Code, e.Message = InvalidArgument, strings.TrimSuffix(message, "an table")+"a table"
+	case e.Code == NotFound && strings.HasSuffix(text, " is not a table"):
+		e.Code = InvalidArgument
 	case class == "Binder Error" && strings.HasPrefix(text, ` Catalog "`):
 		e.Code = NotFound
 	case class == "Constraint Error" && strings.Contains(text, "PRIMARY KEY or UNIQUE constraint violation"):
@@ -191,7 +197,7 @@ func engineError(err error) error {
 		e.Code = FailedPrecondition
 	case errors.Is(err, lsm.ErrTableExists), errors.Is(err, lsm.ErrKeyExists), errors.Is(err, lsm.ErrIndexExists):
 		e.Code = AlreadyExists
-	case errors.Is(err, lsm.ErrTableNotFound), errors.Is(err, lsm.ErrIndexNotFound):
+	case errors.Is(err, lsm.ErrTableNotFound), errors.Is(err, lsm.ErrViewNotFound), errors.Is(err, lsm.ErrIndexNotFound):
 		e.Code = NotFound
 	case errors.Is(err, lsm.ErrDiskFull):
 		e.Code = ResourceExhausted

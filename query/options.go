@@ -13,6 +13,7 @@ type option struct {
 	value string // of a string what it says, else as it was written
 	at    int    // the place of the name among the tokens
 	to    int    // and of the value
+	end   int    // the place behind the value
 }
 
 // options reads (name = value, ...) at i, where it finds a parenthesis, and returns the place behind it. what is named in
@@ -26,8 +27,8 @@ func (p *parsed) options(i int, what string) (list []option, next int, err error
 		if s.empty() || !p.tokens[s.from].ident() || p.word(s.from+1) != "=" || s.to < s.from+3 {
 			return nil, end, p.syntaxError(min(s.from, end), what+" options are WITH (name = value, ...): syntax error")
 		}
-		o := option{name: strings.ToLower(p.tokens[s.from].name), at: s.from, to: s.from + 2}
-		o.value = p.sql[p.tokens[o.to].start:p.tokens[s.to-1].end]
+		o := option{name: strings.ToLower(p.tokens[s.from].name), at: s.from, to: s.from + 2, end: s.to}
+		o.value = p.optionText(o)
 		if t := p.tokens[o.to]; s.to == o.to+1 && t.kind == literal && strings.HasPrefix(t.text, "'") {
 			o.value = strings.ReplaceAll(t.text[1:len(t.text)-1], "''", "'")
 		} else if s.to == o.to+1 && t.kind == quoted {
@@ -57,7 +58,9 @@ func (p *parsed) noOption(o option, what string, known []string) error {
 }
 
 // optionText is the value as it was written.
-func (p *parsed) optionText(o option) string { return p.sql[p.tokens[o.to].start:p.tokens[o.to].end] }
+func (p *parsed) optionText(o option) string {
+	return p.sql[p.tokens[o.to].start:p.tokens[o.end-1].end]
+}
 
 // choice returns the one of some values that an option has, whatever its case.
 func (p *parsed) choice(o option, values ...string) (string, error) {

@@ -170,7 +170,10 @@ func (st *Statement) describe(l *lease, c *view) error {
 	defer bind.DestroyExtracted(&stmts.list)
 	if stmts.count > 1 { // PIVOT without IN runs a query of its own before it knows its columns
 		if st.parsed.kind == kindInsert { // DuckDB compares their number with the table's when it plans, which is too early
-			return errorf(Unimplemented, "INSERT from a PIVOT whose columns its rows tell is not implemented yet; list them: PIVOT … ON column IN (…)")
+			return openPivot("INSERT from")
+		}
+		if st.parsed.word(0) == "EXPLAIN" { // of the several statements, which DuckDB explains one by one
+			return openPivot("EXPLAIN of")
 		}
 		st.dataset = nil
 		return nil
@@ -201,6 +204,11 @@ func (st *Statement) describe(l *lease, c *view) error {
 	}
 	st.dataset = lsm.WireSchema(natural)
 	return nil
+}
+
+// openPivot refuses a PIVOT whose columns its rows tell.
+func openPivot(what string) error {
+	return errorf(Unimplemented, "%s a PIVOT whose columns its rows tell is not implemented yet; list them: PIVOT … ON column IN (…)", what)
 }
 
 // shape tells which columns of the result come unchanged from tables. plan is what the shadow can plan in place of the
@@ -368,7 +376,7 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 	case kindCreateView:
 		return 0, st.createView(ctx, l)
 	case kindDropView:
-		return 0, st.dropView(ctx)
+		return 0, st.dropView(ctx, l)
 	case kindInsert, kindUpdate, kindDelete, kindMerge:
 		if st.parsed.kind == kindInsert && st.parsed.plainValues() {
 			return st.insert(ctx, l, params, out)
@@ -384,6 +392,9 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 		return 0, st.changeIndex(ctx, l)
 	case kindOptimize:
 		t, err := st.parsed.optimizeTarget()
+		if err == nil {
+			err = st.e.notView(t)
+		}
 		if err != nil {
 			return 0, err
 		}

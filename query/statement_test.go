@@ -448,14 +448,23 @@ func TestInternalErrorOfDuckDB(t *testing.T) {
 	require.Equal(t, InvalidArgument, codeOf(t, err))
 }
 
-// TestInsertOfAPivotNeedsItsColumns refuses what would drop the columns that the table has no place for.
-func TestInsertOfAPivotNeedsItsColumns(t *testing.T) {
+// TestStatementsOfAPivotNeedItsColumns refuses what has to know the columns of a PIVOT before its rows tell them, and says
+// the way that there is.
+func TestStatementsOfAPivotNeedItsColumns(t *testing.T) {
 	s := &memStore{}
 	numbersTable(t, s, "n", 10, 3)
 	e := newTestEngine(t, s)
-	_, err := e.Prepare(t.Context(), e.NewSession(), "INSERT INTO n FROM (PIVOT n ON id USING count(*))")
-	require.Equal(t, Unimplemented, codeOf(t, err))
-	require.ErrorContains(t, err, "IN (")
+	for _, sql := range []string{
+		"INSERT INTO n FROM (PIVOT n ON id USING count(*))", "CREATE TABLE p AS PIVOT n ON id USING count(*)", "CREATE OR REPLACE TABLE n AS FROM (PIVOT n ON id USING count(*))",
+		"EXPLAIN PIVOT n ON id USING count(*)", "EXPLAIN ANALYZE SELECT * FROM (PIVOT n ON id USING count(*))",
+	} {
+		_, err := e.Prepare(t.Context(), e.NewSession(), sql)
+		require.Equal(t, Unimplemented, codeOf(t, err), "%s: %v", sql, err)
+		require.ErrorContains(t, err, "IN (", sql)
+	}
+	rec := collectRows(t, e, "EXPLAIN PIVOT n ON id IN (1, 2) USING count(*)", nil)
+	defer rec.Release()
+	require.NotEmpty(t, printRows(rec))
 }
 
 // TestPivotFindsItsColumns runs a PIVOT whose columns only the rows tell.

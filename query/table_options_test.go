@@ -62,7 +62,7 @@ func TestTableOptionsSayWhatIsWrong(t *testing.T) {
 	f(InvalidArgument, "from 1 to 1024", "shards = ^0")
 	f(InvalidArgument, "from 1 to 1024", "shards = ^'many'")
 	f(InvalidArgument, "from 1 to 1024", "shards = ^1.5")
-	f(InvalidArgument, "from 1 to 1024", "shards = ^-1")
+	f(InvalidArgument, "shards = -1: say a whole number from 1 to 1024", "shards = ^-1")
 	f(InvalidArgument, "commas", "maintain = ^'a,,b'")
 	f(InvalidArgument, "there twice", "shards = 1, ^SHARDS = 1")
 	f(InvalidArgument, "name = value", "^shards 1")

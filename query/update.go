@@ -25,8 +25,8 @@ func (l *lease) target(ref tableRef) (tableInfo, error) {
 
 // noTable is the error for a name that no table has.
 func (l *lease) noTable(ref tableRef) error {
-	if slices.ContainsFunc(l.shadow.views, func(v viewInfo) bool { return fold(v.schema, v.name) == fold(ref.schema, ref.name) }) {
-		return errorf(InvalidArgument, "%q is a view, and this is for tables", ref.name)
+	if err := l.e.notView(ref); err != nil {
+		return err
 	}
 	return errorf(NotFound, "Catalog Error: Table with name %s does not exist!", ref.name)
 }

@@ -36,6 +36,9 @@ func (p *parsed) vacuumTarget() (ref tableRef, all bool, err error) {
 // memory: it has to work when the disk is full.
 func (st *Statement) vacuum(ctx context.Context, out *returning) (int64, error) {
 	ref, all, err := st.parsed.vacuumTarget()
+	if err == nil && !all {
+		err = st.e.notView(ref)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -60,6 +60,20 @@ func (c *catalog) showViews(list []viewInfo, warn func(string, tableInfo, error)
 	}
 }
 
+// notView refuses what is for tables only, if a view has the name. The views are those of the store: DuckDB does not have
+// the ones that read what is gone.
+func (e *Engine) notView(ref tableRef) error {
+	if e.isView(ref) {
+		return errorf(InvalidArgument, "%q is a view, and this is for tables", ref.name)
+	}
+	return nil
+}
+
+// isView reports whether a view has the name.
+func (e *Engine) isView(ref tableRef) bool {
+	return slices.ContainsFunc(e.store.views(), func(v viewInfo) bool { return fold(v.schema, v.name) == fold(ref.schema, ref.name) })
+}
+
 // explain says of the error of a statement what DuckDB does not know.
 func (l *lease) explain(err error) error {
 	return explainUnserved(explainLost(engineError(err), l.shadow.lost), l.e.store)
@@ -148,10 +162,13 @@ func (st *Statement) createView(ctx context.Context, l *lease) error {
 }
 
 // dropView runs DROP VIEW.
-func (st *Statement) dropView(ctx context.Context) error {
+func (st *Statement) dropView(ctx context.Context, l *lease) error {
 	ref, ifExists, err := st.parsed.dropTarget()
 	if err != nil {
 		return err
+	}
+	if t, ok := l.shadow.tables[fold(ref.schema, ref.name)]; ok {
+		return errorf(InvalidArgument, "%q is a table, and this is for views; drop it with DROP TABLE", t.name)
 	}
 	err = st.e.store.dropView(ctx, ref.schema, ref.name)
 	if e, ok := engineError(err).(*Error); ok && e.Code == NotFound && ifExists {

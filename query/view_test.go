@@ -1,6 +1,7 @@
 package query
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -83,4 +84,44 @@ func TestViewsFollowTheirTables(t *testing.T) {
 	f("INSERT INTO t VALUES (5)")
 	require.Equal(t, []string{"5"}, rows("FROM b"))
 	require.Equal(t, []string{"5"}, rows("SELECT id FROM a WHERE id = 5"))
+}
+
+// TestTablesAreNoViews says of each statement that is for the other of the two what the name is, and never that there is
+// nothing of the name, also with IF EXISTS.
+func TestTablesAreNoViews(t *testing.T) {
+	db, e := openAll(t, t.TempDir())
+	defer func() { require.NoError(t, e.Close()); require.NoError(t, db.Close()) }()
+	for _, sql := range []string{"CREATE TABLE t (id INTEGER PRIMARY KEY)", "CREATE TABLE gone (id INTEGER)", "CREATE VIEW v AS FROM t", "CREATE VIEW lost AS FROM gone", "DROP TABLE gone"} {
+		_, err := runUpdate(e, sql, nil)
+		require.NoError(t, err, sql)
+	}
+	for _, view := range []string{"v", "V", "lost"} {
+		for _, sql := range []string{"OPTIMIZE ", "VACUUM ", "DROP TABLE ", "DROP TABLE IF EXISTS ", "TRUNCATE ", "CREATE INDEX i ON ", "CREATE INDEX IF NOT EXISTS i ON "} {
+			sql += view
+			if strings.HasPrefix(sql, "CREATE INDEX") {
+				sql += " (id)"
+			}
+			_, err := runUpdate(e, sql, nil)
+			require.Equal(t, InvalidArgument, codeOf(t, err), "%s: %v", sql, err)
+			require.ErrorContains(t, err, `"`+view+`" is a view, and this is for tables`, sql)
+		}
+	}
+	for sql, want := range map[string]string{
+		"DROP TABLE v":                         "drop it with DROP VIEW",
+		"DROP VIEW T":                          `"t" is a table, and this is for views; drop it with DROP TABLE`,
+		"DROP VIEW IF EXISTS t":                "drop it with DROP TABLE",
+		"INSERT INTO v VALUES (1)":             "v is not a table",
+		"CREATE TABLE l (k INT[] PRIMARY KEY)": "Invalid type for index key",
+	} {
+		_, err := runUpdate(e, sql, nil)
+		require.Equal(t, InvalidArgument, codeOf(t, err), "%s: %v", sql, err)
+		require.ErrorContains(t, err, want, sql)
+	}
+	for _, sql := range []string{"CREATE OR REPLACE TABLE v (i INTEGER)", "CREATE OR REPLACE VIEW t AS SELECT 1"} {
+		_, err := runUpdate(e, sql, nil)
+		require.Equal(t, AlreadyExists, codeOf(t, err), "%s: %v", sql, err)
+	}
+	_, err := runUpdate(e, "DROP VIEW nope", nil)
+	require.Equal(t, NotFound, codeOf(t, err))
+	require.ErrorContains(t, err, `no view has the name: "nope"`)
 }
