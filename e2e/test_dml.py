@@ -92,7 +92,7 @@ def test_merge_and_views(server):
         assert sorted(cursor.fetchall()) == [("DELETE", "cog", 1), ("INSERT", "cam", 3), ("UPDATE", "bolt", 7)]
         cursor.executemany("MERGE INTO stock USING (SELECT ?::VARCHAR AS item, ?::INTEGER AS n) s USING (item) "
                            "WHEN MATCHED THEN UPDATE SET n = s.n WHEN NOT MATCHED THEN INSERT BY NAME", [("nut", 1), ("pin", 2)])
-        tables = connection.adbc_get_objects(depth="tables").read_all().to_pylist()
+        tables = connection.adbc_get_objects(depth="tables", db_schema_filter="main").read_all().to_pylist()
         names = {(t["table_name"], t["table_type"]) for c in tables for s in c["catalog_db_schemas"] for t in s["db_schema_tables"]}
         assert names == {("stock", "TABLE"), ("news", "TABLE"), ("news_of_all", "VIEW")}
     server.restart()
