@@ -241,10 +241,15 @@ func (c *crashTable) work(dark *atomic.Bool) (err error) {
 // match finds out which of its states each table is in, and goes on from there.
 func (w *crashWorld) match(db *DB) {
 	for _, c := range w.tables {
-		found := slices.ContainsFunc(c.states[c.from:], func(s crashState) bool {
+		c.mu.Lock() // the power may fail meanwhile
+		states, from := c.states[c.from:], c.from
+		c.mu.Unlock()
+		found := slices.ContainsFunc(states, func(s crashState) bool {
 			if w.differs(db, c, s) != "" {
 				return false
 			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			c.run.m, c.run.batches = s.m.clone(), s.batches
 			c.states, c.from = []crashState{s}, 0
 			return true
@@ -253,10 +258,10 @@ func (w *crashWorld) match(db *DB) {
 			continue
 		}
 		var tried []string
-		for i, s := range c.states[c.from:] {
-			tried = append(tried, fmt.Sprintf("%d: %s", c.from+i, w.differs(db, c, s)))
+		for i, s := range states {
+			tried = append(tried, fmt.Sprintf("%d: %s", from+i, w.differs(db, c, s)))
 		}
-		w.t.Fatalf("%s table %s is in none of its states %d to %d\n%s\n%s\n%s", c.run.opt.durability, c.run.title, c.from, len(c.states)-1,
+		w.t.Fatalf("%s table %s is in none of its states %d to %d\n%s\n%s\n%s", c.run.opt.durability, c.run.title, from, from+len(states)-1,
 			strings.Join(tried, "\n"), strings.Join(w.story, "\n"), strings.Join(c.run.log, "\n"))
 	}
 }

@@ -206,7 +206,8 @@ func (x *metaRun) open() {
 	x.s.db = db
 	x.stop = make(chan struct{})
 	if x.opt.beside {
-		x.other.Go(func() { x.beside(rand.New(rand.NewPCG(uint64(len(x.log)), 10)), db, x.stop) })
+		dice, stop := rand.New(rand.NewPCG(uint64(len(x.log)), 10)), x.stop
+		x.other.Go(func() { x.beside(dice, db, stop) })
 	}
 }
 
