@@ -301,7 +301,11 @@ func (b *build) memWALEntry() error {
 	if len(b.change.Compacted) == 0 && len(b.oldIndexes) == 0 {
 		at := slices.IndexFunc(b.base.indexes, func(p *lancepb.IndexMetadata) bool { return p.GetName() == memWALIndex })
 		if at >= 0 {
-			b.indexes = append(b.indexes, b.base.indexes[at])
+			p, err := coversNothing(b.base.indexes[at])
+			if err != nil {
+				return err
+			}
+			b.indexes = append(b.indexes, p)
 			return nil
 		}
 	}

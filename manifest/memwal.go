@@ -8,7 +8,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/flightd/flightd/internal/lancepb"
 )
@@ -53,17 +55,33 @@ func memWALFromProto(p *lancepb.IndexMetadata) (*lancepb.MemWalIndexDetails, map
 	return &d, compacted, nil
 }
 
-// memWALProto returns a new entry for the system index, since Lance gives it a new id with each change.
+// memWALProto returns a new entry for the system index, since Lance gives it a new id with each change. It says that it
+// covers no fragments, see coversNothing.
 func memWALProto(d *lancepb.MemWalIndexDetails, version uint64) (*lancepb.IndexMetadata, error) {
 	details, err := lancepb.NewAny(d)
 	if err != nil {
 		return nil, fmt.Errorf("index %q: %w", memWALIndex, err)
 	}
 	zero, now := int32(0), uint64(time.Now().UnixMilli())
-	return &lancepb.IndexMetadata{
+	return coversNothing(&lancepb.IndexMetadata{
 		Uuid: uuidProto(uuid.New()), Name: memWALIndex, DatasetVersion: version,
 		IndexDetails: details, IndexVersion: &zero, CreatedAt: &now,
-	}, nil
+	})
+}
+
+// coversNothing returns an entry for the system index that says so. Lance leaves that out, and means the same. But its
+// version 6, which DuckDB's extension has, lists no index of a table when there is one that does not say what it covers.
+func coversNothing(p *lancepb.IndexMetadata) (*lancepb.IndexMetadata, error) {
+	if len(p.GetFragmentBitmap()) > 0 {
+		return p, nil
+	}
+	none, err := roaring.New().ToBytes()
+	if err != nil {
+		return nil, fmt.Errorf("index %q: %w", memWALIndex, err)
+	}
+	p = proto.CloneOf(p)
+	p.FragmentBitmap = none
+	return p, nil
 }
 
 // compactedProto lists generations in a fixed order, so that equal states have equal bytes.
