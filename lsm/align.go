@@ -54,7 +54,7 @@ func (c *compactor) align(ctx context.Context) (*tableSchema, error) {
 	if change.AddFiles, err = c.writeAdded(ctx, now, old.version); err != nil {
 		return nil, err
 	}
-	v, err := manifest.Commit(ctx, c.db.st, t.root, old.version, change, manifest.Options{Warn: t.warn})
+	v, err := manifest.Commit(ctx, c.db.st, t.root, old.version, change, t.manifestOptions())
 	if err != nil {
 		if errors.Is(err, manifest.ErrConflict) {
 			c.discardAdded(ctx, change.AddFiles) // after any other error they may be part of a version

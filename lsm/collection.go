@@ -120,7 +120,7 @@ func collectable(folder string, x object.Info) (storedFile, bool) {
 
 // collectShard removes versions of a shard's manifest that are older than one. Nobody reads them; they tell what happened.
 func (c *collection) collectShard(ctx context.Context, s *shard, version uint64) error {
-	h := manifest.ShardHistory(c.st, s.dir(), manifest.Options{Warn: c.t.warn})
+	h := manifest.ShardHistory(c.st, s.dir(), c.t.manifestOptions())
 	chain, err := h.List(ctx)
 	if err != nil {
 		return err
@@ -157,7 +157,7 @@ func (c *collection) removeVersions(ctx context.Context, h *manifest.History, ch
 
 // collectTable removes old versions of the table, and then files.
 func (c *collection) collectTable(ctx context.Context) error {
-	h := manifest.TableHistory(c.st, c.t.root, manifest.Options{Warn: c.t.warn})
+	h := manifest.TableHistory(c.st, c.t.root, c.t.manifestOptions())
 	chain, err := h.List(ctx)
 	if err != nil || len(chain) == 0 {
 		return err

@@ -61,7 +61,7 @@ func (c *compactor) rewriteFragments(ctx context.Context, ids []uint64) (rows, b
 			return m.index(ctx, sources, appended)
 		}
 	}
-	v, err := manifest.Commit(ctx, c.db.st, c.table.root, set.base.version, change, manifest.Options{Warn: c.table.warn})
+	v, err := manifest.Commit(ctx, c.db.st, c.table.root, set.base.version, change, c.table.manifestOptions())
 	c.discardIndexes(ctx, m.made, v, err)
 	if errors.Is(err, manifest.ErrConflict) || errors.Is(err, manifest.ErrUnpublished) {
 		c.table.discardFragments(ctx, m.frags) // after any other error they may be part of a version
@@ -289,7 +289,7 @@ func (c *compactor) mergeSegments(ctx context.Context, name string, ids []string
 		}
 		change.Indexes = func(*manifest.Version, []uint64) ([]manifest.Index, error) { return made, nil }
 	}
-	v, err := manifest.Commit(ctx, c.db.st, c.table.root, b.version, change, manifest.Options{Warn: c.table.warn})
+	v, err := manifest.Commit(ctx, c.db.st, c.table.root, b.version, change, c.table.manifestOptions())
 	c.discardIndexes(ctx, made, v, err)
 	if errors.Is(err, manifest.ErrConflict) {
 		return 0, 0, errStale

@@ -136,7 +136,7 @@ func (c *compactor) mergeAll(ctx context.Context) error {
 // refreshBase opens the newest version of the table when other programs committed since.
 func (c *compactor) refreshBase(ctx context.Context) error {
 	t := c.table
-	v, err := manifest.Latest(ctx, c.db.st, t.root, manifest.Options{Warn: t.warn})
+	v, err := manifest.Latest(ctx, c.db.st, t.root, t.manifestOptions())
 	if err != nil {
 		return err
 	}

@@ -197,7 +197,7 @@ func (c *compactor) tryCommitColumn(ctx context.Context, x indexEntry, seg manif
 		return c.db.st.DeleteAll(ctx, c.table.root+"/"+seg.Dir())
 	}
 	change := manifest.Change{Indexes: func(*manifest.Version, []uint64) ([]manifest.Index, error) { return []manifest.Index{seg}, nil }}
-	v, err := manifest.Commit(ctx, c.db.st, c.table.root, b.version, change, manifest.Options{Warn: c.table.warn})
+	v, err := manifest.Commit(ctx, c.db.st, c.table.root, b.version, change, c.table.manifestOptions())
 	if err != nil {
 		if !errors.Is(err, manifest.ErrConflict) && !errors.Is(err, manifest.ErrUnpublished) {
 			err = errors.Join(err, errCommitOpen)
@@ -260,7 +260,7 @@ func (c *compactor) dropColumns(ctx context.Context, name string) error {
 			return nil
 		}
 		var v *manifest.Version
-		v, err = manifest.Commit(ctx, c.db.st, c.table.root, b.version, manifest.Change{RemoveIndexes: gone}, manifest.Options{Warn: c.table.warn})
+		v, err = manifest.Commit(ctx, c.db.st, c.table.root, b.version, manifest.Change{RemoveIndexes: gone}, c.table.manifestOptions())
 		if err == nil {
 			err = c.showIndexed(context.WithoutCancel(ctx), v, b)
 		}

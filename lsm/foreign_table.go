@@ -110,7 +110,7 @@ func (db *DB) refuse(n TableName, root string, err error) {
 // It changes nothing.
 func (db *DB) newForeign(ctx context.Context, n TableName) (*Table, error) {
 	root := n.folder()
-	v, err := manifest.Latest(ctx, db.st, root, manifest.Options{})
+	v, err := manifest.Latest(ctx, db.st, root, manifest.Options{ScanBatch: db.opt.ManifestScanBatch})
 	if errors.Is(err, object.ErrNotExist) {
 		return nil, errors.New("it has no versions, so it is no Lance dataset; remove the folder or copy the dataset again")
 	}

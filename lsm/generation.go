@@ -185,7 +185,7 @@ func writeKeys(ctx context.Context, st object.Store, dir string, sorted *sortedR
 // openGeneration opens what writeGeneration wrote.
 func openGeneration(ctx context.Context, st object.Store, sh *shard, m manifest.Generation) (*generation, error) {
 	t, dir := sh.table, path.Join(sh.dir(), m.Path)
-	v, err := manifest.Latest(ctx, st, dir, manifest.Options{})
+	v, err := manifest.Latest(ctx, st, dir, t.manifestOptions())
 	if err != nil {
 		return nil, fmt.Errorf("open generation %d: %w", m.Number, err)
 	}

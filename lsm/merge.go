@@ -66,7 +66,7 @@ func (c *compactor) merge(ctx context.Context) (int64, error) {
 		t.discardFragments(ctx, m.frags)
 		return 0, err
 	}
-	v, err := manifest.Commit(ctx, c.db.st, t.root, set.base.version, change, manifest.Options{Warn: t.warn})
+	v, err := manifest.Commit(ctx, c.db.st, t.root, set.base.version, change, t.manifestOptions())
 	c.discardSegments(ctx, segments.written, v, err)
 	if errors.Is(err, manifest.ErrConflict) || errors.Is(err, manifest.ErrUnpublished) {
 		t.discardFragments(ctx, m.frags) // after any other error they may be part of a version

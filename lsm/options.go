@@ -19,6 +19,8 @@ const (
 	defaultStageBytes    = 32 << 20
 	defaultRetain        = 24 * time.Hour
 	defaultCompaction    = 128 << 20
+	defaultScanBatch     = 2
+	maxScanBatch         = 64
 )
 
 // Options configures a DB. The zero value of each field but Dir is its default.
@@ -46,6 +48,10 @@ type Options struct {
 	// CompactionRate bounds what compaction reads and writes together in a second, in bytes, while nobody waits for it: it
 	// is lifted for OPTIMIZE and when generations pile up. Default 128 MiB; less than zero is no bound.
 	CompactionRate int64
+	// ManifestScanBatch is how many versions are asked for in parallel when the newest one of a table or shard is looked for,
+	// from the hint forward. More finds the end of a chain that has grown in fewer round trips, and costs that many requests
+	// each time. Default 2, at most 64.
+	ManifestScanBatch int
 	// IdempotencyWindow is how long an idempotency key is remembered after its last news. Default 7 days.
 	IdempotencyWindow time.Duration
 	// IdempotencyKeys is how many are remembered at most, and no more than fit into a quarter of a log segment: each takes
@@ -154,6 +160,12 @@ func (o *Options) validate() error {
 	}
 	if o.CompactionRate == 0 {
 		o.CompactionRate = defaultCompaction
+	}
+	if o.ManifestScanBatch == 0 {
+		o.ManifestScanBatch = defaultScanBatch
+	}
+	if o.ManifestScanBatch < 1 || o.ManifestScanBatch > maxScanBatch {
+		return fmt.Errorf("%w options: ManifestScanBatch is %d, it is 1 to %d", ErrInvalid, o.ManifestScanBatch, maxScanBatch)
 	}
 	if o.IdempotencyWindow == 0 {
 		o.IdempotencyWindow = defaultIdempotencyWindow

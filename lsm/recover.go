@@ -417,7 +417,7 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 	if err := db.moveIn(ctx, t); err != nil {
 		return err
 	}
-	v, err := manifest.Latest(ctx, db.st, t.root, manifest.Options{Warn: t.warn})
+	v, err := manifest.Latest(ctx, db.st, t.root, t.manifestOptions())
 	if errors.Is(err, object.ErrNotExist) {
 		v, err = t.createDataset(ctx)
 	}
@@ -456,7 +456,7 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 // claimShards makes the process the writer of the table's shards.
 func (t *Table) claimShards(ctx context.Context) error {
 	for _, s := range t.shards {
-		o := manifest.Options{Warn: t.warn}
+		o := t.manifestOptions()
 		if len(t.shards) > 1 {
 			o.Bucket = &s.index
 		}
@@ -485,7 +485,7 @@ func (t *Table) compacted(ctx context.Context, v *manifest.Version) ([]uint64, e
 	if len(open) == 0 {
 		return out, nil
 	}
-	chain, err := manifest.TableHistory(t.db.st, t.root, manifest.Options{}).List(ctx)
+	chain, err := manifest.TableHistory(t.db.st, t.root, t.manifestOptions()).List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -526,7 +526,7 @@ func (db *DB) refuseStrangers(ctx context.Context, t *Table) error {
 		if !x.Dir || slices.ContainsFunc(t.shards, func(s *shard) bool { return dir == s.dir() }) {
 			continue
 		}
-		man, err := manifest.LoadShard(ctx, db.st, dir, manifest.Options{})
+		man, err := manifest.LoadShard(ctx, db.st, dir, t.manifestOptions())
 		switch {
 		case errors.Is(err, object.ErrNotExist):
 		case err != nil:

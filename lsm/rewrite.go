@@ -158,7 +158,7 @@ func (rw *Rewrite) abort(ctx context.Context) {
 // commitRewrite publishes a rewrite of the rows of a base. Versions that followed it may have added rows; if they took
 // some away from the same fragments, that is ErrConflict. REQUIRES: it is called by the compactor.
 func (c *compactor) commitRewrite(ctx context.Context, on *base, change manifest.Change) error {
-	_, err := manifest.Commit(ctx, c.db.st, c.table.root, on.version, change, manifest.Options{Warn: c.table.warn})
+	_, err := manifest.Commit(ctx, c.db.st, c.table.root, on.version, change, c.table.manifestOptions())
 	if errors.Is(err, manifest.ErrConflict) || errors.Is(err, manifest.ErrUnpublished) {
 		c.table.discardFragments(ctx, change.Append) // after any other error they may be part of a version
 		return err

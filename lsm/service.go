@@ -3,6 +3,8 @@ package lsm
 import (
 	"context"
 	"fmt"
+
+	"github.com/flightd/flightd/manifest"
 )
 
 // start begins serving the table: its shards and its compactor run.
@@ -50,6 +52,11 @@ func (t *Table) ended() error {
 // warn logs what went wrong without harm.
 func (t *Table) warn(msg string, err error) {
 	t.db.logger.Warn(msg, "table", t.name.String(), "error", err)
+}
+
+// manifestOptions are those with which the manifests of the table and its shards are read and written.
+func (t *Table) manifestOptions() manifest.Options {
+	return manifest.Options{ScanBatch: t.db.opt.ManifestScanBatch, Warn: t.warn}
 }
 
 // discard removes a folder or file that a failed attempt left, or a generation that the base has. What stays is left to
