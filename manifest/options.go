@@ -9,6 +9,9 @@ type Options struct {
 	Warn func(msg string, err error)
 	// Bucket is the bucket of a table's rows that a shard has which ClaimShard makes, nil when it is the only shard.
 	Bucket *int
+	// Epoch is what ClaimShard raises the epoch of a shard to; 0 is the next one. Who has been given epochs of which no two
+	// processes have the same claims with those: then a shard that has the epoch is the caller's already.
+	Epoch uint64
 }
 
 // defaultScanBatch suits a chain that has mostly not grown since the hint: one request for the next version, and

@@ -114,6 +114,9 @@ func newestShard(ctx context.Context, st object.Store, dir string, o Options) (*
 // the caller asks; one that is sealed is only given to a caller who asks for a sealed one, else ErrSealed. A caller
 // that loses against another claim gets ErrFenced and must not try again by itself, or two processes would take the
 // shard from each other for ever.
+//
+// With Options.Epoch the shard gets that epoch. One that has it is the caller's by an earlier claim, and is returned as it
+// is: claiming again raises nothing. One that has a higher one is ErrFenced.
 func ClaimShard(ctx context.Context, st object.Store, dir string, id uuid.UUID, sealed bool, o Options) (*Shard, error) {
 	var target uint64
 	for range maxClaims {
@@ -129,10 +132,14 @@ func ClaimShard(ctx context.Context, st object.Store, dir string, id uuid.UUID, 
 			return nil, fmt.Errorf("claim shard %s: the folder belongs to shard %s, not %s", dir, cur.ID, id)
 		case cur.Sealed && !sealed:
 			return nil, fmt.Errorf("claim shard %s: %w", dir, ErrSealed)
+		case o.Epoch > 0 && cur.Epoch == o.Epoch:
+			return cur, nil
+		case o.Epoch > 0 && cur.Epoch > o.Epoch:
+			return nil, fmt.Errorf("claim shard %s: its epoch is %d, ours is %d: %w", dir, cur.Epoch, o.Epoch, ErrFenced)
 		case target > 0 && cur.Epoch >= target:
 			return nil, fmt.Errorf("claim shard %s: epoch %d is taken: %w", dir, target, ErrFenced)
 		}
-		target = cur.Epoch + 1
+		target = max(cur.Epoch+1, o.Epoch)
 		next, err := cur.publish(ctx, st, dir, func(s *Shard) { s.Epoch, s.Sealed = target, sealed })
 		if !errors.Is(err, object.ErrExists) {
 			if err != nil {

@@ -65,6 +65,28 @@ func TestSealedShardsAreForThoseWhoKnow(t *testing.T) {
 	require.ErrorContains(t, err, "belongs to shard")
 }
 
+// TestAClaimWithAnEpochOfItsOwnIsMadeOnce claims as a process does that was given its epoch.
+func TestAClaimWithAnEpochOfItsOwnIsMadeOnce(t *testing.T) {
+	ctx, st, id := context.Background(), object.NewMem(), uuid.New()
+	five, err := ClaimShard(ctx, st, shardDir, id, true, Options{Epoch: 5})
+	require.NoError(t, err)
+	require.EqualValues(t, 5, five.Epoch)
+	flushed, err := five.Commit(ctx, st, shardDir, flushGeneration)
+	require.NoError(t, err)
+	again, err := ClaimShard(ctx, st, shardDir, id, true, Options{Epoch: 5})
+	require.NoError(t, err)
+	require.Equal(t, flushed.Version, again.Version, "nothing was published")
+	require.Equal(t, flushed.Generations, again.Generations)
+	_, err = ClaimShard(ctx, st, shardDir, id, true, Options{Epoch: 4})
+	require.ErrorIs(t, err, ErrFenced)
+	_, err = ClaimShard(ctx, st, shardDir, uuid.New(), true, Options{Epoch: 5})
+	require.ErrorContains(t, err, "belongs to shard")
+	_, err = ClaimShard(ctx, st, shardDir, id, true, Options{Epoch: 9})
+	require.NoError(t, err)
+	_, err = again.Commit(ctx, st, shardDir, flushGeneration)
+	require.ErrorIs(t, err, ErrFenced)
+}
+
 func TestShardCommitRefusesGenerationsOutOfOrder(t *testing.T) {
 	ctx, st := context.Background(), object.NewMem()
 	s, err := ClaimShard(ctx, st, shardDir, uuid.New(), true, Options{})
