@@ -208,10 +208,14 @@ func (f *fighter) flush(upTo LSN) {
 	if f.st.PutIfAbsent(ctx, path.Join(f.dir(), g.Path), []byte(strings.Trim(fmt.Sprint(all), "[]"))) != nil {
 		return
 	}
+	entry, err := f.bucket.Position(f.id, upTo)
+	if err != nil {
+		return
+	}
 	man, err := f.man.Commit(ctx, f.st, f.dir(), func(n *manifest.Shard) {
 		n.Generations = []manifest.Generation{g}
 		n.CurrentGeneration = g.Number + 1
-		n.ReplayAfter, n.Entry = uint64(upTo), f.bucket.Position(f.id, upTo)
+		n.ReplayAfter, n.Entry = uint64(upTo), entry
 	})
 	if err != nil {
 		return

@@ -20,6 +20,9 @@ import (
 // two entries is not there together after a crash.
 var ErrSeveralShards = errors.New("records of several shards cannot be logged together in a bucket")
 
+// ErrSeveralSchemas is returned by Bucket.Append for batches of several schemas: an entry has the rows of one.
+var ErrSeveralSchemas = errors.New("batches of several schemas cannot be logged together in a bucket")
+
 const (
 	// defaultEntryBytes is the size at which a group takes no more calls: large enough that the round trip of a bucket
 	// counts for little, small enough to be read back as a whole.
@@ -47,8 +50,8 @@ type BucketOptions struct {
 	// doubles each time.
 	Retries    int
 	RetryDelay time.Duration
-	// Appended, Durable, Poisoned and Logger are those of Options; Checkpoint is called by the log goroutine when Trim
-	// removes news of keys. None of them is called under a lock.
+	// Appended, Durable, Poisoned and Logger are those of Options; Checkpoint is called by the log goroutine for
+	// Position, when what it gives free has news of keys. None of them is called under a lock.
 	Appended   func(recs []*Record)
 	Durable    func(LSN)
 	Checkpoint func() *Record
@@ -150,6 +153,8 @@ func OpenBucket(o BucketOptions) (*Bucket, error) {
 		return nil, err
 	}
 	b := &Bucket{opts: o, next: newLSN(o.Epoch, 1), full: make(chan *bucketGroup, 1)}
+	b.appended.Store(uint64(newLSN(o.Epoch, 0))) // what has a lower epoch was replayed, so it is stored
+	b.durable.Store(uint64(newLSN(o.Epoch, 0)))
 	b.mu.streams = make(map[uuid.UUID]*Stream)
 	b.logWork.L = &b.mu
 	b.done.Add(2)
@@ -173,19 +178,28 @@ func (b *Bucket) Detach(id uuid.UUID) {
 }
 
 // Position returns the position of the last entry of a stream of which nothing is needed when everything up to an LSN is
-// not: what a manifest may tell other readers.
-func (b *Bucket) Position(id uuid.UUID, lsn LSN) uint64 {
+// not: what a manifest may tell readers to begin behind. What these entries say of idempotency keys is in the catalog's
+// stream when it returns, as no replay reads it where it was from then on.
+func (b *Bucket) Position(id uuid.UUID, lsn LSN) (uint64, error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.mu.streams[id]
+	s, catalog := b.mu.streams[id], b.mu.streams[uuid.Nil]
 	if s == nil {
-		return 0
+		b.mu.Unlock()
+		return 0, fmt.Errorf("find a position in the log: shard %s has no stream", id)
 	}
-	return s.covered(min(lsn, b.DurableLSN()))
+	position, keys := s.covered(min(lsn, b.DurableLSN()))
+	known := catalog == nil || catalog.checked.checkpoint >= keys
+	b.mu.Unlock()
+	if !known {
+		if err := b.checkpoint(); err != nil {
+			return 0, fmt.Errorf("write the idempotency keys: %w", err)
+		}
+	}
+	return position, nil
 }
 
-// Release says that a manifest that no rival can have missed tells readers to begin behind a position, so that Trim may
-// remove what is at or below it. generation is the number of the memtable that is written now.
+// Release says that a manifest that no rival can have missed tells readers to begin behind a position, which Position gave,
+// so that Trim may remove what is at or below it. generation is the number of the memtable that is written now.
 func (b *Bucket) Release(id uuid.UUID, position, generation uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -88,6 +88,9 @@ func (b *Bucket) appendCall(c *call) (cut bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if severalSchemas(recs) {
+		return false, ErrSeveralSchemas
+	}
 	b.mu.Lock()
 	g := b.mu.open
 	b.mu.Unlock()
@@ -139,6 +142,23 @@ func (b *Bucket) streamOf(recs []*Record) (*Stream, error) {
 		return nil, fmt.Errorf("append to the log: shard %s has no stream", id)
 	}
 	return s, nil
+}
+
+// severalSchemas tells whether the batches among some records have more than one schema.
+func severalSchemas(recs []*Record) bool {
+	first := (*Record)(nil)
+	for _, r := range recs {
+		if r.Kind != Batch {
+			continue
+		}
+		if first == nil {
+			first = r
+		}
+		if r.Schema != first.Schema {
+			return true
+		}
+	}
+	return false
 }
 
 // encode gives records their LSNs and adds them to an entry, all or none of them.

@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/google/uuid"
-
 	"github.com/flightd/flightd/object"
 )
 
 // smallEntry is the size up to which an object below Stream.After may be a sentinel.
 const smallEntry = 4 << 10
 
-// Trim implements Log: it removes the entries that end at or below an LSN and that Release gave free. What they say of
-// idempotency keys is written to the catalog's stream before.
+// Trim implements Log: it removes the entries that end at or below an LSN and that Release gave free.
 func (b *Bucket) Trim(upTo LSN) error {
 	b.trimming.Lock()
 	defer b.trimming.Unlock()
@@ -22,36 +19,22 @@ func (b *Bucket) Trim(upTo LSN) error {
 		return err
 	}
 	victims := make(map[*Stream][]stored)
-	keys := LSN(0)
 	b.mu.Lock()
-	catalog := b.mu.streams[uuid.Nil]
 	for _, s := range b.mu.streams {
-		list := s.removable(min(upTo, b.DurableLSN()))
-		if len(list) > 0 {
+		if list := s.removable(min(upTo, b.DurableLSN())); len(list) > 0 {
 			victims[s] = list
 		}
-		for _, e := range list {
-			keys = max(keys, e.keys)
-		}
-	}
-	checked := LSN(0)
-	if catalog != nil {
-		checked = catalog.checked.checkpoint
 	}
 	b.mu.Unlock()
-	if keys > checked {
-		if err := b.checkpoint(); err != nil {
-			b.restore(victims)
-			return fmt.Errorf("trim the log: write the idempotency keys: %w", err)
-		}
-	}
 	for s, list := range victims {
 		for i, e := range list {
 			if err := b.remove(s.entryPath(e.position)); err != nil {
-				b.restore(map[*Stream][]stored{s: list[i:]})
+				victims[s] = list[i:]
+				b.restore(victims)
 				return err
 			}
 		}
+		delete(victims, s)
 	}
 	return b.sweep()
 }

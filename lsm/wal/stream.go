@@ -83,6 +83,7 @@ func (s *Stream) Fence(ctx context.Context, st object.Store) error {
 			}
 		}
 		if err == nil {
+			s.note(stored{position: s.next, sentinel: true})
 			s.next++
 			return nil
 		}
@@ -97,17 +98,17 @@ func (s *Stream) Fence(ctx context.Context, st object.Store) error {
 // note adds an entry that is in the store.
 func (s *Stream) note(e stored) { s.stored = append(s.stored, e) }
 
-// covered returns the position up to which all entries end at or below an LSN. The last checkpoint of keys is needed
-// whatever the LSN.
-func (s *Stream) covered(lsn LSN) uint64 {
-	p := s.floor
+// covered returns the position up to which all entries end at or below an LSN, and the LSN of the last news of keys in
+// them. The last checkpoint of keys is needed whatever the LSN.
+func (s *Stream) covered(lsn LSN) (position uint64, keys LSN) {
+	position = s.floor
 	for _, e := range s.stored {
 		if e.last > lsn || s.checked.position > 0 && e.position >= s.checked.position {
 			break
 		}
-		p = max(p, e.position)
+		position, keys = max(position, e.position), max(keys, e.keys)
 	}
-	return p
+	return position, keys
 }
 
 // removable takes the entries out of the list that nobody needs: those up to the floor that end at or below an LSN.
