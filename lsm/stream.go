@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -28,6 +29,8 @@ type Stream struct {
 	flying, enough atomic.Int64
 	landed         chan struct{}
 	failed         atomic.Pointer[error]
+	// refused is why a batch was not sent at all: none behind it is. Those before it may all come into the log.
+	refused error
 }
 
 // Stream begins a stream. logged, which may be nil, is called once for each batch that was put, in their order, with the
@@ -41,11 +44,24 @@ func (t *Table) Stream(logged func(LSN)) *Stream {
 
 // Put checks a batch, waits for the memory that it takes and sends it to the log. It may return the error of a batch that
 // came before. Record, Meta and Body must stay as they are until the batch is logged; the memory of Body stays as long as
-// Record does, of which Put takes a reference. After ErrTableChanged the batch can be made anew and put again.
+// Record does, of which Put takes a reference. After ErrTableChanged the batch can be made anew and put again; after any
+// other error the stream takes no more.
 func (s *Stream) Put(ctx context.Context, b Batch) error {
+	if s.refused != nil {
+		return s.refused
+	}
 	if err := s.failure(); err != nil {
 		return err
 	}
+	err := s.put(ctx, b)
+	if err != nil && !errors.Is(err, ErrTableChanged) {
+		s.refused = err
+	}
+	return err
+}
+
+// put is Put for a stream of which nothing has failed so far.
+func (s *Stream) put(ctx context.Context, b Batch) error {
 	if b.Record.NumRows() == 0 || len(b.Keep) > 0 {
 		return s.putAlone(ctx, b)
 	}

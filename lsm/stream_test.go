@@ -180,3 +180,27 @@ func TestAStreamWaitsForMemory(t *testing.T) {
 	require.Positive(t, stall.Waited)
 	require.Zero(t, stall.Waiting)
 }
+
+// TestAStreamTakesNothingBehindABatchThatWasRefused: what is stored of a stream is a prefix of it, whoever refuses a batch
+// and whatever its writer makes of that.
+func TestAStreamTakesNothingBehindABatchThatWasRefused(t *testing.T) {
+	ctx := context.Background()
+	db := openTest(t, t.TempDir())
+	table := createWrites(t, db, "w", Durable)
+	s := table.Stream(nil)
+	require.NoError(t, streamOne(t, s, 1, 1))
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	unlock, err := table.seize(ctx) // the next batch has to wait, and its writer does not
+	require.NoError(t, err)
+	rec := writesBatch(table.Schema(), 2, 2, []int64{2})
+	refused := s.Put(gone, Batch{Record: rec})
+	rec.Release()
+	unlock()
+	require.ErrorIs(t, refused, context.Canceled)
+	require.ErrorIs(t, streamOne(t, s, 3, 3), context.Canceled)
+	require.NoError(t, s.Wait(ctx), "what was sent is stored")
+	require.NoError(t, db.Wait(ctx, LSN(table.last.Load())))
+	require.Equal(t, map[int64][2]int64{1: {1, 1}}, readWrites(t, db, "w"))
+	require.NoError(t, db.Close())
+}
