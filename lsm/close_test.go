@@ -192,3 +192,15 @@ func TestTheEndOfATableEndsItsWriters(t *testing.T) {
 		})
 	}
 }
+
+// TestCloseRefusesToMakeRoom: a writer who finds the disk full while the DB closes does not begin to flush and merge in a
+// folder that may be another's by then.
+func TestCloseRefusesToMakeRoom(t *testing.T) {
+	db := openTest(t, t.TempDir())
+	began := 0
+	db.space.relieve = func() { began++ }
+	require.NoError(t, db.space.waitRelief(context.Background()))
+	require.NoError(t, db.Close())
+	require.ErrorIs(t, db.space.waitRelief(context.Background()), ErrClosed)
+	require.Equal(t, 1, began)
+}

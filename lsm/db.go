@@ -99,7 +99,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	db.minReclaim = minReclaim
 	db.space.stalls = &db.stalls.disk
-	db.space.debt, db.space.relieve = db.diskDebt, db.makeRoom
+	db.space.debt, db.space.relieve, db.space.begin = db.diskDebt, db.makeRoom, db.begin
 	db.space.need()
 	db.budget = newBudget(o.Memory, db.relieve, &db.stalls.memory)
 	db.stop, db.end = context.WithCancel(context.Background())
@@ -216,7 +216,6 @@ func (db *DB) begin() (done func(), err error) {
 func (db *DB) shutdown() error {
 	db.end()
 	db.done.Wait()
-	db.space.done.Wait()
 	var err error
 	if db.log != nil {
 		err = db.log.Close()

@@ -45,8 +45,9 @@ type space struct {
 	reserve int64
 	// debt returns what flushing and merging would write before they give anything back.
 	debt func() int64
-	// relieve does both, and collects.
+	// relieve does both, and collects, between begin and what that returns: a DB that is closed refuses to begin.
 	relieve func()
+	begin   func() (done func(), err error)
 
 	// stalls counts the waits for relief.
 	stalls *stallCounter
@@ -67,8 +68,6 @@ type space struct {
 	relief chan struct{}
 	// refused counts the writes that were refused.
 	refused int64
-	// done is awaited by close.
-	done sync.WaitGroup
 }
 
 // statDisk asks the system for the room on a disk, for processes without privileges.
@@ -223,14 +222,19 @@ func (s *space) full(free, n int64) error {
 
 // waitRelief has everything flushed and merged, and waits for it. Callers that come meanwhile share it.
 func (s *space) waitRelief(ctx context.Context) error {
+	end, err := s.begin()
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
 	done := s.relief
-	if done == nil {
+	if done != nil {
+		end()
+	} else {
 		done = make(chan struct{})
 		s.relief = done
-		s.done.Add(1)
 		go func() {
-			defer s.done.Done()
+			defer end()
 			s.relieve()
 			s.mu.Lock()
 			s.relief = nil
