@@ -69,8 +69,10 @@ type crashTable struct {
 	// states are what it was after each of its operations in this life, guarded by mu.
 	mu     sync.Mutex
 	states []crashState
-	// from is the first of them that the cut may have left.
-	from int
+	// from is the first of them that the cut may have left. known is set once it was found out in this life which of them
+	// the cut before has left: until then nothing is promised of it but that.
+	from  int
+	known bool
 	ops  []metaOp
 }
 
@@ -121,6 +123,9 @@ func (w *crashWorld) live() {
 	w.calls.Store(0)
 	w.dark.Store(false)
 	w.power = sync.Once{}
+	for _, c := range w.tables {
+		c.known = false
+	}
 	w.at = 1 + w.r.Int64N([]int64{40, 400, 3000}[w.r.IntN(3)])
 	losses := rand.New(rand.NewPCG(w.r.Uint64(), 1))
 	w.db.Store(nil)
@@ -168,7 +173,7 @@ func (w *crashWorld) cutPower(losses *rand.Rand) {
 		}
 		for _, c := range w.tables {
 			c.mu.Lock()
-			if open {
+			if open && c.known {
 				c.from = len(c.states) - 1
 				for c.run.opt.durability == Buffered && c.from > 0 && c.states[c.from].lsn > durable {
 					c.from--
@@ -251,7 +256,7 @@ func (w *crashWorld) match(db *DB) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.run.m, c.run.batches = s.m.clone(), s.batches
-			c.states, c.from = []crashState{s}, 0
+			c.states, c.from, c.known = []crashState{s}, 0, true
 			return true
 		})
 		if found {
