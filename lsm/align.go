@@ -29,6 +29,9 @@ func (c *compactor) alignWanted(ctx context.Context) {
 			_, err = c.align(ctx)
 		}
 	}
+	if err == nil {
+		err = c.dropReplaced(ctx)
+	}
 	if err != nil && ctx.Err() == nil {
 		c.table.warn("bring the columns of an ALTER TABLE into the base; the next merge will try again", err)
 	}

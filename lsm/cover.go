@@ -244,6 +244,20 @@ func (c *compactor) showIndexed(ctx context.Context, v *manifest.Version, old *b
 // dropColumns takes the segments with the name of an index out of the base, but for those of the key; their files stay
 // for readers of older versions. REQUIRES: it is called by the compactor.
 func (c *compactor) dropColumns(ctx context.Context, name string) error {
+	return c.dropSegments(ctx, func(x *manifest.Index) bool { return strings.EqualFold(x.Name, name) })
+}
+
+// dropReplaced takes the segments out of the base that CREATE OR REPLACE INDEX left of indexes over other columns when a
+// crash came before it had done so.
+func (c *compactor) dropReplaced(ctx context.Context) error {
+	list := c.table.indexList()
+	return c.dropSegments(ctx, func(x *manifest.Index) bool {
+		return slices.ContainsFunc(list, func(e indexEntry) bool { return e.replaces(x.Name, x.Fields) })
+	})
+}
+
+// dropSegments takes segments that are not the key's out of the base.
+func (c *compactor) dropSegments(ctx context.Context, choose func(x *manifest.Index) bool) error {
 	err := manifest.ErrConflict
 	for try := 0; try < maxMergeTries && errors.Is(err, manifest.ErrConflict); try++ {
 		if err = c.refreshBase(ctx); err != nil {
@@ -251,8 +265,8 @@ func (c *compactor) dropColumns(ctx context.Context, name string) error {
 		}
 		b := c.table.set.Load().base
 		var gone []uuid.UUID
-		for _, x := range b.version.Indexes {
-			if strings.EqualFold(x.Name, name) && !b.schema.isKey(x.Fields) {
+		for i := range b.version.Indexes {
+			if x := &b.version.Indexes[i]; !b.schema.isKey(x.Fields) && choose(x) {
 				gone = append(gone, x.UUID)
 			}
 		}

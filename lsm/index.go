@@ -51,6 +51,14 @@ type indexEntry struct {
 	Kind    IndexKind         `json:"kind"`
 	Fields  []int32           `json:"fields"` // by field id, so that a column may be renamed
 	Options map[string]string `json:"options,omitempty"`
+	// Replaced are the fields of indexes over other columns whose place and name it took: a base that still has segments
+	// over them is rid of these.
+	Replaced [][]int32 `json:"replaced,omitempty"`
+}
+
+// replaces reports whether a segment is of an index whose place this one took.
+func (x *indexEntry) replaces(name string, fields []int32) bool {
+	return strings.EqualFold(x.Name, name) && slices.ContainsFunc(x.Replaced, func(old []int32) bool { return slices.Equal(old, fields) })
 }
 
 // ddlIndex is the part of a DDL record that makes or drops an index of a table, or both at once.
@@ -229,6 +237,11 @@ func (db *DB) defineIndex(ctx context.Context, n TableName, d IndexDef, o Create
 	if err != nil && !o.Replace {
 		return nil, nil, nil, fmt.Errorf("create index on table %q: index %q: %w", n, d.Name, err)
 	}
+	if o.Replace {
+		if x.Replaced, err = t.fieldsNamed(x, was); err != nil {
+			return nil, nil, nil, fmt.Errorf("create index on table %q: index %q: %w", n, d.Name, err)
+		}
+	}
 	change := ddlIndex{Incarnation: t.entry.Incarnation, Create: x, Drop: was.ID}
 	if err := db.logDDL(ctx, ddl{Index: &change}); err != nil {
 		return nil, nil, nil, fmt.Errorf("create index %q on table %q: %w", d.Name, n, err)
@@ -264,6 +277,29 @@ func (t *Table) foreignIndex(x *indexEntry, known bool) (other bool, err error) 
 		x.Name = seg.Name // as its segments have it, to the letter
 	}
 	return other, nil
+}
+
+// fieldsNamed returns what indexes with the name of a new one are over, be they in the base or the one of the catalog whose
+// place it takes, which merges under way may bring there. Those over the new one's column are as good as its own.
+func (t *Table) fieldsNamed(x *indexEntry, was indexEntry) ([][]int32, error) {
+	b, err := t.holdBase()
+	if err != nil {
+		return nil, err
+	}
+	defer b.unref()
+	var out [][]int32
+	add := func(fields []int32) {
+		if len(fields) > 0 && !slices.Equal(fields, x.Fields) && !slices.ContainsFunc(out, func(o []int32) bool { return slices.Equal(o, fields) }) {
+			out = append(out, fields)
+		}
+	}
+	add(was.Fields)
+	for _, seg := range b.version.Indexes {
+		if strings.EqualFold(seg.Name, x.Name) && !b.schema.isKey(seg.Fields) {
+			add(seg.Fields)
+		}
+	}
+	return out, nil
 }
 
 // lacksField tells whether one of some fields is no column of the table any more.

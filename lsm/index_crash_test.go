@@ -148,6 +148,48 @@ func TestADropIsNotHalfAnIndex(t *testing.T) {
 	require.Positive(t, found[1])
 }
 
+// TestAReplacedIndexIsGoneAfterACrash copies the folder before and after every call of the store while an index takes the
+// place of one over another column: each copy comes to have segments of one of the two.
+func TestAReplacedIndexIsGoneAfterACrash(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	db := openTest(t, dir)
+	table := createTest(t, db, "t", writesSchema)
+	putKeys(t, db, table, 1, 1, 2, 3)
+	require.NoError(t, db.CreateIndex(ctx, table.Name(), IndexDef{Name: "i", Kind: BTreeIndex, Columns: []string{"seq"}}, CreateIndexOptions{}))
+	var copies []string
+	take := func(string, string) error {
+		copies = append(copies, crashCopy(t, dir))
+		return nil
+	}
+	withFaults(db).inject(take, take)
+	require.NoError(t, db.CreateIndex(ctx, table.Name(), IndexDef{Name: "I", Kind: BTreeIndex, Columns: []string{"writer"}}, CreateIndexOptions{Replace: true}))
+	withFaults(db).inject(nil, nil)
+	require.NoError(t, db.Close())
+	both := 0
+	for _, dir := range copies {
+		db := openTest(t, dir)
+		table := mustTable(t, db, "t")
+		for range 2 { // the compactor looks at the base before it serves the second
+			require.NoError(t, table.compactor.order(ctx, func(context.Context) error { return nil }))
+		}
+		list := table.Indexes()
+		require.Len(t, list, 1)
+		fields := table.indexList()[0].Fields
+		for _, seg := range table.set.Load().base.version.Indexes {
+			if !table.now().isKey(seg.Fields) && seg.Name != "__lance_mem_wal" {
+				require.Equal(t, fields, seg.Fields, "%s in %s", seg.Name, dir)
+			}
+		}
+		if list[0].Columns[0] == "writer" && list[0].Uncovered > 0 {
+			both++ // the base was cut off between the two
+		}
+		require.Equal(t, map[int64][2]int64{1: {0, 1}, 2: {0, 1}, 3: {0, 1}}, readWrites(t, db, "t"))
+		require.NoError(t, db.Close())
+		requireSound(t, dir)
+	}
+	require.Positive(t, both)
+}
+
 // TestCheckFindsIndexesThatLie puts indexes into a base that lack a row, or have another value.
 func TestCheckFindsIndexesThatLie(t *testing.T) {
 	ctx := context.Background()
