@@ -9,6 +9,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"github.com/flightd/flightd/internal/bitmaps"
 	"github.com/flightd/flightd/object"
 )
 
@@ -32,7 +33,7 @@ func (v *Version) Deletions(ctx context.Context, st object.Store, root string, f
 	if f.Deletion.Kind == Array {
 		m, err = parseOffsets(b, f.Deletion.Rows)
 	} else {
-		m, err = parseBitmap(b)
+		m, err = bitmaps.Parse(b)
 	}
 	if err != nil {
 		return nil, corrupt(name, 0, "%w", err)

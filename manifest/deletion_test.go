@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/bitmaps"
 	"github.com/flightd/flightd/object"
 )
 
@@ -43,7 +44,7 @@ func TestDeletionsOfBothKindsAreRead(t *testing.T) {
 	require.True(t, want.Equals(got))
 	b, err := want.ToBytes()
 	require.NoError(t, err)
-	got, err = parseBitmap(b)
+	got, err = bitmaps.Parse(b)
 	require.NoError(t, err)
 	require.True(t, want.Equals(got))
 	_, err = parseOffsets(deletionArray(t, "rowid", 1), 1)
@@ -86,7 +87,7 @@ func FuzzDeletions(f *testing.F) {
 	f.Add(deletionArray(f, "row_id", 1, 2, 3))
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		// Only that both return: an error or a bitmap, never a panic and never more memory than the file justifies.
-		if m, err := parseBitmap(b); err == nil {
+		if m, err := bitmaps.Parse(b); err == nil {
 			m.GetCardinality()
 		}
 		if m, err := parseOffsets(b, 0); err == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/flightd/flightd/internal/bitmaps"
 	"github.com/flightd/flightd/internal/lancepb"
 )
 
@@ -52,6 +53,12 @@ func (x *Index) Dir() string { return "_indices/" + x.UUID.String() }
 // BTree reports whether the segment is a BTREE, which package btree reads.
 func (x *Index) BTree() bool { return lancepb.Is(x.Details, &lancepb.BTreeIndexDetails{}) }
 
+// Bitmap reports whether the segment is a BITMAP, which package bitmap reads.
+func (x *Index) Bitmap() bool { return lancepb.Is(x.Details, &lancepb.BitmapIndexDetails{}) }
+
+// LabelList reports whether the segment is a LABEL_LIST: a BITMAP of the items of lists.
+func (x *Index) LabelList() bool { return lancepb.Is(x.Details, &lancepb.LabelListIndexDetails{}) }
+
 // indexFromProto checks and converts an index entry of a manifest.
 func indexFromProto(p *lancepb.IndexMetadata) (Index, error) {
 	x := Index{
@@ -64,7 +71,7 @@ func indexFromProto(p *lancepb.IndexMetadata) (Index, error) {
 	}
 	x.UUID = id
 	if b := p.GetFragmentBitmap(); len(b) > 0 {
-		if x.Fragments, err = parseBitmap(b); err != nil {
+		if x.Fragments, err = bitmaps.Parse(b); err != nil {
 			return x, fmt.Errorf("index %q: fragments: %w", x.Name, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package manifest
+package bitmaps
 
 import (
 	"bytes"
@@ -7,9 +7,9 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 )
 
-// parseBitmap decodes a portable roaring bitmap that fills b. The library trusts its input in places and reports
+// Parse decodes a bitmap that fills b. It shares no memory with b. The library trusts its input in places and reports
 // damage by a panic there, which must not leave this package.
-func parseBitmap(b []byte) (m *roaring.Bitmap, err error) {
+func Parse(b []byte) (m *roaring.Bitmap, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			m, err = nil, fmt.Errorf("roaring bitmap of %d bytes: %v", len(b), r)
