@@ -30,6 +30,19 @@ type column interface {
 	disorder(from int) int
 }
 
+// Order compares the values of arrays of one type in the order of an index.
+type Order struct{ column }
+
+// OrderOf returns the order of an array's values. It shares the array's memory and does not retain it. The error is
+// ErrUnsupported for a type that has no order here.
+func OrderOf(a arrow.Array) (Order, error) {
+	c, err := view(a)
+	return Order{c}, err
+}
+
+// Compare orders row i against row j of other. Neither is null.
+func (o Order) Compare(i int, other Order, j int) int { return o.compare(i, other.column, j) }
+
 // view returns the ordered view of an array. It shares the array's memory and does not retain it.
 func view(a arrow.Array) (column, error) {
 	switch a := a.(type) {

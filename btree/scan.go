@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
 // Bound is one end of a range. The zero value is an open end.
@@ -33,15 +32,15 @@ func (x *Index) Scan(ctx context.Context, fn func(values arrow.Array, ids []uint
 	return nil
 }
 
-// Range calls fn with the values between two bounds, in order and without nulls, as Scan does.
-func (x *Index) Range(ctx context.Context, from, to Bound, fn func(values arrow.Array, ids []uint64) error) error {
+// Range calls fn with the ids of the values between two bounds, in the order of the values. They are valid during fn only.
+func (x *Index) Range(ctx context.Context, from, to Bound, fn func(ids []uint64) error) error {
 	if err := x.scanRange(ctx, from, to, fn); err != nil {
 		return fmt.Errorf("scan a range of index %s: %w", x.dir, err)
 	}
 	return nil
 }
 
-func (x *Index) scanRange(ctx context.Context, from, to Bound, fn func(values arrow.Array, ids []uint64) error) error {
+func (x *Index) scanRange(ctx context.Context, from, to Bound, fn func(ids []uint64) error) error {
 	low, err := x.bound(from)
 	if err != nil {
 		return err
@@ -75,10 +74,7 @@ func (x *Index) scanRange(ctx context.Context, from, to Bound, fn func(values ar
 			if start >= end {
 				continue
 			}
-			part := array.NewSlice(c.values, int64(start), int64(end))
-			err := fn(part, c.ids[start:end])
-			part.Release()
-			if err != nil {
+			if err := fn(c.ids[start:end]); err != nil {
 				return err
 			}
 		}

@@ -101,3 +101,65 @@ def test_what_cannot_be_served_does_not_keep_others_from_it(new_server):
         put(server, "later", [pa.RecordBatch.from_pydict({"id": [1], "twice": [2]})])
     execute(server, "CREATE TABLE copy AS FROM later")
     assert query(server, "FROM copy ORDER BY id").to_pylist() == want
+
+
+def test_indexes_of_pylance_that_we_do_not_write_are_used(new_server):
+    """BITMAP and LABEL_LIST: the rows are the same with and without the index, and EXPLAIN names it."""
+    server = new_server()
+    n = 5000
+
+    def rows(first, n):
+        ids = range(first, first + n)
+        return pa.table({
+            "id": pa.array(ids, pa.int64()),
+            "kind": [None if i % 97 == 0 else ["a", "b", "it's"][i * i % 3] if i % 500 else "rare" for i in ids],
+            "tags": pa.array([None if i % 89 == 0 else [] if i % 71 == 0 else [f"t{i % 70}", None, f"t{i % 90}"] for i in ids], pa.list_(pa.string())),
+            "marks": pa.array([[i % 120, i % 130] for i in ids], pa.large_list(pa.int16())),
+            "copy": pa.array([None if i % 89 == 0 else [] if i % 71 == 0 else [f"t{i % 70}", None, f"t{i % 90}"] for i in ids], pa.list_(pa.string())),
+        })
+
+    path = str(server.dataset("docs"))
+    ds = lance.write_dataset(rows(0, n), path, data_storage_version="2.0", max_rows_per_file=2000)
+    ds.create_scalar_index("kind", "BITMAP", name="kinds")
+    ds.create_scalar_index("tags", "LABEL_LIST", name="labels")
+    ds.create_scalar_index("marks", "LABEL_LIST", name="marked")
+    ds.delete("id % 100 = 17")
+    server.start()
+    shown = {(r["index_name"], r["index_type"]) for r in query(server, "SHOW INDEXES ON docs").to_pylist()}
+    assert shown == {("kinds", "BITMAP"), ("labels", "LABEL_LIST"), ("marked", "LABEL_LIST")}
+
+    def check():
+        for where, twin, index in [
+            ("kind = 'rare'", "kind || '' = 'rare'", "kinds"),
+            ("kind IN ('rare', 'none')", "kind || '' = 'rare'", "kinds"),
+            ("list_contains(tags, 't3')", "list_contains(copy, 't3')", "labels"),
+            ("array_has(tags, 't69') AND array_has(tags, 't19')", "array_has(copy, 't69') AND array_has(copy, 't19')", "labels"),
+            ("list_has_any(tags, ['t5', 't88'])", "list_has_any(copy, ['t5', 't88'])", "labels"),
+            ("list_has_all(tags, ['t5', 't75'])", "list_has_all(copy, ['t5', 't75'])", "labels"),
+            ("tags && ['t6', NULL]", "copy && ['t6', NULL]", None),
+            ("list_has_any(tags, [])", "list_has_any(copy, [])", None),
+            ("list_has_all(tags, [])", "list_has_all(copy, [])", None),
+            ("list_contains(marks, 125)", "list_contains(marks || [], 125)", "marked"),
+            ("NOT list_contains(tags, 't3')", "NOT list_contains(copy, 't3')", None),
+            ("list_contains(tags, NULL)", "list_contains(copy, NULL)", None),
+        ]:
+            got = query(server, f"SELECT id FROM docs WHERE {where} ORDER BY id")
+            assert got == query(server, f"SELECT id FROM docs WHERE {twin} ORDER BY id"), where
+            if index:
+                assert got.num_rows > 0, where
+                plan = query(server, f"EXPLAIN SELECT id FROM docs WHERE {where}").to_pylist()
+                assert index in str(plan), (where, plan)
+
+    check()
+    execute(server, "INSERT INTO docs VALUES (100000, 'rare', ['t3', 't88'], [125], ['t3', 't88'])")
+    check()
+    execute(server, "OPTIMIZE docs", "DELETE FROM docs WHERE id < 50", "UPDATE docs SET tags = ['t3'], copy = ['t3'] WHERE id BETWEEN 60 AND 70")
+    check()
+    lance.dataset(path).optimize.optimize_indices()
+    check()
+    ds = lance.dataset(path)
+    for filter in "kind = 'rare'", "array_has_any(tags, ['t5', 't88'])":
+        want = ds.scanner(filter=filter, use_scalar_index=False).to_table()
+        assert ds.to_table(filter=filter).num_rows == want.num_rows == scalar(server, f"SELECT count(*) FROM docs WHERE {filter}")
+    execute(server, "DROP INDEX kinds ON docs")
+    assert {x.name for x in lance.dataset(path).describe_indices() if not x.name.startswith("__")} == {"labels", "marked"}

@@ -8,6 +8,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/flightd/flightd/bitmap"
 	"github.com/flightd/flightd/btree"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
@@ -75,13 +76,8 @@ func (c *checker) file(ctx context.Context, name string, size, rows int64) error
 // index checks an index segment of a table.
 func (c *checker) index(ctx context.Context, root string, v *manifest.Version, x *manifest.Index) {
 	dir := path.Join(root, x.Dir())
-	if !x.BTree() {
-		c.sum.OtherIndexes++
-		c.sizes(ctx, dir, x)
-		return
-	}
-	err := c.btree(ctx, dir, btree.Options{Files: indexFiles(*x)}, func(id uint64) error {
-		// Rows of fragments that are no longer there, or that the segment does not cover, are left in it and skipped.
+	// Rows of fragments that are no longer there, or that the segment does not cover, are left in it and skipped.
+	leads := func(id uint64) error {
 		if x.Fragments == nil || !x.Fragments.Contains(uint32(id>>32)) {
 			return nil
 		}
@@ -90,13 +86,36 @@ func (c *checker) index(ctx context.Context, root string, v *manifest.Version, x
 			return fmt.Errorf("it leads to row %d of fragment %d, which has %d", uint32(id), f.ID, f.Rows)
 		}
 		return nil
-	})
+	}
+	if (x.Bitmap() || x.LabelList()) && x.Fragments != nil {
+		c.sizes(ctx, dir, x)
+		if err := c.bitmap(ctx, dir, bitmapOptions(v, x), leads); err != nil {
+			c.fault(dir, err)
+		}
+		return
+	}
+	if !x.BTree() {
+		c.sum.OtherIndexes++
+		c.sizes(ctx, dir, x)
+		return
+	}
+	err := c.btree(ctx, dir, btree.Options{Files: indexFiles(*x)}, leads)
 	if err == nil {
 		err = c.complete(ctx, root, v, x)
 	}
 	if err != nil {
 		c.fault(dir, err)
 	}
+}
+
+// bitmap checks a BITMAP.
+func (c *checker) bitmap(ctx context.Context, dir string, o bitmap.Options, each func(id uint64) error) error {
+	x, err := bitmap.Open(ctx, c.st, dir, o)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	return x.Verify(ctx, each)
 }
 
 // sizes checks that the files of an index are there.

@@ -10,16 +10,31 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/uuid"
 
+	"github.com/flightd/flightd/bitmap"
 	"github.com/flightd/flightd/btree"
 	"github.com/flightd/flightd/internal/lancepb"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
 )
 
-// columnSegment is an open BTREE over a column that is not the key, of a generation or of some fragments of the base.
+// valueIndex finds the rows that have some values. The ids are addresses in the base, and rows in a generation.
+type valueIndex interface {
+	Type() arrow.DataType
+	// Rows counts the rows that it is over.
+	Rows() int64
+	Lookup(ctx context.Context, keys arrow.Array, fn func(i int, id uint64) error) error
+	Range(ctx context.Context, from, to btree.Bound, fn func(ids []uint64) error) error
+	CountRange(from, to btree.Bound) (least, most int64, err error)
+	Close() error
+}
+
+// columnSegment is an open index over a column that is not the key, of a generation or of some fragments of the base.
 type columnSegment struct {
 	meta  manifest.Index
-	index *btree.Index
+	kind  IndexKind
+	index valueIndex
+	// tree is the index when it is a BTREE; others are another program's.
+	tree *btree.Index
 }
 
 // field returns the id of the column.
@@ -30,25 +45,72 @@ func (s *columnSegment) field() int32 { return s.meta.Fields[0] }
 func openColumns(ctx context.Context, st object.Store, root string, v *manifest.Version, now *tableSchema, warn func(msg string, err error)) []*columnSegment {
 	var out []*columnSegment
 	for _, x := range v.Indexes {
-		if !x.BTree() || x.Fragments == nil || len(x.Fields) != 1 || now.isKey(x.Fields) {
+		if x.Fragments == nil || len(x.Fields) != 1 || now.isKey(x.Fields) {
 			continue
 		}
 		c := now.column(x.Fields[0])
 		if c < 0 {
 			continue
 		}
-		index, err := btree.Open(ctx, st, path.Join(root, x.Dir()), btree.Options{Files: indexFiles(x)})
+		s, err := openColumn(ctx, st, root, v, x)
 		if err != nil {
 			warn("open index "+x.Name+"; its rows are looked at one by one", err)
+		}
+		if s == nil {
 			continue
 		}
-		if f := now.arrow.Field(c); !arrow.TypeEqual(index.Type(), f.Type) || newColumnCodec(f, c) == nil {
-			_ = index.Close() // open for reading only
+		f, ok := now.arrow.Field(c), true
+		if s.kind == LabelListIndex {
+			f, ok = itemOf(f)
+		}
+		if !ok || !arrow.TypeEqual(s.index.Type(), f.Type) || newColumnCodec(f, c) == nil {
+			_ = s.index.Close() // open for reading only
 			continue
 		}
-		out = append(out, &columnSegment{meta: x, index: index})
+		out = append(out, s)
 	}
 	return out
+}
+
+// openColumn opens a segment, nil when it is of a kind that scans have no use for.
+func openColumn(ctx context.Context, st object.Store, root string, v *manifest.Version, x manifest.Index) (*columnSegment, error) {
+	dir := path.Join(root, x.Dir())
+	switch {
+	case x.BTree():
+		index, err := btree.Open(ctx, st, dir, btree.Options{Files: indexFiles(x)})
+		if err != nil {
+			return nil, err
+		}
+		return &columnSegment{meta: x, kind: BTreeIndex, index: index, tree: index}, nil
+	case x.Bitmap() || x.LabelList():
+		index, err := bitmap.Open(ctx, st, dir, bitmapOptions(v, &x))
+		if err != nil {
+			return nil, err
+		}
+		s := &columnSegment{meta: x, kind: BitmapIndex, index: index}
+		if x.LabelList() {
+			s.kind = LabelListIndex
+		}
+		return s, nil
+	}
+	return nil, nil
+}
+
+// bitmapOptions returns what a manifest knows of a BITMAP.
+func bitmapOptions(v *manifest.Version, x *manifest.Index) bitmap.Options {
+	o := bitmap.Options{FragmentRows: func(id uint32) int64 {
+		if f, ok := v.Fragment(uint64(id)); ok {
+			return f.Rows
+		}
+		return 0
+	}}
+	for it := x.Fragments.Iterator(); it.HasNext(); {
+		o.Rows += o.FragmentRows(it.Next())
+	}
+	for _, f := range x.Files {
+		o.Bytes = f.Bytes // it has one file
+	}
+	return o
 }
 
 // isKey reports whether some fields are the key's.
@@ -66,7 +128,7 @@ func closeColumns(list []*columnSegment) {
 // columnOver returns the generation's index over the column with a field id, nil without one.
 func (g *generation) columnOver(field int32) *columnSegment {
 	for _, s := range g.columns {
-		if s.field() == field && s.meta.Fragments.Contains(uint32(g.frag.id)) {
+		if s.field() == field && s.kind != LabelListIndex && s.meta.Fragments.Contains(uint32(g.frag.id)) {
 			return s
 		}
 	}

@@ -125,9 +125,10 @@ func (c *columnMerge) prepare(ctx context.Context, m *merged) error {
 	for i, l := range m.gens {
 		g := l.layer.(*generation)
 		c.from = append(c.from, g.columnOver(c.entry.Fields[0]))
-		if c.from[i] != nil {
+		if c.from[i] != nil && c.from[i].tree != nil {
 			continue
 		}
+		c.from[i] = nil
 		next := uint64(m.first[i])
 		err := c.sorter.add(ctx, g.frag, m.schema, m.live[i], func(uint32) uint64 { next++; return (next - 1) | placeBit }, nil)
 		if err != nil {
@@ -167,7 +168,7 @@ func (c *columnMerge) write(ctx context.Context, t *Table, m *merged, appended [
 			continue
 		}
 		live := m.live[i]
-		sources = append(sources, newKeySource(ctx, c.codec, seg.index))
+		sources = append(sources, newKeySource(ctx, c.codec, seg.tree))
 		ids = append(ids, func(id uint64) (uint64, bool) {
 			if !live.Contains(uint32(id)) {
 				return 0, false

@@ -121,6 +121,8 @@
 // when a merge takes them in, or by CREATE INDEX, which does that for the whole base beside everybody else and has the
 // writer of the base commit the result (cover.go).
 //
+// BITMAPs and LABEL_LISTs (package bitmap) are used, too, when another program made them in the base; nothing here writes them.
+//
 // A scan that is given a set of values (ScanOptions.Where) takes what each layer has: the index where there is one, the
 // column where there is none. So answers are complete whatever is covered, and an index that cannot be opened, or that
 // another program has taken away or extended, changes nothing but the time. Of a segment of the base only the fragments

@@ -10,9 +10,6 @@ import (
 	"sort"
 
 	"github.com/RoaringBitmap/roaring/v2"
-	"github.com/apache/arrow-go/v18/arrow"
-
-	"github.com/flightd/flightd/btree"
 )
 
 const (
@@ -181,7 +178,7 @@ func (v *View) scanBase(ctx context.Context, sc *Scan, p projection, k *KeySet, 
 
 // each calls fn with the ids of an index whose keys are in the set. It returns dense, before most of the calls, when
 // the ranges have so many of the rows that all of them should be read.
-func (k *KeySet) each(ctx context.Context, x *btree.Index, rows int64, fn func(id uint64)) (dense bool, err error) {
+func (k *KeySet) each(ctx context.Context, x valueIndex, rows int64, fn func(id uint64)) (dense bool, err error) {
 	left := rows / denseShare
 	for i := range k.ranges {
 		dense, err := k.eachInRange(ctx, x, &k.ranges[i], &left, fn)
@@ -209,7 +206,7 @@ func (k *KeySet) each(ctx context.Context, x *btree.Index, rows int64, fn func(i
 }
 
 // count returns about how many rows of an index are in the set, without reading any.
-func (k *KeySet) count(x *btree.Index) int64 {
+func (k *KeySet) count(x valueIndex) int64 {
 	n := int64(k.points.Len())
 	for i := range k.ranges {
 		from, to, values := k.ranges[i].bounds(k.by)
@@ -225,7 +222,7 @@ func (k *KeySet) count(x *btree.Index) int64 {
 var errDense = errors.New("most rows are wanted")
 
 // eachInRange is each for one range. left is how many rows may still be called for.
-func (k *KeySet) eachInRange(ctx context.Context, x *btree.Index, r *keyRange, left *int64, fn func(id uint64)) (dense bool, err error) {
+func (k *KeySet) eachInRange(ctx context.Context, x valueIndex, r *keyRange, left *int64, fn func(id uint64)) (dense bool, err error) {
 	from, to, values := r.bounds(k.by)
 	defer values.Release()
 	least, _, err := x.CountRange(from, to)
@@ -235,7 +232,7 @@ func (k *KeySet) eachInRange(ctx context.Context, x *btree.Index, r *keyRange, l
 	if least > *left {
 		return true, nil
 	}
-	err = x.Range(ctx, from, to, func(_ arrow.Array, ids []uint64) error {
+	err = x.Range(ctx, from, to, func(ids []uint64) error {
 		if *left -= int64(len(ids)); *left < 0 {
 			return errDense
 		}

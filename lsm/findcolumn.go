@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
 )
@@ -42,7 +43,7 @@ func (v *View) estimate(k *KeySet) int64 {
 			covered.Or(s.meta.Fragments)
 		}
 	} else {
-		for _, s := range b.columnsOver(k.field()) {
+		for _, s := range k.segments(b) {
 			n += k.count(s.index)
 			covered.Or(s.meta.Fragments)
 		}
@@ -57,7 +58,7 @@ func (v *View) estimate(k *KeySet) int64 {
 			g := l.layer.(*generation)
 			if keyed {
 				n += k.count(g.keys)
-			} else if s := g.columnOver(k.field()); s != nil {
+			} else if s := g.columnOver(k.field()); s != nil && !k.items {
 				n += k.count(s.index)
 			} else {
 				n += g.frag.live
@@ -67,11 +68,46 @@ func (v *View) estimate(k *KeySet) int64 {
 	return n
 }
 
-// columnsOver returns the segments over the column with a field id.
+// columnsOver returns the segments over the values of the column with a field id.
 func (b *base) columnsOver(field int32) []*columnSegment {
 	var out []*columnSegment
 	for _, s := range b.columns {
-		if s.field() == field {
+		if s.field() == field && s.kind != LabelListIndex {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// sameIndexes reports whether two bases have indexes of the same kinds over the same columns, by the same names.
+func (b *base) sameIndexes(o *base) bool {
+	covered := func(b, by *base) bool {
+		for _, s := range b.columns {
+			same := func(x *columnSegment) bool {
+				return x.kind == s.kind && x.field() == s.field() && x.meta.Name == s.meta.Name
+			}
+			if !slices.ContainsFunc(by.columns, same) {
+				return false
+			}
+		}
+		return true
+	}
+	return covered(b, o) && covered(o, b)
+}
+
+// segments returns the segments of a base that find the set's values, or items.
+func (k *KeySet) segments(b *base) []*columnSegment {
+	if k.items {
+		return b.itemsOver(k.field())
+	}
+	return b.columnsOver(k.field())
+}
+
+// itemsOver returns the segments over the items of the column with a field id.
+func (b *base) itemsOver(field int32) []*columnSegment {
+	var out []*columnSegment
+	for _, s := range b.columns {
+		if s.field() == field && s.kind == LabelListIndex {
 			out = append(out, s)
 		}
 	}
@@ -82,6 +118,10 @@ func (b *base) columnsOver(field int32) []*columnSegment {
 // no index covers those that a look at the column finds. The mask still decides which of them count: a row that the
 // column's value picks may have been replaced by one that it does not.
 func (v *View) scanColumn(ctx context.Context, sc *Scan, p projection, k *KeySet, l layer, mask *rowMask) error {
+	if k.items {
+		v.scanAll(sc, p, l, mask)
+		return nil
+	}
 	switch x := l.(type) {
 	case *generation:
 		from := fileRows{hidden: []*roaring.Bitmap{x.frag.hidden, mask.fragment(0)}}
@@ -123,7 +163,7 @@ func (v *View) scanColumn(ctx context.Context, sc *Scan, p projection, k *KeySet
 func (v *View) scanBaseColumn(ctx context.Context, sc *Scan, p projection, k *KeySet, masks rowMasks) error {
 	b := v.set.base
 	found, picked := roaring.New(), selection{}
-	for _, s := range b.columnsOver(k.field()) {
+	for _, s := range k.segments(b) {
 		mine := b.covers(s)
 		mine.AndNot(found)
 		if mine.IsEmpty() {
@@ -151,10 +191,15 @@ func (v *View) scanBaseColumn(ctx context.Context, sc *Scan, p projection, k *Ke
 		}
 	}
 	for _, f := range b.frags {
-		if !found.Contains(uint32(f.id)) {
-			sc.note("base", byColumn, f.live)
-			sc.addFile(f, p, fileRows{hidden: masks.fragment(f.id, f.hidden), keys: k})
+		if found.Contains(uint32(f.id)) {
+			continue
 		}
+		from, access := fileRows{hidden: masks.fragment(f.id, f.hidden), keys: k}, byColumn
+		if k.items { // the lists' items are not looked at here
+			from.keys, access = nil, byFullScan
+		}
+		sc.note("base", access, f.live)
+		sc.addFile(f, p, from)
 	}
 	if len(b.frags) > 0 && !found.IsEmpty() {
 		sc.note("base", byColumnIndex, picked.rows())

@@ -20,6 +20,14 @@ type IndexKind string
 // BTreeIndex has the values of one column in order, for points and ranges.
 const BTreeIndex IndexKind = "BTREE"
 
+// The kinds of indexes that other programs make, and scans use.
+const (
+	// BitmapIndex has for each value which rows have it.
+	BitmapIndex IndexKind = "BITMAP"
+	// LabelListIndex has for each item of a column's lists in which rows it is.
+	LabelListIndex IndexKind = "LABEL_LIST"
+)
+
 // IndexDef defines an index. One over the column that is the key gives a name to the index that the key has anyway.
 type IndexDef struct {
 	// Name is the index's name, whatever its case; each of a table has one of its own.
@@ -453,6 +461,25 @@ func (t *Table) Indexes() []IndexInfo {
 	return out
 }
 
+// ForeignIndexes returns the indexes of the base that another program made, which the catalog does not know.
+func (t *Table) ForeignIndexes() []IndexDef {
+	set := t.holdSet()
+	if set == nil {
+		return nil
+	}
+	defer set.unref()
+	now := t.now()
+	var known []IndexInfo
+	for _, x := range t.indexList() {
+		known = append(known, IndexInfo{IndexDef: x.definition(now)})
+	}
+	var out []IndexDef
+	for _, x := range foreignIndexes(set.base, now, known) {
+		out = append(out, x.IndexDef)
+	}
+	return out
+}
+
 // foreignIndexes tells of the indexes of a base that are not among those known. Those of columns that the table has no
 // more are none, though a base may go on naming them.
 func foreignIndexes(b *base, now *tableSchema, known []IndexInfo) []IndexInfo {
@@ -462,9 +489,9 @@ func foreignIndexes(b *base, now *tableSchema, known []IndexInfo) []IndexInfo {
 		if now.column(seg.field()) < 0 || slices.ContainsFunc(known, same) || slices.ContainsFunc(out, same) {
 			continue
 		}
-		x := indexEntry{Name: seg.meta.Name, Kind: BTreeIndex, Fields: seg.meta.Fields}
+		x := indexEntry{Name: seg.meta.Name, Kind: seg.kind, Fields: seg.meta.Fields}
 		info := IndexInfo{IndexDef: x.definition(now), Foreign: true}
-		info.countBase(b, seg.field())
+		info.countSegments(b, b.columnsLike(seg))
 		out = append(out, info)
 	}
 	return out
@@ -519,9 +546,20 @@ func (x *IndexInfo) countKey(set *layerSet) {
 }
 
 // countBase is count for the base.
-func (x *IndexInfo) countBase(b *base, field int32) {
+func (x *IndexInfo) countBase(b *base, field int32) { x.countSegments(b, b.columnsOver(field)) }
+
+// columnsLike returns the segments that find rows as one does: by the values of its column, or by their items.
+func (b *base) columnsLike(s *columnSegment) []*columnSegment {
+	if s.kind != LabelListIndex {
+		return b.columnsOver(s.field())
+	}
+	return b.itemsOver(s.field())
+}
+
+// countSegments is count for the rows of the base that some segments find.
+func (x *IndexInfo) countSegments(b *base, list []*columnSegment) {
 	found := roaring.New()
-	for _, seg := range b.columnsOver(field) {
+	for _, seg := range list {
 		found.Or(seg.meta.Fragments)
 		if strings.EqualFold(seg.meta.Name, x.Name) {
 			x.Segments++

@@ -25,6 +25,8 @@ type KeySet struct {
 	// ints and wide are points that are not in points yet.
 	ints []int64
 	wide [][]byte
+	// items says that the set is of items of a column of lists.
+	items bool
 }
 
 // KeyBound is one end of a range of values. The zero value is an open end.
@@ -63,6 +65,36 @@ func (v *View) NewColumnSet(column int) *KeySet {
 		return nil
 	}
 	return &KeySet{view: v, by: by, points: &keyRun{codec: by}}
+}
+
+// NewItemSet returns an empty set of items of a column of lists, by its number in the table's schema, for
+// ScanOptions.Where: it asks for the rows whose lists have any of the items. It is nil for other columns, and for lists
+// of a type that has no order. Only LABEL_LIST indexes, which other programs make, find rows by items; of what these do
+// not cover all rows are read.
+func (v *View) NewItemSet(column int) *KeySet {
+	if column < 0 || column >= v.schema.arrow.NumFields() {
+		return nil
+	}
+	item, ok := itemOf(v.schema.arrow.Field(column))
+	if !ok {
+		return nil
+	}
+	by := newColumnCodec(item, column)
+	if by == nil {
+		return nil
+	}
+	return &KeySet{view: v, by: by, points: &keyRun{codec: by}, items: true}
+}
+
+// itemOf returns the field of the items of lists.
+func itemOf(f arrow.Field) (arrow.Field, bool) {
+	switch t := f.Type.(type) {
+	case *arrow.ListType:
+		return t.ElemField(), true
+	case *arrow.LargeListType:
+		return t.ElemField(), true
+	}
+	return arrow.Field{}, false
 }
 
 // Add adds the keys whose first columns have the values in any one row of the arrays, which are of the types of the
@@ -135,7 +167,7 @@ func (k *KeySet) check(values []arrow.Array) error {
 		return fmt.Errorf("%w keys: %d columns, the key of table %q has %d", ErrInvalid, len(values), k.view.table.name, len(c.cols))
 	}
 	for i, a := range values {
-		f := k.view.schema.arrow.Field(c.cols[i])
+		f := c.fields[i]
 		if !arrow.TypeEqual(a.DataType(), f.Type) || a.NullN() > 0 || a.Len() != values[0].Len() {
 			return fmt.Errorf("%w keys: column %q of table %q is %s, not %s with %d nulls", ErrInvalid, f.Name, k.view.table.name, f.Type, a.DataType(), a.NullN())
 		}

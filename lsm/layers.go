@@ -26,6 +26,9 @@ func (t *Table) publish(b *base, chains []*chain) {
 	next := newLayerSet(b, chains)
 	t.db.moment.Lock()
 	old := t.set.Swap(next)
+	if old != nil && old.base != b && !old.base.sameIndexes(b) {
+		t.db.version.Add(1) // statements that were planned by others are planned anew
+	}
 	t.db.moment.Unlock()
 	if old == nil {
 		return

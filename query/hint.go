@@ -96,7 +96,7 @@ func (p *parsed) mayFilter(tables map[string]tableInfo) bool {
 		return false
 	}
 	for _, t := range tables {
-		if len(t.key) > 0 || len(t.indexes) > 0 {
+		if len(t.key) > 0 || len(t.indexes)+len(t.foreign) > 0 {
 			return true
 		}
 	}

@@ -29,7 +29,7 @@ type predicate struct {
 	op    int
 	args  []predicate
 	ref   filterRef // of a comparison
-	cmp   string    // = < <= > >= prefix
+	cmp   string    // = < <= > >= prefix, or has: a list has the item
 	value operand
 	// nullIsAny says that a null as the value is not fulfilled by no row, but by any.
 	nullIsAny bool
@@ -157,6 +157,8 @@ type keyColumn struct {
 	place int // in the table's columns
 	arrow arrow.DataType
 	sql   sqlType
+	// items says that the conditions are on the items of the column's lists, and arrow and sql are their types.
+	items bool
 }
 
 // filterColumns returns the columns of the table's key, none if it has no key, or one of a type that SQL does not order
@@ -179,9 +181,39 @@ func (t tableInfo) filterColumn(name string) (c keyColumn, ok bool) {
 	if i < 0 {
 		return c, false
 	}
-	f := t.arrow.Field(i)
+	c, ok = filterField(t.arrow.Field(i))
+	c.place = i
+	return c, ok
+}
+
+// filterField is filterColumn for a field of whatever place.
+func filterField(f arrow.Field) (keyColumn, bool) {
 	st, err := sqlTypeOf(f)
-	return keyColumn{place: i, arrow: f.Type, sql: st}, err == nil && !st.isOpaque() && hintable(f.Type)
+	return keyColumn{arrow: f.Type, sql: st}, err == nil && !st.isOpaque() && hintable(f.Type)
+}
+
+// indexColumn returns what the conditions that an index serves are on.
+func (t tableInfo) indexColumn(x lsm.IndexDef) (c keyColumn, ok bool) {
+	if len(x.Columns) != 1 {
+		return c, false
+	}
+	switch x.Kind {
+	case lsm.BTreeIndex, lsm.BitmapIndex:
+		return t.filterColumn(x.Columns[0])
+	case lsm.LabelListIndex:
+		i := t.field(x.Columns[0])
+		if i < 0 {
+			return c, false
+		}
+		list, isList := t.arrow.Field(i).Type.(arrow.ListLikeType)
+		if !isList {
+			return c, false
+		}
+		c, ok = filterField(list.ElemField())
+		c.place, c.items = i, true
+		return c, ok
+	}
+	return c, false
 }
 
 // asked returns what a scan of the table is asked for by a condition, nil when that is all rows.
@@ -192,11 +224,8 @@ func (t tableInfo) asked(p predicate, params map[string]paramValue) *scanFilter 
 			f.keys = &keyFilter{columns: key, boxes: list}
 		}
 	}
-	for _, x := range t.indexes {
-		if x.Kind != lsm.BTreeIndex || len(x.Columns) != 1 {
-			continue
-		}
-		c, ok := t.filterColumn(x.Columns[0])
+	for _, x := range slices.Concat(t.indexes, t.foreign) {
+		c, ok := t.indexColumn(x)
 		if !ok {
 			continue
 		}
@@ -262,6 +291,10 @@ func (p *predicate) boxes(key []keyColumn, params map[string]paramValue) (list [
 			case all:
 			case any:
 				list, any = more, false
+			case key[0].items: // a list can have several items, so the rows are not those of what is in both
+				if len(more) < len(list) {
+					list = more
+				}
 			default:
 				list = andBoxes(list, more)
 			}
@@ -305,7 +338,7 @@ func andBoxes(a, b []box) []box {
 
 // compareBoxes is boxes of a comparison.
 func (p *predicate) compareBoxes(key []keyColumn, params map[string]paramValue) (list []box, any bool) {
-	at := slices.IndexFunc(key, func(k keyColumn) bool { return k.place == p.ref.column })
+	at := slices.IndexFunc(key, func(k keyColumn) bool { return k.place == p.ref.column && k.items == (p.cmp == "has") })
 	if at < 0 {
 		return nil, true
 	}
@@ -318,7 +351,7 @@ func (p *predicate) compareBoxes(key []keyColumn, params map[string]paramValue) 
 	}
 	b := make(box, len(key))
 	switch p.cmp {
-	case "=":
+	case "=", "has":
 		b[at] = interval{low: limit{value: v, set: true}, high: limit{value: v, set: true}}
 	case "<", "<=":
 		b[at].high = limit{value: v, set: true, open: p.cmp == "<"}

@@ -305,10 +305,43 @@ func read(e *planExpr, columns []filterRef) predicate {
 		return p
 	case e.Class == "BOUND_FUNCTION" && (e.Name == "prefix" || e.Name == "starts_with") && len(e.Children) == 2:
 		return compare("prefix", refOf(&e.Children[0], columns), &e.Children[1])
+	case e.Class == "BOUND_FUNCTION" && len(e.Children) == 2:
+		return readHas(e, columns)
 	case e.Class == "BOUND_COMPARISON":
 		return readComparison(e, columns)
 	}
 	return predicate{}
+}
+
+// readHas reads a condition on the items of a column's lists.
+func readHas(e *planExpr, columns []filterRef) predicate {
+	ref := refOf(&e.Children[0], columns)
+	switch e.Name {
+	case "list_contains", "list_has", "array_contains", "array_has":
+		return compare("has", ref, &e.Children[1])
+	case "list_has_any", "array_has_any", "&&":
+		return compareItems(opOr, ref, e.Children[1].Value)
+	case "list_has_all", "array_has_all", "@>":
+		return compareItems(opAnd, ref, e.Children[1].Value)
+	}
+	return predicate{}
+}
+
+// compareItems reads that lists have any or all of some constants. Nulls among these may be fulfilled by any row.
+func compareItems(op int, ref filterRef, list *planValue) predicate {
+	var values struct {
+		Children []planValue `json:"children"`
+	}
+	if list == nil || list.IsNull || list.Type.ID != "LIST" || json.Unmarshal(list.Value, &values) != nil {
+		return predicate{}
+	}
+	p := predicate{op: op}
+	for i := range values.Children {
+		one := compare("has", ref, &planExpr{Type: "VALUE_CONSTANT", Value: &values.Children[i]})
+		one.nullIsAny = true
+		p.args = append(p.args, one)
+	}
+	return p
 }
 
 // readComparison reads a comparison of a column, or of a row of columns, with a value.

@@ -219,7 +219,9 @@ type tableInfo struct {
 	sql          string // canonical DDL
 	tableOptions
 	// indexes are those of the table but that of its key; a table that is made with another's definition has them, too.
-	indexes     []lsm.IndexDef
+	indexes []lsm.IndexDef
+	// foreign are the indexes that another program made.
+	foreign     []lsm.IndexDef
 	incarnation uint64
 	version     uint32 // of its schema
 	id          int64  // of the scan

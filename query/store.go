@@ -75,7 +75,7 @@ func (s lsmStore) tables() []tableInfo {
 		out = append(out, tableInfo{
 			comments: &comments,
 			schema:   d.Name.Schema, name: d.Name.Name,
-			arrow: d.Schema, key: d.Key, sql: d.SQL, tableOptions: optionsOf(d), indexes: d.Indexes, incarnation: t.Incarnation(), version: version,
+			arrow: d.Schema, key: d.Key, sql: d.SQL, tableOptions: optionsOf(d), indexes: d.Indexes, foreign: t.ForeignIndexes(), incarnation: t.Incarnation(), version: version,
 		})
 	}
 	return out
@@ -323,7 +323,11 @@ func (s lsmSource) open(ctx context.Context, columns []int, keys *scanFilter) (l
 			return lsmMorsels{}, err
 		}
 		if keys.where != nil {
-			if o.Where, err = keys.where.keySet(s.v.NewColumnSet(keys.where.columns[0].place)); err != nil {
+			set := s.v.NewColumnSet
+			if keys.where.columns[0].items {
+				set = s.v.NewItemSet
+			}
+			if o.Where, err = keys.where.keySet(set(keys.where.columns[0].place)); err != nil {
 				return lsmMorsels{}, err
 			}
 		}

@@ -279,6 +279,80 @@ func (*BTreeIndexDetails) Descriptor() ([]byte, []int) {
 	return file_internal_lancepb_index_proto_rawDescGZIP(), []int{3}
 }
 
+// BitmapIndexDetails marks a BITMAP index.
+type BitmapIndexDetails struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BitmapIndexDetails) Reset() {
+	*x = BitmapIndexDetails{}
+	mi := &file_internal_lancepb_index_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BitmapIndexDetails) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BitmapIndexDetails) ProtoMessage() {}
+
+func (x *BitmapIndexDetails) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_lancepb_index_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BitmapIndexDetails.ProtoReflect.Descriptor instead.
+func (*BitmapIndexDetails) Descriptor() ([]byte, []int) {
+	return file_internal_lancepb_index_proto_rawDescGZIP(), []int{4}
+}
+
+// LabelListIndexDetails marks a LABEL_LIST index.
+type LabelListIndexDetails struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LabelListIndexDetails) Reset() {
+	*x = LabelListIndexDetails{}
+	mi := &file_internal_lancepb_index_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LabelListIndexDetails) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LabelListIndexDetails) ProtoMessage() {}
+
+func (x *LabelListIndexDetails) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_lancepb_index_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LabelListIndexDetails.ProtoReflect.Descriptor instead.
+func (*LabelListIndexDetails) Descriptor() ([]byte, []int) {
+	return file_internal_lancepb_index_proto_rawDescGZIP(), []int{5}
+}
+
 var File_internal_lancepb_index_proto protoreflect.FileDescriptor
 
 const file_internal_lancepb_index_proto_rawDesc = "" +
@@ -307,7 +381,9 @@ const file_internal_lancepb_index_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18\x02 \x01(\x04R\tsizeBytes\"\x13\n" +
-	"\x11BTreeIndexDetailsB-Z+github.com/flightd/flightd/internal/lancepbb\x06proto3"
+	"\x11BTreeIndexDetails\"\x14\n" +
+	"\x12BitmapIndexDetails\"\x17\n" +
+	"\x15LabelListIndexDetailsB-Z+github.com/flightd/flightd/internal/lancepbb\x06proto3"
 
 var (
 	file_internal_lancepb_index_proto_rawDescOnce sync.Once
@@ -321,19 +397,21 @@ func file_internal_lancepb_index_proto_rawDescGZIP() []byte {
 	return file_internal_lancepb_index_proto_rawDescData
 }
 
-var file_internal_lancepb_index_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_internal_lancepb_index_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_internal_lancepb_index_proto_goTypes = []any{
-	(*IndexSection)(nil),      // 0: lance.table.IndexSection
-	(*IndexMetadata)(nil),     // 1: lance.table.IndexMetadata
-	(*IndexFile)(nil),         // 2: lance.table.IndexFile
-	(*BTreeIndexDetails)(nil), // 3: lance.table.BTreeIndexDetails
-	(*UUID)(nil),              // 4: lance.table.UUID
-	(*anypb.Any)(nil),         // 5: google.protobuf.Any
+	(*IndexSection)(nil),          // 0: lance.table.IndexSection
+	(*IndexMetadata)(nil),         // 1: lance.table.IndexMetadata
+	(*IndexFile)(nil),             // 2: lance.table.IndexFile
+	(*BTreeIndexDetails)(nil),     // 3: lance.table.BTreeIndexDetails
+	(*BitmapIndexDetails)(nil),    // 4: lance.table.BitmapIndexDetails
+	(*LabelListIndexDetails)(nil), // 5: lance.table.LabelListIndexDetails
+	(*UUID)(nil),                  // 6: lance.table.UUID
+	(*anypb.Any)(nil),             // 7: google.protobuf.Any
 }
 var file_internal_lancepb_index_proto_depIdxs = []int32{
 	1, // 0: lance.table.IndexSection.indices:type_name -> lance.table.IndexMetadata
-	4, // 1: lance.table.IndexMetadata.uuid:type_name -> lance.table.UUID
-	5, // 2: lance.table.IndexMetadata.index_details:type_name -> google.protobuf.Any
+	6, // 1: lance.table.IndexMetadata.uuid:type_name -> lance.table.UUID
+	7, // 2: lance.table.IndexMetadata.index_details:type_name -> google.protobuf.Any
 	2, // 3: lance.table.IndexMetadata.files:type_name -> lance.table.IndexFile
 	4, // [4:4] is the sub-list for method output_type
 	4, // [4:4] is the sub-list for method input_type
@@ -355,7 +433,7 @@ func file_internal_lancepb_index_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_lancepb_index_proto_rawDesc), len(file_internal_lancepb_index_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
