@@ -178,13 +178,13 @@ func (r *Result) see(ctx context.Context, st *Statement, in run) (err error) {
 	case in.part != nil:
 		return in.part.check(r.lease)
 	case in.snap != nil:
-		r.snap = &systemSnapshot{snapshot: borrowed{in.snap}, e: st.e, in: r.in}
+		r.snap = &systemSnapshot{snapshot: borrowed{in.snap}, ctx: r.ctx, e: st.e, in: r.in}
 	default:
 		snap, err := st.e.store.snapshot(ctx)
 		if err != nil {
 			return err
 		}
-		r.snap = &systemSnapshot{snapshot: snap, e: st.e, in: r.in}
+		r.snap = &systemSnapshot{snapshot: snap, ctx: r.ctx, e: st.e, in: r.in}
 	}
 	if r.snap.catalogVersion() != r.lease.version {
 		return errTableChanged

@@ -2,7 +2,9 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +31,9 @@ type systemTable struct {
 
 // systemState is what the rows of all system tables are made of.
 type systemState struct {
-	now      time.Time
+	now time.Time
+	// count returns how many rows a table has in the statement's snapshot, and whether it could tell.
+	count    func(schema, name string) (int64, bool)
 	engine   lsm.Stats
 	queries  []queryStats
 	sessions []SessionStats
@@ -126,7 +130,11 @@ func (s *systemState) tableRows() (out [][]any) {
 			generations, generationRows, generationBytes = generations+n, generationRows+rows, generationBytes+bytes
 		}
 		d := t.Definition
-		out = append(out, []any{schemaOf(d.Name), d.Name.Name, int64(t.Incarnation), d.Key, string(t.Durability), string(t.IndexMode), maintained(d.Maintain), int64(len(t.Shards)), t.Rows,
+		rows, ok := s.count(schemaOf(d.Name), d.Name.Name)
+		if !ok { // it was made since, or cannot be read; whoever reads it hears why
+			rows = t.Rows
+		}
+		out = append(out, []any{schemaOf(d.Name), d.Name.Name, int64(t.Incarnation), d.Key, string(t.Durability), string(t.IndexMode), maintained(d.Maintain), int64(len(t.Shards)), rows,
 			memtables, memtableBytes, generations, generationRows, generationBytes,
 			int64(t.BaseVersion), int64(t.BaseFragments), t.BaseRows, t.BaseBytes})
 	}
@@ -290,11 +298,13 @@ func appendValue(b array.Builder, v any) {
 // moment, and the same in all its scans.
 type systemSnapshot struct {
 	snapshot
-	e  *Engine
-	in *instance // that the statement runs in
+	ctx context.Context // of the statement
+	e   *Engine
+	in  *instance // that the statement runs in
 
 	mu     sync.Mutex
-	tables map[string]arrow.RecordBatch // by name, nil before the first use
+	state  *systemState                 // nil before the first use
+	tables map[string]arrow.RecordBatch // those that were used, by name
 }
 
 // table implements snapshot.
@@ -302,20 +312,46 @@ func (s *systemSnapshot) table(schema, name string) (tableSource, error) {
 	if !isSystem(schema) {
 		return s.snapshot.table(schema, name)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.tables == nil {
-		state := s.e.systemState(s.in)
-		s.tables = make(map[string]arrow.RecordBatch, len(systemTables))
-		for _, t := range systemTables {
-			s.tables[t.name] = t.record(state)
-		}
-	}
-	rec, ok := s.tables[strings.ToLower(name)]
-	if !ok {
+	i := slices.IndexFunc(systemTables, func(t systemTable) bool { return strings.EqualFold(t.name, name) })
+	if i < 0 {
 		return nil, errTableChanged
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == nil {
+		s.state = s.e.systemState(s.in)
+		s.state.count, s.tables = s.count, make(map[string]arrow.RecordBatch)
+	}
+	t := systemTables[i]
+	rec := s.tables[t.name]
+	if rec == nil {
+		rec = t.record(s.state)
+		s.tables[t.name] = rec
+	}
 	return systemSource{ownSource{rec}}, nil
+}
+
+// count counts the rows of a table as count(*) does.
+func (s *systemSnapshot) count(schema, name string) (n int64, ok bool) {
+	src, err := s.snapshot.table(schema, name)
+	if err != nil {
+		return 0, false
+	}
+	all, err := src.scan(s.ctx, []int{}, nil)
+	if err != nil {
+		return 0, false
+	}
+	defer all.close()
+	for {
+		m, err := all.next(s.ctx)
+		if err != nil {
+			return n, errors.Is(err, io.EOF)
+		}
+		if n += m.record.NumRows(); m.live != nil {
+			n += int64(len(m.live)) - m.record.NumRows()
+		}
+		m.release()
+	}
 }
 
 // keep implements snapshot. System tables are small, and stay.
@@ -329,7 +365,7 @@ func (s *systemSnapshot) release() {
 	for _, rec := range s.tables {
 		rec.Release()
 	}
-	s.tables = map[string]arrow.RecordBatch{}
+	clear(s.tables)
 	s.mu.Unlock()
 	s.snapshot.release()
 }

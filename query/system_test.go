@@ -49,6 +49,24 @@ func TestSystemTablesAreTables(t *testing.T) {
 	}
 }
 
+// TestTablesTellHowManyRowsTheyHave: as many as count(*), wherever they lie and whatever replaced or deleted them.
+func TestTablesTellHowManyRowsTheyHave(t *testing.T) {
+	h := newAlterHarness(t)
+	for _, options := range []string{"", " WITH (shards = 3)", " WITH (index_mode = 'async')"} {
+		h.update("CREATE OR REPLACE TABLE docs (id BIGINT PRIMARY KEY, n INTEGER)" + options)
+		for round, move := range []string{"", "OPTIMIZE docs", "", "OPTIMIZE docs"} {
+			h.update("INSERT OR REPLACE INTO docs SELECT range, range FROM range(100)")
+			h.update("DELETE FROM docs WHERE id % 10 = 0")
+			h.update("INSERT OR REPLACE INTO docs VALUES (20, 1), (1, 3)")
+			h.update("UPDATE docs SET n = 5 WHERE id = 20")
+			require.Equal(t, []string{"91 | true"}, h.rows("SELECT rows, rows = (SELECT count(*) FROM docs) FROM flightd_catalog.tables"), "round %d%s", round, options)
+			if move != "" {
+				h.update(move)
+			}
+		}
+	}
+}
+
 // TestSystemTablesAreReadByParameter binds parameters to prepared queries over system tables.
 func TestSystemTablesAreReadByParameter(t *testing.T) {
 	h := newAlterHarness(t)
