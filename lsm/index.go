@@ -407,8 +407,9 @@ func (db *DB) forgetIndex(ctx context.Context, n TableName, pick func(t *Table) 
 	return t, x, nil
 }
 
-// OptimizeIndex brings all rows of the table that the index does not have yet into it.
-func (t *Table) OptimizeIndex(ctx context.Context, index string) error {
+// OptimizeIndex brings all rows of the table that the index does not have yet into it. Progress is that of
+// CreateIndexOptions.
+func (t *Table) OptimizeIndex(ctx context.Context, index string, progress func(done, total int64)) error {
 	if err := t.refuseWrite(); err != nil {
 		return err
 	}
@@ -416,7 +417,7 @@ func (t *Table) OptimizeIndex(ctx context.Context, index string) error {
 	if !ok {
 		return fmt.Errorf("optimize index %q of table %q: %w", index, t.name, ErrIndexNotFound)
 	}
-	if err := t.cover(ctx, x, nil); err != nil {
+	if err := t.cover(ctx, x, progress); err != nil {
 		return fmt.Errorf("optimize index %q of table %q: %w", index, t.name, err)
 	}
 	return nil

@@ -102,7 +102,7 @@ func TestIndexIsWholeAfterACrash(t *testing.T) {
 		for _, x := range mustTable(t, db, "t").Indexes() {
 			have++
 			if !x.Foreign {
-				require.NoError(t, mustTable(t, db, "t").OptimizeIndex(ctx, x.Name))
+				require.NoError(t, mustTable(t, db, "t").OptimizeIndex(ctx, x.Name, nil))
 			}
 		}
 		require.Equal(t, want, wordRows(t, db, "t", "a"), dir)

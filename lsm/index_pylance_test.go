@@ -215,7 +215,7 @@ func TestLanceAndIndexes(t *testing.T) {
 	askPylance(t, root, "drop s_by")
 	require.NoError(t, db.Optimize(ctx, name))
 	compareColumns(t, db, name, false)
-	require.NoError(t, table.OptimizeIndex(ctx, "s_by"))
+	require.NoError(t, table.OptimizeIndex(ctx, "s_by", nil))
 	compareColumns(t, db, name, true)
 	requireSound(t, crashCopy(t, dir))
 }

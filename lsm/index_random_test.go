@@ -115,7 +115,7 @@ func TestColumnSets(t *testing.T) {
 				c.compare()
 			}
 			for _, d := range c.domains {
-				require.NoError(t, mustTable(t, c.db, "t").OptimizeIndex(context.Background(), d.name))
+				require.NoError(t, mustTable(t, c.db, "t").OptimizeIndex(context.Background(), d.name, nil))
 			}
 			c.compare()
 			require.NoError(t, c.db.Close())

@@ -48,7 +48,7 @@ func TestIndexesAreInTheLog(t *testing.T) {
 	require.ErrorIs(t, create("x", "l", CreateIndexOptions{}), ErrInvalid)
 	require.ErrorIs(t, create("x", "none", CreateIndexOptions{}), ErrInvalid)
 	require.ErrorIs(t, create("../x", "a", CreateIndexOptions{}), ErrInvalid)
-	require.ErrorIs(t, mustTable(t, db, "t").OptimizeIndex(ctx, "none"), ErrIndexNotFound)
+	require.ErrorIs(t, mustTable(t, db, "t").OptimizeIndex(ctx, "none", nil), ErrIndexNotFound)
 	require.NoError(t, db.Close())
 
 	db = openStale(t, dir)

@@ -28,7 +28,7 @@ func (x *metaRun) index() {
 	case 1:
 		x.settled()
 		x.note("  optimize %s", name)
-		if err := x.table().OptimizeIndex(x.ctx, name); !errors.Is(err, ErrIndexNotFound) {
+		if err := x.table().OptimizeIndex(x.ctx, name, nil); !errors.Is(err, ErrIndexNotFound) {
 			x.ok(err)
 		}
 	case 2:
@@ -58,7 +58,7 @@ func (x *metaRun) coverAll() {
 		return slices.DeleteFunc(x.table().Indexes(), func(info IndexInfo) bool { return info.Foreign })
 	}
 	for _, info := range ours() {
-		x.ok(x.table().OptimizeIndex(x.ctx, info.Name))
+		x.ok(x.table().OptimizeIndex(x.ctx, info.Name, nil))
 	}
 	for _, info := range ours() {
 		x.want(info.Uncovered == 0 && info.Covered == int64(len(x.m.rows)), "of %d rows the index has %+v", len(x.m.rows), info)

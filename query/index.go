@@ -270,14 +270,14 @@ func (st *Statement) changeIndex(ctx context.Context, l *lease) error {
 			return errorf(InvalidArgument, "Binder Error: Table %q does not have a column with name %q", t.name, x.columns[0])
 		}
 		return st.e.store.createIndex(ctx, tableRef{t.schema, t.name}, lsm.IndexDef{Name: x.name, Kind: x.kind, Columns: []string{t.arrow.Field(i).Name}},
-			lsm.CreateIndexOptions{IfNotExists: x.lenient, Replace: x.replace})
+			lsm.CreateIndexOptions{IfNotExists: x.lenient, Replace: x.replace, Progress: progressOf(ctx).built})
 	}
 	of, err := st.e.indexTable(l, st.parsed, x)
 	if err == nil {
 		if st.parsed.kind == kindDropIndex {
 			err = st.e.store.dropIndex(ctx, of, x.name)
 		} else {
-			err = st.e.store.optimizeIndex(ctx, of, x.name)
+			err = st.e.store.optimizeIndex(ctx, of, x.name, progressOf(ctx).built)
 		}
 	}
 	if e, ok := engineError(err).(*Error); ok && e.Code == NotFound && x.lenient {

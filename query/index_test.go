@@ -174,3 +174,23 @@ func TestIndexStatementsArePrepared(t *testing.T) {
 	_, err = create.Update(t.Context(), nil)
 	require.Equal(t, NotFound, codeOf(t, err))
 }
+
+// TestBuildingAnIndexTellsItsProgress: who waits for CREATE INDEX or OPTIMIZE sees how far it is.
+func TestBuildingAnIndexTellsItsProgress(t *testing.T) {
+	h := newAlterHarness(t)
+	h.update("CREATE TABLE docs (id BIGINT PRIMARY KEY, n INTEGER)")
+	h.update("INSERT INTO docs SELECT range, range FROM range(1000)")
+	h.update("OPTIMIZE docs")
+	run := func(sql string) float64 {
+		var p Progress
+		st, err := h.e.Prepare(t.Context(), h.e.NewSession(), sql)
+		require.NoError(t, err)
+		defer st.Close()
+		_, err = st.Update(WithProgress(t.Context(), &p), nil)
+		require.NoError(t, err)
+		return p.Fraction()
+	}
+	require.InDelta(t, 0.99, run("CREATE INDEX i ON docs (n)"), 0.001, "all rows are in, and the statement was not over")
+	require.Zero(t, run("ALTER INDEX i OPTIMIZE"), "nothing was left to do")
+	require.Zero(t, run("DROP INDEX i"))
+}

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// Progress tells how far a statement is: how many of the rows that its scans will read they have read. It is safe for
-// concurrent use.
+// Progress tells how far a statement is: how many of the rows that its scans will read they have read, or how many are in
+// the index that it builds. It is safe for concurrent use.
 type Progress struct{ total, done, most atomic.Int64 }
 
 // progressSteps is the precision in which the furthest value is remembered.
@@ -26,6 +26,12 @@ func progressOf(ctx context.Context) *Progress {
 		return p
 	}
 	return &Progress{}
+}
+
+// built tells how far the building of an index is, in rows.
+func (p *Progress) built(done, total int64) {
+	p.total.Store(total)
+	p.done.Store(done)
 }
 
 // Fraction returns a number from 0 to 1 that never falls. It stays below 1: when the statement is over, its caller

@@ -32,10 +32,10 @@ type store interface {
 	alter(ctx context.Context, t tableInfo, columns []alteredColumn, next tableInfo) error
 	insert(ctx context.Context, schema, name string, rec arrow.RecordBatch) (int64, error)
 	optimize(ctx context.Context, schema, name string) error
-	// createIndex, dropIndex and optimizeIndex are for indexes of a table.
+	// createIndex, dropIndex and optimizeIndex are for indexes of a table. progress hears how many of how many rows are in.
 	createIndex(ctx context.Context, of tableRef, d lsm.IndexDef, o lsm.CreateIndexOptions) error
 	dropIndex(ctx context.Context, of tableRef, index string) error
-	optimizeIndex(ctx context.Context, of tableRef, index string) error
+	optimizeIndex(ctx context.Context, of tableRef, index string, progress func(done, total int64)) error
 	// vacuum removes what a table keeps no longer.
 	vacuum(ctx context.Context, schema, name string) (freed, error)
 	// modify calls fn while nobody else changes the rows that it may change, and applies what fn wrote if it returns nil.
@@ -139,12 +139,12 @@ func (s lsmStore) dropIndex(ctx context.Context, of tableRef, index string) erro
 	return s.db.DropIndex(ctx, of.lsm(), index)
 }
 
-func (s lsmStore) optimizeIndex(ctx context.Context, of tableRef, index string) error {
+func (s lsmStore) optimizeIndex(ctx context.Context, of tableRef, index string, progress func(done, total int64)) error {
 	t, err := s.db.Table(of.lsm())
 	if err != nil {
 		return err
 	}
-	return t.OptimizeIndex(ctx, index)
+	return t.OptimizeIndex(ctx, index, progress)
 }
 
 func (s lsmStore) vacuum(ctx context.Context, schema, name string) (freed, error) {
