@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -46,7 +47,7 @@ func write(t testing.TB, st object.Store, words []string, bitmaps [][]byte) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "keys", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "bitmaps", Type: arrow.BinaryTypes.Binary, Nullable: true}}, nil)
 	s, err := lance.SchemaFromArrow(schema, 0)
 	require.NoError(t, err)
-	w, err := lance.Create(ctx, st, "x/"+file, s, lance.WriterOptions{})
+	w, err := lance.Create(ctx, st, "x/"+File, s, lance.WriterOptions{})
 	require.NoError(t, err)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	defer b.Release()
@@ -116,6 +117,9 @@ func TestValuesInAnyOrderFindTheirRows(t *testing.T) {
 	_, most, err := x.CountRange(btree.Bound{Values: keys, Row: 3}, btree.Bound{})
 	require.NoError(t, err)
 	require.EqualValues(t, 10, most)
+	var text strings.Builder
+	require.NoError(t, x.Describe(&text))
+	require.Equal(t, "bitmap of utf8, 3 values, 4 entries, fragments [1 2], 1 times all rows of one\nfrom apple to pear\n", text.String())
 	all := 0
 	require.NoError(t, x.Verify(ctx, func(uint64) error { all++; return nil }))
 	require.Equal(t, 7, all)
@@ -136,7 +140,7 @@ func TestDamageIsNamed(t *testing.T) {
 		keys.Release()
 		var corrupt *object.CorruptError
 		require.ErrorAs(t, err, &corrupt, what)
-		require.ErrorContains(t, err, file, what)
+		require.ErrorContains(t, err, File, what)
 		require.NoError(t, x.Close())
 	}
 	st := object.NewMem()

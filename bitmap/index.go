@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	file = "bitmap_page_lookup.lance"
+	// File is the name of the file in the index's folder.
+	File = "bitmap_page_lookup.lance"
 	// maxKeyBytes bounds the values of an index in memory: columns with more are not what it is for.
 	maxKeyBytes = 32 << 20
 	// keyBatch is how many values are read at a time.
@@ -53,7 +54,7 @@ type Index struct {
 
 // Open opens the index in a folder.
 func Open(ctx context.Context, st object.Store, dir string, o Options) (*Index, error) {
-	x := &Index{opt: o, name: path.Join(dir, file)}
+	x := &Index{opt: o, name: path.Join(dir, File)}
 	if err := x.open(ctx, st); err != nil {
 		return nil, errors.Join(fmt.Errorf("open index %s: %w", dir, err), x.Close())
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flightd/flightd/bitmap"
 	"github.com/flightd/flightd/btree"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/lsm"
@@ -42,7 +43,7 @@ func (p process) inspectCommand() *cobra.Command {
 			"            all of them\n" +
 			"  manifest  a version of a table: TABLE.lance for the newest, or a file in TABLE.lance/_versions\n" +
 			"  file      a Lance data file\n" +
-			"  index     a BTREE: a folder in TABLE.lance/_indices, or the _pk_index of a generation\n" +
+			"  index     a BTREE, BITMAP or LABEL_LIST: a folder in TABLE.lance/_indices, or the _pk_index of a generation\n" +
 			"  filter    the filter of a generation's keys: its key_filter.bin\n\n" +
 			"DATA alone lists its tables. With --json each line of the output is one JSON object.",
 		Example: "  flightd inspect /var/lib/flightd\n" +
@@ -126,7 +127,7 @@ func guessKind(path string, info fs.FileInfo) string {
 		return "manifest"
 	case has("manifest"):
 		return "shard"
-	case has("page_data.lance"):
+	case has("page_data.lance"), has(bitmap.File):
 		return "index"
 	case len(segments) > 0:
 		return "wal"
@@ -423,19 +424,39 @@ func (v *inspector) dataFile(ctx context.Context) error {
 	return v.print(r, func() any { return fileJSON(r) })
 }
 
-// index describes a BTREE.
+// index describes a BTREE, or a BITMAP, which a LABEL_LIST is, too.
 func (v *inspector) index(ctx context.Context) error {
 	path := v.path
 	if v.file {
 		path = filepath.Dir(path)
 	}
 	st, name := store(path)
+	if _, err := os.Stat(filepath.Join(path, bitmap.File)); err == nil {
+		return v.bitmap(ctx, st, name)
+	}
 	x, err := btree.Open(ctx, st, name, btree.Options{})
 	if err != nil {
 		return err
 	}
 	defer x.Close()
 	return v.print(x, func() any { return indexJSON(x) })
+}
+
+// bitmap describes a BITMAP.
+func (v *inspector) bitmap(ctx context.Context, st object.Store, name string) error {
+	x, err := bitmap.Open(ctx, st, name, bitmap.Options{FragmentRows: func(uint32) int64 { return 0 }})
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	s, err := x.Summarise(ctx)
+	if err != nil {
+		return err
+	}
+	return v.print(x, func() any {
+		return fields{"type": x.Type().String(), "values": s.Values, "entries": s.Entries, "whole_fragments": s.Whole, "fragments": s.Fragments,
+			"least": s.Least, "greatest": s.Greatest}
+	})
 }
 
 // filter describes the key filter of a generation.
