@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -91,18 +92,18 @@ func TestFullDisk(t *testing.T) {
 func TestFullDiskMakesRoomFirst(t *testing.T) {
 	ctx := context.Background()
 	db := openTest(t, t.TempDir())
-	table := createTest(t, db, "p", writesSchema)
-	putKeys(t, db, table, 1, 1, 2, 3)
-	require.NoError(t, db.Flush(ctx, table.Name()))
-	db.space.mu.Lock()
 	debt := int64(db.space.reserve)
-	db.space.debt = func() int64 { // as if the generation were large
-		if len(table.set.Load().chains[0].generations()) > 0 {
+	var large atomic.Pointer[Table]
+	db.space.debt = func() int64 { // as if its generation were large; nobody reads this before there is a table
+		if t := large.Load(); t != nil && len(t.set.Load().chains[0].generations()) > 0 {
 			return debt
 		}
 		return 0
 	}
-	db.space.mu.Unlock()
+	table := createTest(t, db, "p", writesSchema)
+	putKeys(t, db, table, 1, 1, 2, 3)
+	require.NoError(t, db.Flush(ctx, table.Name()))
+	large.Store(table)
 	pretend(db, 2*db.space.reserve+debt/2)
 	require.NoError(t, tryPut(table, 4))
 	require.Equal(t, int64(1), db.Metrics().Compactions)
