@@ -4,33 +4,23 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/object"
 )
 
 func TestLanceReadsThroughOurIndex(t *testing.T) {
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
-		t.Skip("FLIGHTD_PYTHON names no Python interpreter with pylance; what Lance makes of our indexes is not tested")
-	}
+	python.Need(t)
 	script := filepath.Join("..", "testdata", "manifest", "pylance.py")
 	root := filepath.Join(t.TempDir(), "t.lance")
 	run := func(args ...string) []byte {
 		t.Helper()
-		cmd := exec.Command(python, append([]string{script}, args...)...)
-		var stderr strings.Builder
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		require.NoError(t, err, "%v: %s", args, stderr.String())
-		return out
+		return python.RunFile(t, script, args...)
 	}
 	const rows = 10000
 	run("create", root, "0", fmt.Sprint(rows))

@@ -2,7 +2,6 @@ package lance
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/object"
 )
 
@@ -53,10 +53,7 @@ func TestKeyOfPylance(t *testing.T) {
 
 // TestOthersReadOurFiles needs a Python with pylance and DuckDB: FLIGHTD_PYTHON names it.
 func TestOthersReadOurFiles(t *testing.T) {
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
-		t.Skip("FLIGHTD_PYTHON does not name a Python with the packages of e2e/requirements.txt")
-	}
+	python.Need(t)
 	dir := t.TempDir()
 	st := object.NewLocal(dir)
 	for name, nulls := range map[string]float64{"valid": 0, "some": 0.2, "null": 1} {
@@ -70,8 +67,7 @@ func TestOthersReadOurFiles(t *testing.T) {
 	}
 	writeFile(t, st, "empty.lance", allTypes(), WriterOptions{})
 	writeExpected(t, filepath.Join(dir, "empty.arrow"), allTypes(), nil)
-	out, err := exec.Command(python, filepath.Join(fixtures, "check.py"), dir).CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	python.RunFile(t, filepath.Join(fixtures, "check.py"), dir)
 }
 
 func writeExpected(t *testing.T, name string, schema *arrow.Schema, batches []arrow.RecordBatch) {

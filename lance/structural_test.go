@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,20 +12,16 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/object"
 )
 
-// TestLaterFilesOfPylance needs a Python with pylance: FLIGHTD_PYTHON names it.
+// TestLaterFilesOfPylance reads the files of later versions that pylance writes, and has it read ours. It needs a Python with
+// pylance: FLIGHTD_PYTHON names it.
 func TestLaterFilesOfPylance(t *testing.T) {
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
-		t.Skip("FLIGHTD_PYTHON does not name a Python with the packages of e2e/requirements.txt")
-	}
+	python.Need(t)
 	dir := t.TempDir()
-	script, err := filepath.Abs(filepath.Join(fixtures, "matrix.py"))
-	require.NoError(t, err)
-	out, err := exec.Command(python, script, dir).CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	python.RunFile(t, filepath.Join(fixtures, "matrix.py"), dir)
 	files, err := filepath.Glob(filepath.Join(dir, "*.lance"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
@@ -38,6 +33,7 @@ func TestLaterFilesOfPylance(t *testing.T) {
 			requireColumns(t, r, schema, joined(t, schema, batches), newGenerator(1, 0))
 		})
 	}
+	t.Run("written again", func(t *testing.T) { requirePylanceReads(t, dir) })
 }
 
 // arrowFile reads an Arrow IPC file.
@@ -98,15 +94,9 @@ func TestEveryTypeGoesThereAndBackInLaterFiles(t *testing.T) {
 	}
 }
 
-// TestPylanceReadsLaterFiles writes what pylance wrote once more, and has pylance compare. It needs FLIGHTD_PYTHON.
-func TestPylanceReadsLaterFiles(t *testing.T) {
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
-		t.Skip("FLIGHTD_PYTHON does not name a Python with the packages of e2e/requirements.txt")
-	}
-	theirs, ours := t.TempDir(), t.TempDir()
-	out, err := exec.Command(python, filepath.Join(fixtures, "matrix.py"), theirs).CombinedOutput()
-	require.NoError(t, err, "%s", out)
+// requirePylanceReads writes again what pylance wrote, and has pylance compare.
+func requirePylanceReads(t *testing.T, theirs string) {
+	ours := t.TempDir()
 	files, err := filepath.Glob(filepath.Join(theirs, "*-2.2*.arrow"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
@@ -122,6 +112,5 @@ func TestPylanceReadsLaterFiles(t *testing.T) {
 			})
 		}
 	}
-	out, err = exec.Command(python, filepath.Join(fixtures, "check.py"), ours).CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	python.RunFile(t, filepath.Join(fixtures, "check.py"), ours)
 }

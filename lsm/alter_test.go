@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/internal/rows"
 )
 
@@ -34,21 +34,15 @@ func tableLines(t *testing.T, db *DB, name string) []string {
 // lanceLines returns the rows that pylance reads, as tableLines does, nil when it is not there.
 func lanceLines(t *testing.T, dir string) []string {
 	t.Helper()
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
+	if !python.Have() {
 		return nil
 	}
 	const script = `import json, lance, sys
 rows = lance.dataset(sys.argv[1]).to_table().to_pylist()
 show = lambda v: "null" if v is None else str(int(v)) if isinstance(v, float) else str(v)
 print(json.dumps(sorted(" ".join(show(v) for v in r.values()) for r in rows)))`
-	cmd := exec.Command(python, "-c", script, dir)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(t, err, stderr.String())
 	var lines []string
-	require.NoError(t, json.Unmarshal(out, &lines))
+	require.NoError(t, json.Unmarshal(python.Run(t, script, dir), &lines))
 	return lines
 }
 

@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -16,6 +14,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/python"
 )
 
 // bucketValues are values of a type, as JSON.
@@ -120,16 +120,7 @@ func TestBucketsOfKeysAreThoseOfTheirRows(t *testing.T) {
 // pylance runs a script with an argument and returns what it prints as JSON.
 func pylance(t *testing.T, into any, script, arg string) {
 	t.Helper()
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
-		t.Skip("FLIGHTD_PYTHON is not set to a Python with pylance")
-	}
-	cmd := exec.Command(python, "-c", script, arg)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(t, err, stderr.String())
-	require.NoError(t, json.Unmarshal(out, into))
+	require.NoError(t, json.Unmarshal(python.Run(t, script, arg), into))
 }
 
 // TestPylanceHasTheSameBuckets has Lance evaluate a sharding spec on the same values.

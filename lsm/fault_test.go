@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/internal/rows"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
@@ -282,10 +281,7 @@ func TestSpillAfterDrop(t *testing.T) {
 // TestOverwriteDoesNotBringMergedRowsBack has the base take generations over while the shard's manifest cannot be
 // trimmed, and then Lance overwrite the table, which drops what it knew of generations: they stay merged.
 func TestOverwriteDoesNotBringMergedRowsBack(t *testing.T) {
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
-		t.Skip("FLIGHTD_PYTHON names no Python interpreter with pylance; its overwrites are not tested")
-	}
+	python.Need(t)
 	for _, reopen := range []bool{false, true} {
 		ctx := context.Background()
 		dir := t.TempDir()
@@ -302,8 +298,7 @@ func TestOverwriteDoesNotBringMergedRowsBack(t *testing.T) {
 		script := `import lance, sys
 d = lance.dataset(sys.argv[1])
 lance.write_dataset(d.to_table().slice(0, 1), sys.argv[1], mode="overwrite")`
-		out, err := exec.Command(python, "-c", script, filepath.Join(dir, "p.lance")).CombinedOutput()
-		require.NoError(t, err, "%s", out)
+		python.Run(t, script, filepath.Join(dir, "p.lance"))
 		if reopen {
 			db = openTest(t, dir)
 		} else {

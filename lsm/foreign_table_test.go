@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/internal/rows"
 	"github.com/flightd/flightd/object"
 )
@@ -62,26 +62,11 @@ ds = lance.dataset(sys.argv[1])
 print(json.dumps([ds.data_storage_version, [[r["key"], r["writer"], r["seq"]] for r in ds.to_table().to_pylist()]]))
 `
 
-// foreignPython runs a script and returns what it printed.
-func foreignPython(t *testing.T, script string, args ...string) []byte {
-	t.Helper()
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
-		t.Skip("FLIGHTD_PYTHON does not name a Python with the packages of e2e/requirements.txt")
-	}
-	cmd := exec.Command(python, append([]string{"-c", script}, args...)...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(t, err, stderr.String())
-	return out
-}
-
 // lanceWrites returns the rows of a dataset as pylance reads them, and the version of its files.
 func lanceWrites(t *testing.T, root string) (version string, out map[int64][2]int64) {
 	t.Helper()
 	var list [][3]int64
-	require.NoError(t, json.Unmarshal(foreignPython(t, readForeign, root), &[]any{&version, &list}))
+	require.NoError(t, json.Unmarshal(python.Run(t, readForeign, root), &[]any{&version, &list}))
 	out = make(map[int64][2]int64)
 	for _, r := range list {
 		require.NotContains(t, out, r[0])
@@ -106,7 +91,7 @@ func foreignRowsOf() map[int64][2]int64 {
 func TestDatasetsOfOtherProgramsAreTables(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
-	foreignPython(t, foreignDatasets, dir)
+	python.Run(t, foreignDatasets, dir)
 	db := openTest(t, dir)
 	for name, key := range map[string][]string{"keyed20": {"key"}, "keyed22": {"key"}, "indexed": {"key"}, "composite": {"key", "writer"}, "plain20": nil, "plain22": nil} {
 		table, err := db.Table(TableName{Name: name})
@@ -172,7 +157,7 @@ func putForeign(t *testing.T, db *DB, table *Table, keys []int64, seq func(int64
 func TestForeignDatasetThatIsOnlyRead(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
-	foreignPython(t, foreignDatasets, dir)
+	python.Run(t, foreignDatasets, dir)
 	db := openTest(t, dir)
 	defer func() { require.NoError(t, db.Close()) }()
 	n := TableName{Name: "later"}
@@ -207,7 +192,7 @@ func TestForeignDatasetThatIsOnlyRead(t *testing.T) {
 func TestForeignDatasetsThatAreNotServed(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
-	foreignPython(t, foreignDatasets, dir)
+	python.Run(t, foreignDatasets, dir)
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "halved.lance", "data")))
 	manifests, err := filepath.Glob(filepath.Join(dir, "broken.lance", "_versions", "*.manifest"))
 	require.NoError(t, err)
@@ -262,7 +247,7 @@ func TestForeignDatasetsThatAreNotServed(t *testing.T) {
 // table, the dataset stays, and the next Open serves it.
 func TestForeignDatasetWhoseShardCannotBeMade(t *testing.T) {
 	dir := t.TempDir()
-	foreignPython(t, foreignDatasets, dir)
+	python.Run(t, foreignDatasets, dir)
 	for _, after := range []bool{false, true} {
 		failing := func(st object.Store) object.Store {
 			f := &faultStore{Store: st}

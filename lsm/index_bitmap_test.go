@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/python"
 )
 
 // bitmapRows makes rows, and bitmapDataset has pylance write a dataset with a BITMAP over a column of each type, rows in several fragments, some of
@@ -46,7 +48,7 @@ func TestBitmapsOfLanceFindRows(t *testing.T) {
 	for _, version := range []string{"2.0", "2.2"} {
 		ctx, dir := context.Background(), t.TempDir()
 		root := filepath.Join(dir, "t.lance")
-		foreignPython(t, bitmapDataset, root, version)
+		python.Run(t, bitmapDataset, root, version)
 		db := openTest(t, dir)
 		defer func() { require.NoError(t, db.Close()) }()
 		table, name := mustTable(t, db, "t"), TableName{Name: "t"}
@@ -58,11 +60,11 @@ func TestBitmapsOfLanceFindRows(t *testing.T) {
 			require.Zero(t, x.Uncovered)
 		}
 		compareColumns(t, db, name, true)
-		foreignPython(t, appendRows, root, version, "")
+		python.Run(t, appendRows, root, version, "")
 		require.NoError(t, db.Optimize(ctx, name))
 		require.EqualValues(t, 500, table.Indexes()[0].Uncovered)
 		compareColumns(t, db, name, false)
-		foreignPython(t, appendRows, root, version, "index")
+		python.Run(t, appendRows, root, version, "index")
 		require.NoError(t, db.Optimize(ctx, name))
 		require.Zero(t, table.Indexes()[0].Uncovered)
 		compareColumns(t, db, name, true)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/python"
 )
 
 // pylanceIndex is what pylance is asked about indexes: it does something to a dataset, and then lists the indexes and
@@ -51,13 +51,8 @@ type pylanceSays struct {
 // askPylance runs the script. Each filter must have the same rows by the index as without.
 func askPylance(t *testing.T, root, act string, filters ...string) pylanceSays {
 	t.Helper()
-	cmd := exec.Command(os.Getenv("FLIGHTD_PYTHON"), append([]string{"-c", pylanceIndex, root, act}, filters...)...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(t, err, stderr.String())
 	var says pylanceSays
-	require.NoError(t, json.Unmarshal(out, &says))
+	require.NoError(t, json.Unmarshal(python.Run(t, pylanceIndex, append([]string{root, act}, filters...)...), &says))
 	for f, x := range says.Filters {
 		require.Equal(t, x.Scanned, x.Rows, "%s\n%s", f, x.Plan)
 	}
@@ -123,9 +118,7 @@ func indexedBatch(s *arrow.Schema, first, n, seed int64) arrow.RecordBatch {
 // TestLanceAndIndexes has pylance use the indexes that we write, of base and generations, and extend them, while we
 // use those that it made or extended, for every kind of type.
 func TestLanceAndIndexes(t *testing.T) {
-	if os.Getenv("FLIGHTD_PYTHON") == "" {
-		t.Skip("FLIGHTD_PYTHON names no Python interpreter with pylance; what Lance makes of our indexes is not tested")
-	}
+	python.Need(t)
 	ctx, dir := context.Background(), t.TempDir()
 	db := openTest(t, dir)
 	defer func() { require.NoError(t, db.Close()) }()

@@ -3,8 +3,6 @@ package lsm
 import (
 	"context"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/manifest"
 )
 
@@ -39,10 +38,7 @@ for row in scanner.to_table().to_pylist():
 // TestLanceScansGenerationsAsWeDo writes, deletes, flushes and merges at random and has Lance's LsmScanner read base and
 // generations: its answers are ours.
 func TestLanceScansGenerationsAsWeDo(t *testing.T) {
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
-		t.Skip("FLIGHTD_PYTHON names no Python interpreter with pylance; what Lance makes of our generations is not tested")
-	}
+	python.Need(t)
 	for name, schema := range map[string]string{"integers": "k int64 key, n int64", "strings": "k utf8 key, n int64"} {
 		t.Run(name, func(t *testing.T) {
 			ctx := context.Background()
@@ -61,7 +57,7 @@ func TestLanceScansGenerationsAsWeDo(t *testing.T) {
 				}
 				if step%4 == 3 {
 					for _, filter := range []string{"", "n > 500"} {
-						require.Equal(t, ourRows(t, db, filter), lanceRows(t, python, dir, table, filter), "step %d, filter %q", step, filter)
+						require.Equal(t, ourRows(t, db, filter), lanceRows(t, dir, table, filter), "step %d, filter %q", step, filter)
 					}
 				}
 			}
@@ -115,20 +111,16 @@ func ourRows(t *testing.T, db *DB, filter string) []string {
 }
 
 // lanceRows returns them as Lance reads them.
-func lanceRows(t *testing.T, python, dir string, table *Table, filter string) []string {
+func lanceRows(t *testing.T, dir string, table *Table, filter string) []string {
 	t.Helper()
 	s := table.shards[0]
 	man, err := manifest.LoadShard(context.Background(), table.db.st, s.dir(), manifest.Options{})
 	require.NoError(t, err)
-	args := []string{"-c", scanLsm, filepath.Join(dir, table.root), s.id.String(), strconv.FormatUint(man.CurrentGeneration, 10)}
+	args := []string{filepath.Join(dir, table.root), s.id.String(), strconv.FormatUint(man.CurrentGeneration, 10)}
 	for _, g := range man.Generations {
 		args = append(args, strconv.FormatUint(g.Number, 10)+"="+g.Path)
 	}
-	cmd := exec.Command(python, append(args, filter)...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(t, err, stderr.String())
+	out := python.Run(t, scanLsm, append(args, filter)...)
 	lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
 	slices.Sort(lines)
 	return lines

@@ -3,16 +3,15 @@ package lsm
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/python"
 )
 
 // lanceAnswer is what the script that drives Lance itself says of a table.
@@ -28,25 +27,10 @@ type lanceAnswer struct {
 	Plan    string
 }
 
-// lancePython names the environment's variable with the interpreter that has Lance.
-const lancePython = "FLIGHTD_PYTHON"
-
-// needLance skips a test when there is no Lance.
-func needLance(t *testing.T) {
-	t.Helper()
-	if os.Getenv(lancePython) == "" {
-		t.Skip(lancePython + " names no Python interpreter with pylance; what Lance makes of our tables is not tested")
-	}
-}
-
 // runLance runs a command of that script on a folder.
 func runLance(t *testing.T, command, root string, args ...string) (answer lanceAnswer) {
 	t.Helper()
-	cmd := exec.Command(os.Getenv(lancePython), append([]string{filepath.Join("..", "testdata", "manifest", "pylance.py"), command, root}, args...)...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(t, err, "%s %v: %s", command, args, stderr.String())
+	out := python.RunFile(t, filepath.Join("..", "testdata", "manifest", "pylance.py"), append([]string{command, root}, args...)...)
 	if string(out) != "null\n" {
 		require.NoError(t, json.Unmarshal(out, &answer), "%s", out)
 	}
@@ -72,7 +56,7 @@ func putTexts(t *testing.T, db *DB, table *Table, ids ...int64) {
 // TestLanceReadsWhatCompactionMakes has Lance append, delete and index beside flightd: after compaction it reads the
 // same rows, as many as it counts, and its queries by the key and by an index of its own find them.
 func TestLanceReadsWhatCompactionMakes(t *testing.T) {
-	needLance(t)
+	python.Need(t)
 	ctx := t.Context()
 	dir := t.TempDir()
 	db := openManual(t, dir)
@@ -133,7 +117,7 @@ func TestLanceReadsWhatCompactionMakes(t *testing.T) {
 
 // TestLanceReadsGenerationsWithFilters: the filter of a generation's keys is no business of Lance's.
 func TestLanceReadsGenerationsWithFilters(t *testing.T) {
-	needLance(t)
+	python.Need(t)
 	ctx := t.Context()
 	dir := t.TempDir()
 	db := openManual(t, dir)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -20,26 +18,23 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/object"
 )
 
 // pylance runs one command of the script that drives Lance itself.
 type pylance struct {
-	t      *testing.T
-	python string
+	t *testing.T
 	// dir is the folder of the store, in which the names of tables are paths.
 	dir string
 }
 
 func newPylance(t *testing.T) (*pylance, object.Store) {
 	t.Helper()
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
-		t.Skip("FLIGHTD_PYTHON names no Python interpreter with pylance; what Lance makes of our files is not tested")
-	}
+	python.Need(t)
 	dir := t.TempDir()
-	return &pylance{t, python, dir}, object.NewLocal(dir)
+	return &pylance{t, dir}, object.NewLocal(dir)
 }
 
 // report is a table as the script describes it.
@@ -70,12 +65,8 @@ func (r *row) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &[]any{&r
 
 func (p *pylance) run(command, root string, args ...string) report {
 	p.t.Helper()
-	full := append([]string{filepath.Join("..", "testdata", "manifest", "pylance.py"), command, filepath.Join(p.dir, root)}, args...)
-	cmd := exec.Command(p.python, full...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(p.t, err, "%s %v: %s", command, args, stderr.String())
+	full := append([]string{command, filepath.Join(p.dir, root)}, args...)
+	out := python.RunFile(p.t, filepath.Join("..", "testdata", "manifest", "pylance.py"), full...)
 	var answer report
 	if string(out) != "null\n" {
 		require.NoError(p.t, json.Unmarshal(out, &answer), "%s", out)

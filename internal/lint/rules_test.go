@@ -71,8 +71,8 @@ var calls = []struct {
 	{"os", regexp.MustCompile(`^(Getenv|LookupEnv|Environ)$`), "only cmd reads the environment"},
 }
 
-// envReaders may read the environment: the command, and tests that look for test data.
-var envReaders = []string{"cmd/flightd"}
+// envReaders may read the environment: the command, tests that look for test data, and what only tests use.
+var envReaders = []string{"cmd/flightd", "internal/python"}
 
 // traces are patterns that no tracked text may contain. None of them matches its own line here.
 var traces = []struct {

@@ -2,8 +2,6 @@ package wal
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/object"
 )
 
@@ -33,10 +32,7 @@ while True:
 
 // TestArrowReadsEntriesAsLanceLaysThemOut has another implementation of Arrow read a stream.
 func TestArrowReadsEntriesAsLanceLaysThemOut(t *testing.T) {
-	python := os.Getenv("FLIGHTD_PYTHON")
-	if python == "" {
-		t.Skip("FLIGHTD_PYTHON names no Python interpreter with pyarrow; what others make of our entries is not tested")
-	}
+	python.Need(t)
 	dir := t.TempDir()
 	st := object.NewLocal(dir)
 	id := uuid.New()
@@ -51,8 +47,7 @@ func TestArrowReadsEntriesAsLanceLaysThemOut(t *testing.T) {
 		}
 		require.NoError(t, b.Close())
 	}
-	out, err := exec.Command(python, "-c", readEntries, filepath.Join(dir, testStream(id, 1).Dir)).CombinedOutput()
-	require.NoError(t, err, string(out))
+	out := python.Run(t, readEntries, filepath.Join(dir, testStream(id, 1).Dir))
 	var want strings.Builder
 	for epoch := range 2 {
 		p := 3 * epoch
