@@ -50,6 +50,9 @@ func baseOf(table *Table) (frags []*fragment, segments []manifest.Index) {
 // old snapshot reads what it always did.
 func TestSmallMergesStayFew(t *testing.T) {
 	for name, schema := range keyKinds {
+		if testing.Short() && schema != writesSchema {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
 			dir := t.TempDir()
@@ -308,7 +311,7 @@ func TestBackgroundCompaction(t *testing.T) {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(i)))
 			model := map[int64]int64{}
-			for round := range int64(300) {
+			for round := range fewer[int64](300, 2) {
 				var keys []int64
 				for range 1 + random.IntN(20) {
 					k := random.Int64N(200)
@@ -369,7 +372,7 @@ func folderBytes(t testing.TB, dir string) int64 {
 // TestDiskAfterOverwrites writes all rows of a table over and over, keeping nothing: what it takes when that is
 // compacted and collected is at most twice what the rows take that were written once.
 func TestDiskAfterOverwrites(t *testing.T) {
-	const rows, rounds = 20_000, 100
+	rows, rounds := fewer[int64](20_000, 4), fewer[int64](100, 2)
 	ctx := t.Context()
 	dir := t.TempDir()
 	db, err := Open(ctx, Options{Dir: dir, Retain: -1, SegmentBytes: 1 << 20})
@@ -390,7 +393,7 @@ func TestDiskAfterOverwrites(t *testing.T) {
 		require.NoError(t, err)
 		sizes[name] = folderBytes(t, filepath.Join(dir, name+".lance"))
 		got := readWrites(t, db, name)
-		require.Len(t, got, rows)
+		require.Len(t, got, int(rows))
 		require.Equal(t, n-1, got[77][1])
 	}
 	require.LessOrEqual(t, sizes["over"], 2*sizes["once"])

@@ -14,12 +14,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/flightd/flightd/internal/rows"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // writesSchema is a table of writes: who wrote the key's row, and as which of its writes.
 const writesSchema = "key int64 key, writer int64, seq int64"

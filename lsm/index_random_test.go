@@ -92,6 +92,9 @@ func (c *columnTable) open() {
 // replaced, deleted, flushed, merged and replayed.
 func TestColumnSets(t *testing.T) {
 	for _, key := range [][]string{{"id"}, {"part", "id"}, nil} {
+		if testing.Short() && len(key) == 1 { // a key of two columns does all of it, too
+			continue
+		}
 		t.Run(fmt.Sprint("key=", key), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(len(key)), 77))
 			c := &columnTable{t: t, r: r, dir: t.TempDir(), key: key, domains: columnDomains(r), rows: map[int64][]int{}}
@@ -110,8 +113,8 @@ func TestColumnSets(t *testing.T) {
 			c.schema = arrow.NewSchema(fields, nil)
 			c.open()
 			require.NoError(t, c.db.CreateTable(context.Background(), TableDef{Name: TableName{Name: "t"}, Schema: c.schema, Key: key, Indexes: born, Maintain: maintain}))
-			for step := range 14 {
-				c.step(step)
+			for step := range fewer[int64](14, 2) { // the sixth makes the indexes that come late
+				c.step(int(step))
 				c.compare()
 			}
 			for _, d := range c.domains {

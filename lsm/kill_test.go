@@ -54,7 +54,7 @@ func TestKill(t *testing.T) {
 
 // killRounds kills a victim that writes a table with some shards, time after time.
 func killRounds(t *testing.T, rounds, shards int) {
-	dir := t.TempDir()
+	dir := diskDir(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))

@@ -109,7 +109,7 @@ type metaFailure struct{ err error }
 // runMeta runs operations under options. It returns their answers, the operations in words, and what was wrong.
 func runMeta(t *testing.T, kind modelKind, o metaOptions, ops []metaOp) (said, story []string, err error) {
 	x := &metaRun{t: t, ctx: context.Background(), title: "t", opt: o, r: rand.New(rand.NewPCG(0, 0)), m: newTableModel(kind, 0),
-		s: &scenario{t: t, dir: quickDir(t), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}}
+		s: &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}}
 	defer func() {
 		if p := recover(); p != nil {
 			f, ok := p.(metaFailure)

@@ -79,7 +79,7 @@ func crashCopy(t *testing.T, dir string) string {
 	t.Helper()
 	m, err := readMoment(dir)
 	require.NoError(t, err)
-	next := filepath.Join(quickDir(t), "copy")
+	next := filepath.Join(t.TempDir(), "copy")
 	require.NoError(t, m.write(next))
 	return next
 }

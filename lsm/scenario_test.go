@@ -17,10 +17,10 @@ import (
 	"github.com/flightd/flightd/internal/rows"
 )
 
-// TestScenarios runs the files of testdata/scenarios. Their commands are methods of scenario, described there.
+// TestScenarios runs the files of testdata/scenarios, on a disk. Their commands are methods of scenario, described there.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
-		s := &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
+		s := &scenario{t: t, dir: diskDir(t), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
 		s.open()
 		defer s.close()
 		datadriven.RunTest(t, path, s.run)
