@@ -87,7 +87,7 @@ func BenchmarkWrite(b *testing.B) {
 					// What is measured is the encoding; a disk's sync would hide it.
 					w := &Writer{name: "sink", schema: schema, meta: map[string]string{}, out: newOutput(sinkObject{}), options: WriterOptions{PageBytes: defaultPageBytes}}
 					for _, f := range schema.Fields {
-						w.columns = append(w.columns, newColumnWriter(f, false, defaultPageBytes))
+						w.columns = append(w.columns, newColumnWriter(f, WriterOptions{PageBytes: defaultPageBytes}))
 					}
 					for _, batch := range batches {
 						if err := w.Write(b.Context(), batch); err != nil {

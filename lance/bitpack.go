@@ -47,6 +47,60 @@ func unpack[T word](bits int, in, out []T) {
 	}
 }
 
+// pack is the reverse of unpack. REQUIRES: no value has more bits.
+func pack[T word](bits int, in, out []T) {
+	size := int(unsafe.Sizeof(out[0])) * 8
+	lanes := packed / size
+	if bits == 0 {
+		return
+	}
+	for row := range size {
+		first, shift := row*bits/size, row*bits%size
+		at := laneOrder[row/8]*16 + row%8*128
+		from, low := in[at:at+lanes], out[first*lanes:][:lanes]
+		if shift == 0 { // the first values of these words
+			copy(low, from)
+		} else {
+			for l, v := range from {
+				low[l] |= v << shift
+			}
+		}
+		if shift+bits > size {
+			high := out[(first+1)*lanes:][:lanes]
+			for l, v := range from {
+				high[l] = v >> (size - shift)
+			}
+		}
+	}
+}
+
+// appendPacked appends the values as blocks of so many bits. What is behind the last whole block is packed as well or
+// appended as it is, whatever is shorter; unpackPlain tells by the length.
+func appendPacked[T word](b []byte, bits int, values []T) []byte {
+	for len(values) > 0 {
+		size := int(unsafe.Sizeof(values[0]))
+		if len(values) < packed && len(values)*size <= bits*packed/8 {
+			return append(b, arrow.GetBytes(values)...)
+		}
+		b = appendBlock(b, bits, values[:min(packed, len(values))])
+		values = values[min(packed, len(values)):]
+	}
+	return b
+}
+
+// appendBlock appends a block of at most 1,024 values.
+func appendBlock[T word](b []byte, bits int, values []T) []byte {
+	var in, out [packed]T
+	whole := values
+	if len(values) < packed {
+		copy(in[:], values)
+		whole = in[:]
+	}
+	size := bits * packed / 8
+	pack(bits, whole, out[:])
+	return append(b, arrow.GetBytes(out[:])[:size]...)
+}
+
 // unpackBlocks unpacks n values whose blocks come one behind the other. The bits of each block stand in a word in front
 // of it.
 func unpackBlocks[T word](b []byte, n int, out []T) error {

@@ -12,54 +12,38 @@ import (
 // chunker writes the chunks of a page of small values.
 type chunker struct {
 	*shredded
-	l       *lancepb.MiniBlockLayout
-	strings bool
-	// offsetBits is the width of the offsets of strings, as Arrow has them.
-	offsetBits int
-	// numbers are those of the distinct values, when the page has a dictionary.
-	numbers   []uint32
-	nullItems bool
-	fixed     fixedValues
+	values valueWriter
+	// repBits and defBits are the bits that levels are packed into, 16 when they are not.
+	repBits, defBits int
 
 	meta, data, rows []byte // the buffers
 	level            int    // the next entry of the levels
-	values           []byte // of the chunk
-	items            []byte
+	levels           []byte // of the chunk
 }
 
 // writeChunks writes small values in chunks.
-func (s *shredded) writeChunks(p *pageWriter, dt arrow.DataType, dictionary bool) (*lancepb.PageLayout, error) {
-	c := &chunker{shredded: s, l: &lancepb.MiniBlockLayout{Layers: s.layers, NumBuffers: 1, NumItems: uint64(s.n), HasLargeChunk: true}}
+func (s *shredded) writeChunks(p *pageWriter, f *Field, compress bool) (*lancepb.PageLayout, error) {
+	c := &chunker{shredded: s, repBits: 16, defBits: 16}
+	l := &lancepb.MiniBlockLayout{Layers: s.layers, NumItems: uint64(s.n), HasLargeChunk: true}
+	if compress {
+		c.repBits, c.defBits = bits.Len16(s.lists), bits.Len(uint(s.definitions()-1))
+	}
 	if s.rep != nil {
-		c.l.RepCompression, c.l.RepetitionIndexDepth = flatBlock(16), 1
+		l.RepCompression, l.RepetitionIndexDepth = levelsEncoding(c.repBits), 1
 	}
 	if s.def != nil {
-		c.l.DefCompression = flatBlock(16)
+		l.DefCompression = levelsEncoding(c.defBits)
 	}
-	var distinct []byte
-	if _, c.strings = dt.(arrow.BinaryDataType); c.strings {
-		c.offsetBits = dt.Layout().Buffers[1].ByteWidth * 8
-	}
-	switch {
-	case dictionary:
-		distinct = c.number()
-		c.strings = false
-		c.l.ValueCompression, c.l.Dictionary = flatBlock(32), variableBlock(int64(c.offsetBits))
-	case c.strings:
-		c.l.ValueCompression = variableBlock(int64(c.offsetBits))
-	default:
-		c.fixed = s.fixedValues()
-		if c.nullItems = s.nullItems(&c.fixed); c.nullItems {
-			c.l.NumBuffers = 2
-		}
-		c.l.ValueCompression = valueEncoding(dt, c.nullItems)
-	}
-	if err := c.cut(c.perChunk()); err != nil {
+	var distinct *dictionary
+	c.values, distinct = s.valueWriter(f, compress)
+	l.ValueCompression, l.NumBuffers = c.values.encoding(), uint64(c.values.count())
+	if err := c.cut(c.values.perChunk()); err != nil {
 		return nil, err
 	}
 	bufs := [][]byte{c.meta, c.data}
-	if dictionary {
-		bufs = append(bufs, distinct)
+	if distinct != nil {
+		l.Dictionary, l.NumDictionaryItems = distinct.encoding, uint64(distinct.items)
+		bufs = append(bufs, distinct.bytes)
 	}
 	if s.rep != nil {
 		bufs = append(bufs, c.rows)
@@ -69,51 +53,25 @@ func (s *shredded) writeChunks(p *pageWriter, dt arrow.DataType, dictionary bool
 			return nil, err
 		}
 	}
-	return &lancepb.PageLayout{Layout: &lancepb.PageLayout_MiniBlockLayout{MiniBlockLayout: c.l}}, nil
+	return &lancepb.PageLayout{Layout: &lancepb.PageLayout_MiniBlockLayout{MiniBlockLayout: l}}, nil
 }
 
-// perChunk returns how many values a chunk has, a power of two.
-func (c *chunker) perChunk() int {
-	size := 4
-	switch {
-	case c.strings:
-		size += c.stringBytes() / c.n
-	case c.numbers == nil:
-		size = max(1, c.fixed.bits/8)
+// levelsEncoding returns the encoding of levels of so many bits.
+func levelsEncoding(bits int) *lancepb.CompressiveEncoding {
+	if bits == 16 {
+		return flatBlock(16)
 	}
-	n := max(1, chunkBytes/size)
-	return min(chunkValues, max(2, 1<<(bits.Len(uint(n))-1)))
+	return &lancepb.CompressiveEncoding{Compression: &lancepb.CompressiveEncoding_OutOfLineBitpacking{OutOfLineBitpacking: &lancepb.OutOfLineBitpacking{
+		UncompressedBitsPerValue: 16, Values: flatBlock(int64(bits)),
+	}}}
 }
 
-// number gives the distinct values numbers and returns them as the dictionary of the page.
-func (c *chunker) number() []byte {
-	places := map[string]uint32{}
-	var items [][]byte
-	c.numbers = make([]uint32, c.n)
-	for i := range c.n {
-		v := c.stringOf(i)
-		at, ok := places[string(v)]
-		if !ok {
-			at = uint32(len(items))
-			places[string(v)], items = at, append(items, v)
-		}
-		c.numbers[i] = at
+// appendLevels appends levels of so many bits.
+func appendLevels(b []byte, bits int, levels []uint16) []byte {
+	if bits == 16 {
+		return append(b, arrow.Uint16Traits.CastToBytes(levels)...)
 	}
-	c.l.NumDictionaryItems = uint64(len(items))
-	put := appender(c.offsetBits)
-	var b []byte
-	for _, n := range []uint64{uint64(c.offsetBits), uint64(c.offsetBits / 8 * (2 + len(items) + 1)), 0} {
-		b = put(b, n)
-	}
-	end := uint64(0)
-	for _, v := range items {
-		end += uint64(len(v))
-		b = put(b, end)
-	}
-	for _, v := range items {
-		b = append(b, v...)
-	}
-	return b
+	return appendPacked(b, bits, levels)
 }
 
 // cut writes all chunks.
@@ -155,29 +113,29 @@ func (c *chunker) levelsUpTo(to int) int {
 
 // chunk writes the values [from, to) and the levels up to an entry.
 func (c *chunker) chunk(from, to, end int) {
-	var parts [][]byte
 	start := len(c.data)
 	levels := end - c.level
 	if c.rep == nil && c.def == nil {
 		levels = 0
 	}
-	c.data = le.AppendUint16(c.data, uint16(levels))
-	for _, l := range [][]uint16{c.rep, c.def} {
-		if l != nil {
-			b := arrow.Uint16Traits.CastToBytes(l[c.level:end])
-			c.data = le.AppendUint16(c.data, uint16(len(b)))
-			parts = append(parts, b)
+	c.data, c.levels = le.AppendUint16(c.data, uint16(levels)), c.levels[:0]
+	for _, l := range []struct {
+		levels []uint16
+		bits   int
+	}{{c.rep, c.repBits}, {c.def, c.defBits}} {
+		if l.levels != nil {
+			before := len(c.levels)
+			c.levels = appendLevels(c.levels, l.bits, l.levels[c.level:end])
+			c.data = le.AppendUint16(c.data, uint16(len(c.levels)-before))
+			c.levels = pad8(c.levels)
 		}
 	}
-	c.values = c.appendValues(c.values[:0], from, to)
-	if c.nullItems {
-		c.items = c.appendItems(c.items[:0], &c.fixed, from, to)
-		c.data = le.AppendUint32(c.data, uint32(len(c.items)))
-		parts = append(parts, c.items)
+	values := c.values.buffers(from, to)
+	for _, b := range values {
+		c.data = le.AppendUint32(c.data, uint32(len(b)))
 	}
-	c.data = le.AppendUint32(c.data, uint32(len(c.values)))
-	c.data = pad8(c.data)
-	for _, b := range append(parts, c.values) {
+	c.data = append(pad8(c.data), c.levels...)
+	for _, b := range values {
 		c.data = pad8(append(c.data, b...))
 	}
 	word := uint32((len(c.data)-start)/8-1) << 4
@@ -210,27 +168,6 @@ func (c *chunker) indexRows(from, end int) {
 		}
 	}
 	c.rows = le.AppendUint64(le.AppendUint64(c.rows, ends), open)
-}
-
-// appendValues appends the values [from, to) as they are in a chunk.
-func (c *chunker) appendValues(b []byte, from, to int) []byte {
-	switch {
-	case c.numbers != nil:
-		return append(b, arrow.Uint32Traits.CastToBytes(c.numbers[from:to])...)
-	case !c.strings:
-		return c.appendFixed(b, &c.fixed, from, to)
-	}
-	put := appender(c.offsetBits)
-	end := uint64(c.offsetBits / 8 * (to - from + 1))
-	b = put(b, end)
-	for i := from; i < to; i++ {
-		end += uint64(len(c.stringOf(i)))
-		b = put(b, end)
-	}
-	for i := from; i < to; i++ {
-		b = append(b, c.stringOf(i)...)
-	}
-	return pad8(b)
 }
 
 // appender returns what appends a number of 32 or 64 bits.

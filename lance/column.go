@@ -84,11 +84,11 @@ type pages interface {
 	metadata(fn func(metadata []byte, sums []uint32)) error
 }
 
-// newColumnWriter returns the writer of a field, of version 2.2 or 2.0.
-func newColumnWriter(f Field, later bool, pageBytes int64) *columnWriter {
-	c := &columnWriter{field: f, pageBytes: pageBytes}
-	if later {
-		c.root = newStructuralColumn(&c.field)
+// newColumnWriter returns the writer of a field.
+func newColumnWriter(f Field, o WriterOptions) *columnWriter {
+	c := &columnWriter{field: f, pageBytes: o.PageBytes}
+	if o.Version != Version20 {
+		c.root = newStructuralColumn(&c.field, o.Compress)
 	} else {
 		c.root = newNode(f, false)
 	}

@@ -1,5 +1,5 @@
 // Package lance reads and writes one Lance file: what a table's fragments and indexes are made of. It reads formats 2.0,
-// 2.1 and 2.2, and writes 2.0, or 2.2 without compression.
+// 2.1 and 2.2, and writes 2.0 and 2.2, the latter with compression if it is asked for.
 //
 // Version 2.0 is written because every reader of Lance accepts it and because its buffers are Arrow's own: a write is a
 // header and Arrow's buffers as they are, a read is a mapping and a slice of it. A benchmark (no disk) encodes 3 to 19
@@ -70,9 +70,23 @@
 // a page are is read once and kept, as is its dictionary; a chunk is decoded each time. Scattered rows cost the chunks
 // they lie in. A batch of a scan ends with a page of any leaf, or after about 4 MiB.
 //
-// What is written in 2.2 is plain: flat values and strings in chunks with 32-bit sizes, levels of 16 bits as they are,
-// values of 256 bytes and more zipped unless they are items of lists, and constant pages only for nulls. Pages with lists
-// are cut so that their levels fit one chunk.
+// What is written in 2.2 is plain unless WriterOptions.Compress is set: flat values and strings in chunks with 32-bit
+// sizes, levels of 16 bits as they are, values of 256 bytes and more zipped unless they are items of lists, and constant
+// pages only for nulls. Pages with lists are cut so that their levels fit one chunk.
+//
+// # Compression
+//
+// A Writer that compresses measures the values of each page and takes what is smallest, unless that saves less than a
+// sixteenth (compress.go):
+//
+//	numbers of 8 to 64 bits  packed, 1,024 in as few bits as the widest of them needs; or runs of at most 255
+//	strings                  numbers, packed, of the distinct ones in a dictionary of at most 65,536 and 1 MiB, which has
+//	                         LZ4 where that helps; or FSST (Boncz, Neumann, Leis: FSST: Fast Random Access String
+//	                         Compression, VLDB 2020), with a table of symbols for the page, chosen by 16 KiB of it
+//	levels                   packed in as many bits as the layers need
+//
+// Vectors and other lists of one length, bool and values of more than 64 bits stay as they are. No page is compressed as
+// a whole, so a row costs the chunk it lies in.
 //
 // # Dictionary and extension types
 //

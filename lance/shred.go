@@ -20,6 +20,7 @@ type shredded struct {
 	first  int
 	places []int32
 	n      int    // visible entries
+	texts  *texts // of data, once they were asked for
 	valid  []bool // of the visible entries; nil when all are
 }
 

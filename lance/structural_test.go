@@ -80,14 +80,15 @@ func requireColumns(t *testing.T, r *Reader, schema *arrow.Schema, want []arrow.
 func TestEveryTypeGoesThereAndBackInLaterFiles(t *testing.T) {
 	schema := allTypes()
 	for _, nulls := range []float64{0, 0.3, 1} {
-		for _, pageBytes := range []int64{0, 100} {
-			t.Run(fmt.Sprintf("nulls=%v/page=%d", nulls, pageBytes), func(t *testing.T) {
+		for k, pageBytes := range []int64{0, 100, 0, 5000} {
+			compress := k > 1
+			t.Run(fmt.Sprintf("nulls=%v/page=%d/compress=%v", nulls, pageBytes, compress), func(t *testing.T) {
 				st, g := object.NewMem(), newGenerator(uint64(pageBytes)+1, nulls)
 				var batches []arrow.RecordBatch
 				for _, n := range []int{1, 0, 37, 8, 64, 3, 100} {
 					batches = append(batches, g.batch(schema, n))
 				}
-				writeFile(t, st, "f", schema, WriterOptions{PageBytes: pageBytes, Version: Version22}, batches...)
+				writeFile(t, st, "f", schema, WriterOptions{PageBytes: pageBytes, Version: Version22, Compress: compress}, batches...)
 				requireFile(t, openFile(t, st, "f"), schema, joined(t, schema, batches), g)
 			})
 		}
@@ -104,8 +105,11 @@ func requirePylanceReads(t *testing.T, theirs string) {
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".arrow")
 		schema, batches := arrowFile(t, file)
-		for size, pageBytes := range map[string]int64{"whole": 0, "cut": 5000} {
-			writeFile(t, st, name+size+".lance", schema, WriterOptions{Version: Version22, PageBytes: pageBytes}, batches...)
+		for size, o := range map[string]WriterOptions{
+			"whole": {Version: Version22}, "cut": {Version: Version22, PageBytes: 5000},
+			"packed": {Version: Version22, Compress: true}, "cutpacked": {Version: Version22, PageBytes: 5000, Compress: true},
+		} {
+			writeFile(t, st, name+size+".lance", schema, o, batches...)
 			require.NoError(t, os.Link(file, filepath.Join(ours, name+size+".arrow")))
 			t.Run(name+size, func(t *testing.T) {
 				requireColumns(t, openFile(t, st, name+size+".lance"), schema, joined(t, schema, batches), newGenerator(1, 0))

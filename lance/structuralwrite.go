@@ -6,7 +6,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/flightd/flightd/internal/lancepb"
@@ -23,22 +22,22 @@ const (
 	chunkLevels = 32_000
 )
 
-// structuralColumn writes a field of the schema in version 2.2, plainly: without any compression. It has a page for each
-// leaf, cut with the same rows.
+// structuralColumn writes a field of the schema in version 2.2. It has a page for each leaf, cut with the same rows.
 type structuralColumn struct {
-	*node // what the rows are and how large
-	tree  *tree
-	paths [][]*tree // to each leaf
-	pages [][]*lancepb.Page
-	sums  [][]uint32
-	first int64
+	*node    // what the rows are and how large
+	compress bool
+	tree     *tree
+	paths    [][]*tree // to each leaf
+	pages    [][]*lancepb.Page
+	sums     [][]uint32
+	first    int64
 	// lists tells that a path has a list, whose pages are cut by their levels, too.
 	lists bool
 }
 
 // newStructuralColumn returns the writer of a field.
-func newStructuralColumn(f *Field) *structuralColumn {
-	c := &structuralColumn{node: newNode(*f, false)}
+func newStructuralColumn(f *Field, compress bool) *structuralColumn {
+	c := &structuralColumn{node: newNode(*f, false), compress: compress}
 	c.node.later()
 	next := 0
 	c.tree = leafTree(f, &next)
@@ -174,7 +173,7 @@ func (c *structuralColumn) writeLeaf(out *output, i int, path []*tree, d arrow.A
 		return err
 	}
 	p := &pageWriter{out: out, page: &lancepb.Page{Length: uint64(n), Priority: uint64(c.first)}}
-	layout, err := s.write(p, path[len(path)-1].field, n)
+	layout, err := s.write(p, path[len(path)-1].field, n, c.compress)
 	if err != nil {
 		return err
 	}
@@ -187,21 +186,21 @@ func (c *structuralColumn) writeLeaf(out *output, i int, path []*tree, d arrow.A
 
 // write writes a page of rows rows and says how. Items of lists are not zipped, however large: Lance 6, which DuckDB's
 // extension is made of, counts them wrongly where some pages have nulls and others have none.
-func (s *shredded) write(p *pageWriter, f *Field, rows int) (*lancepb.PageLayout, error) {
+func (s *shredded) write(p *pageWriter, f *Field, rows int, compress bool) (*lancepb.PageLayout, error) {
 	dt := f.Type
 	if s.allNull() {
 		return s.writeConstant(p)
 	}
 	if _, ok := dt.(arrow.BinaryDataType); ok {
 		if s.lists == 0 && s.stringBytes()/s.n >= wideBytes && !f.dictionary() {
-			return s.writeZipped(p, dt, rows)
+			return s.writeZipped(p, dt, rows, compress)
 		}
-		return s.writeChunks(p, dt, f.dictionary())
+		return s.writeChunks(p, f, compress)
 	}
 	if s.lists == 0 && bitWidth(dt) >= wideBytes*8 && bitWidth(dt)%8 == 0 {
-		return s.writeZipped(p, dt, rows)
+		return s.writeZipped(p, dt, rows, compress)
 	}
-	return s.writeChunks(p, dt, false)
+	return s.writeChunks(p, f, compress)
 }
 
 // writeConstant writes a page in which all values are null, if there are any.
@@ -217,130 +216,8 @@ func (s *shredded) writeConstant(p *pageWriter) (*lancepb.PageLayout, error) {
 	return &lancepb.PageLayout{Layout: &lancepb.PageLayout_ConstantLayout{ConstantLayout: l}}, nil
 }
 
-// flatBlock returns the encoding of plain values.
-func flatBlock(bits int64) *lancepb.CompressiveEncoding {
-	return &lancepb.CompressiveEncoding{Compression: &lancepb.CompressiveEncoding_Flat{Flat: &lancepb.FlatBlock{BitsPerValue: uint64(bits)}}}
-}
-
-// variableBlock returns the encoding of strings.
-func variableBlock(bits int64) *lancepb.CompressiveEncoding {
-	return &lancepb.CompressiveEncoding{Compression: &lancepb.CompressiveEncoding_Variable{Variable: &lancepb.VariableBlock{Offsets: flatBlock(bits)}}}
-}
-
-// valueEncoding returns the encoding of values of one width.
-func valueEncoding(dt arrow.DataType, nullItems bool) *lancepb.CompressiveEncoding {
-	l, ok := dt.(*arrow.FixedSizeListType)
-	if !ok {
-		return flatBlock(bitWidth(dt))
-	}
-	return &lancepb.CompressiveEncoding{Compression: &lancepb.CompressiveEncoding_FixedSizeList{FixedSizeList: &lancepb.FixedSizeListBlock{
-		ItemsPerValue: uint64(l.Len()), Values: flatBlock(bitWidth(l.Elem())), HasValidity: nullItems,
-	}}}
-}
-
-// fixedValues reads values of one width, or the items of lists of one length, from Arrow's buffers.
-type fixedValues struct {
-	data  []byte
-	bits  int // of a value
-	items int
-	shift int    // values before the first in data
-	valid []byte // of items; nil when all of them are valid
-	start int    // items before the first in valid
-}
-
-func (s *shredded) fixedValues() fixedValues {
-	d := s.data
-	v := fixedValues{bits: int(bitWidth(d.DataType())), items: 1}
-	if l, ok := d.DataType().(*arrow.FixedSizeListType); ok {
-		d, v.items = d.Children()[0], int(l.Len())
-		v.start = d.Offset()
-		if c := (chunk{data: d, n: d.Len()}); c.nulls() > 0 {
-			v.valid = c.validity()
-		}
-	}
-	v.data = d.Buffers()[1].Bytes()
-	v.shift = v.start * v.bits / v.items // in bits
-	return v
-}
-
-// bitsAt returns where a value begins, in bits.
-func (v *fixedValues) bitsAt(place int) int { return v.shift + place*v.bits }
-
-// nullItems reports whether items of valid lists are null.
-func (s *shredded) nullItems(v *fixedValues) bool {
-	if v.valid == nil {
-		return false
-	}
-	for i := range s.n {
-		if s.isValid(i) && bitutil.CountSetBits(v.valid, v.start+s.place(i)*v.items, v.items) < v.items {
-			return true
-		}
-	}
-	return false
-}
-
-// appendFixed appends the values [from, to) to b.
-func (s *shredded) appendFixed(b []byte, v *fixedValues, from, to int) []byte {
-	if v.bits%8 == 0 {
-		width := v.bits / 8
-		if s.places == nil {
-			at := v.bitsAt(s.place(from)) / 8
-			return append(b, v.data[at:at+(to-from)*width]...)
-		}
-		for i := from; i < to; i++ {
-			at := v.bitsAt(s.place(i)) / 8
-			b = append(b, v.data[at:at+width]...)
-		}
-		return b
-	}
-	head := len(b)
-	b = append(b, make([]byte, bitBytes((to-from)*v.bits))...)
-	for i := from; i < to; i++ {
-		bitutil.CopyBitmap(v.data, v.bitsAt(s.place(i)), v.bits, b[head:], (i-from)*v.bits)
-	}
-	return b
-}
-
-// appendItems appends the validity of the items of the values [from, to).
-func (s *shredded) appendItems(b []byte, v *fixedValues, from, to int) []byte {
-	head := len(b)
-	b = append(b, make([]byte, bitBytes((to-from)*v.items))...)
-	for i := from; i < to; i++ {
-		bitutil.CopyBitmap(v.valid, v.start+s.place(i)*v.items, v.items, b[head:], (i-from)*v.items)
-	}
-	return b
-}
-
-// stringOf returns a value that varies in length, nothing when it is null.
-func (s *shredded) stringOf(i int) []byte {
-	if !s.isValid(i) {
-		return nil
-	}
-	place, b := s.place(i), s.data.Buffers()
-	var from, to int64
-	if s.data.DataType().Layout().Buffers[1].ByteWidth == 8 {
-		offsets := arrow.GetData[int64](b[1].Bytes())
-		from, to = offsets[place], offsets[place+1]
-	} else {
-		offsets := arrow.GetData[int32](b[1].Bytes())
-		from, to = int64(offsets[place]), int64(offsets[place+1])
-	}
-	if from == to {
-		return nil
-	}
-	return b[2].Bytes()[from:to]
-}
-
-// stringBytes is the size of all values.
-func (s *shredded) stringBytes() (size int) {
-	for i := range s.n {
-		size += len(s.stringOf(i))
-	}
-	return size
-}
-
 // writeZipped writes large values that are no items of lists, each behind its level.
-func (s *shredded) writeZipped(p *pageWriter, dt arrow.DataType, rows int) (*lancepb.PageLayout, error) {
+func (s *shredded) writeZipped(p *pageWriter, dt arrow.DataType, rows int, compress bool) (*lancepb.PageLayout, error) {
 	l := &lancepb.FullZipLayout{NumItems: uint32(s.entries()), NumVisibleItems: uint32(s.n), Layers: s.layers}
 	if s.def != nil {
 		l.BitsDef = uint32(bits.Len(uint(s.definitions() - 1)))
@@ -349,8 +226,13 @@ func (s *shredded) writeZipped(p *pageWriter, dt arrow.DataType, rows int) (*lan
 	_, z.strings = dt.(arrow.BinaryDataType)
 	if z.strings {
 		bits := dt.Layout().Buffers[1].ByteWidth * 8
-		z.put = appender(bits)
+		z.put, z.of = appender(bits), s.stringOf
 		l.Details, l.ValueCompression = &lancepb.FullZipLayout_BitsPerOffset{BitsPerOffset: uint32(bits)}, variableBlock(int64(bits))
+		if compress {
+			if coded := s.codedTexts(dt); coded != nil {
+				z.of, l.ValueCompression = coded.of, coded.encoding()
+			}
+		}
 	} else {
 		z.values = s.fixedValues()
 		z.nullItems = s.nullItems(&z.values)
@@ -373,6 +255,7 @@ type zipper struct {
 	l         *lancepb.FullZipLayout
 	strings   bool
 	put       func([]byte, uint64) []byte // appends the length of a string
+	of        func(i int) []byte          // a string as it is stored
 	nullItems bool
 	values    fixedValues
 }
@@ -422,7 +305,7 @@ func (z *zipper) appendValue(b []byte, i int, def uint16) []byte {
 		if def > 0 {
 			return b
 		}
-		v := z.stringOf(i)
+		v := z.of(i)
 		return append(z.put(b, uint64(len(v))), v...)
 	}
 	if z.nullItems {

@@ -29,6 +29,9 @@ type WriterOptions struct {
 	Metadata map[string]string
 	// Version is that of the file: Version20, which the zero value is, or Version22, which can say null structs and maps.
 	Version Version
+	// Compress packs numbers and codes texts, page by page, where that takes less room; vectors and what is wider than
+	// 64 bits stay as they are. Files of version 2.0 cannot be compressed.
+	Compress bool
 }
 
 func (o WriterOptions) validate() (WriterOptions, error) {
@@ -37,6 +40,9 @@ func (o WriterOptions) validate() (WriterOptions, error) {
 	}
 	if o.Version != Version20 && o.Version != Version22 {
 		return o, fmt.Errorf("lance.WriterOptions.Version is %d: %w", o.Version, ErrUnsupported)
+	}
+	if o.Compress && o.Version == Version20 {
+		return o, fmt.Errorf("lance.WriterOptions.Compress with Version %s, which has no compression: %w", o.Version, ErrUnsupported)
 	}
 	if o.PageBytes < 0 {
 		return o, fmt.Errorf("lance.WriterOptions.PageBytes is %d, want a positive size", o.PageBytes)
@@ -89,7 +95,7 @@ func Create(ctx context.Context, st object.Store, name string, s *Schema, o Writ
 		if err := f.check(); err != nil {
 			return nil, fmt.Errorf("create %s: column %q: %w", name, f.Name, err)
 		}
-		w.columns = append(w.columns, newColumnWriter(f, o.Version == Version22, o.PageBytes))
+		w.columns = append(w.columns, newColumnWriter(f, o))
 	}
 	obj, err := st.Create(ctx, name)
 	if err != nil {
