@@ -22,7 +22,7 @@ PACKAGES    := ./... ./testdata
 # RACE are the packages whose tests also run under the race detector.
 RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap
 
-.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load torture venv clean
+.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load bench-files torture venv clean
 
 all: build
 
@@ -78,8 +78,8 @@ race:
 	@mkdir -p $(LOGS)
 	.ci/quiet $(LOGS)/race.log $(GO) test $(GOFLAGS_ALL) -timeout 30m -race -short -v $(RACE)
 
-# bench-ingest and bench-scan run a peer beside flightd; bench-load watches its memory.
-bench-ingest bench-scan bench-load: bench-%: build venv
+# bench-ingest, bench-scan and bench-files run a peer beside flightd; bench-load watches its memory.
+bench-ingest bench-scan bench-load bench-files: bench-%: build venv
 	$(PY) bench/$*.py
 
 bench:
