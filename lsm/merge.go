@@ -300,7 +300,7 @@ func (w *fragmentWriter) begin(ctx context.Context) error {
 	if w.note != nil {
 		w.note(path.Join("data", w.name))
 	}
-	w.w, err = lance.Create(ctx, t.db.st, path.Join(t.root, "data", w.name), w.schema.lance, lance.WriterOptions{Version: t.fileVersion()})
+	w.w, err = lance.Create(ctx, t.db.st, path.Join(t.root, "data", w.name), w.schema.lance, lance.WriterOptions{Version: t.fileVersion(), Compress: t.fileVersion() != lance.Version20})
 	w.rows = 0
 	return err
 }
