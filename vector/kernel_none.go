@@ -1,0 +1,12 @@
+//go:build purego || !amd64
+
+package vector
+
+// accelerated is false: there is no assembly in this build.
+const accelerated = false
+
+func l2Rows(q, rows, out []float32)                  { l2RowsGo(q, rows, out) }
+func dotRows(q, rows, out []float32)                 { dotRowsGo(q, rows, out) }
+func dotSquareRows(q, rows, dots, squares []float32) { dotSquareRowsGo(q, rows, dots, squares) }
+func widen(dst []float32, src []uint16)              { widenGo(dst, src) }
+func narrow(dst []uint16, src []float32)             { narrowGo(dst, src) }
