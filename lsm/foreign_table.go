@@ -263,7 +263,7 @@ func tableOf(folder string) (TableName, error) {
 		return TableName{Name: text}, err
 	}
 	if want := n.folder(); want != folder {
-		return n, fmt.Errorf("the folder of table %q is named %q; rename it", n, want)
+		return n, fmt.Errorf("the folder of a table %q has to be named %q; rename it", n, want)
 	}
 	return n, nil
 }

@@ -206,7 +206,7 @@ func TestForeignDatasetsThatAreNotServed(t *testing.T) {
 		db := openTest(t, dir)
 		for name, reason := range map[string]string{
 			"stable": "feature flag 1 (stable row ids)", "maps": "map", "broken": "no footer of a Lance manifest",
-			"empty": "it has no versions", "with space": `is named "with%20space.lance"; rename it`, "halved": "open fragment 0",
+			"empty": "it has no versions", "with space": `has to be named "with%20space.lance"; rename it`, "halved": "open fragment 0",
 		} {
 			n := TableName{Name: name}
 			_, err := db.Table(n)

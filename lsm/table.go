@@ -245,16 +245,19 @@ func keyedSchema(d TableDef) (*arrow.Schema, []string, error) {
 			return nil, nil, err
 		}
 	}
-	seen := make(map[string]bool)
+	seen := make(map[string]string)
 	for _, f := range fields {
 		name := TableName{Name: f.Name}.fold()
 		if f.Name == "" {
 			return nil, nil, fmt.Errorf("%w: a column has no name", ErrInvalid)
 		}
-		if seen[name] {
+		switch twin, twice := seen[name]; {
+		case twice && twin == f.Name:
 			return nil, nil, fmt.Errorf("%w: column %q is there twice", ErrInvalid, f.Name)
+		case twice:
+			return nil, nil, fmt.Errorf("%w: columns %q and %q differ in case only, which SQL cannot tell apart; rename one", ErrInvalid, twin, f.Name)
 		}
-		seen[name] = true
+		seen[name] = f.Name
 		if slices.ContainsFunc(reservedColumns, func(reserved string) bool { return strings.EqualFold(reserved, f.Name) }) {
 			return nil, nil, fmt.Errorf("%w: %q is a reserved column name; choose another", ErrInvalid, f.Name)
 		}
