@@ -33,6 +33,13 @@ func (s *shredded) valueWriter(f *Field, compress bool) (valueWriter, *dictionar
 	switch {
 	case f.dictionary():
 		numbers, d := s.number(f.Type, s.n, 1<<62)
+		if f.numberBits() == 64 {
+			wide := make([]uint64, len(numbers))
+			for i, n := range numbers {
+				wide[i] = uint64(n)
+			}
+			return numberWriter(wide, compress), d
+		}
 		return numberWriter(numbers, compress), d
 	case strings && compress:
 		return s.textWriter(f.Type)
@@ -57,8 +64,8 @@ func (s *shredded) valueWriter(f *Field, compress bool) (valueWriter, *dictionar
 }
 
 // numberWriter writes the numbers of a dictionary.
-func numberWriter(numbers []uint32, compress bool) valueWriter {
-	plain := &numberValues{numbers: numbers}
+func numberWriter[T uint32 | uint64](numbers []T, compress bool) valueWriter {
+	plain := &numberValues[T]{numbers: numbers}
 	if !compress {
 		return plain
 	}
@@ -170,17 +177,19 @@ func (w *runValues[T]) buffers(from, to int) [][]byte {
 }
 
 // numberValues writes the numbers of a dictionary as they are.
-type numberValues struct {
-	numbers []uint32
+type numberValues[T uint32 | uint64] struct {
+	numbers []T
 	buf     [1][]byte
 }
 
-func (w *numberValues) encoding() *lancepb.CompressiveEncoding { return flatBlock(32) }
-func (w *numberValues) count() int                             { return 1 }
-func (w *numberValues) perChunk() int                          { return powerWithin(chunkBytes / 4) }
+func (w *numberValues[T]) encoding() *lancepb.CompressiveEncoding {
+	return flatBlock(int64(unsafe.Sizeof(T(0))) * 8)
+}
+func (w *numberValues[T]) count() int    { return 1 }
+func (w *numberValues[T]) perChunk() int { return powerWithin(chunkBytes / int(unsafe.Sizeof(T(0)))) }
 
-func (w *numberValues) buffers(from, to int) [][]byte {
-	w.buf[0] = arrow.Uint32Traits.CastToBytes(w.numbers[from:to])
+func (w *numberValues[T]) buffers(from, to int) [][]byte {
+	w.buf[0] = arrow.GetBytes(w.numbers[from:to])
 	return w.buf[:]
 }
 

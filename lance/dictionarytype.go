@@ -69,6 +69,11 @@ func (f *Field) storedIndex() arrow.DataType {
 	return t.IndexType
 }
 
+// numberBits is the width of the indices in a dictionary's pages.
+func (f *Field) numberBits() int {
+	return f.storedIndex().(arrow.FixedWidthDataType).BitWidth()
+}
+
 // parseDictionaryName returns the values of a dictionary by its Lance name, and the name of its indices.
 func parseDictionaryName(name string) (values arrow.DataType, index string, err error) {
 	parts := strings.Split(name, ":")
