@@ -32,12 +32,14 @@ TYPES = [
     pa.list_(pa.dictionary(pa.int8(), pa.string())), pa.struct([("d", pa.dictionary(pa.int32(), pa.large_string())), ("i", pa.int32())]),
     pa.list_(pa.struct([("d", pa.dictionary(pa.int16(), pa.string())), ("n", pa.dictionary(pa.int16(), pa.float32()))])), pa.large_list(pa.list_(pa.dictionary(pa.uint8(), pa.binary()))),
     pa.struct([pa.field("always", pa.int32(), nullable=False), pa.field("list", pa.list_(pa.field("item", pa.int8(), nullable=False)))]),
+    pa.map_(pa.string(), pa.int32()), pa.map_(pa.int64(), POINT), pa.list_(pa.map_(pa.large_string(), pa.list_(pa.uuid()))), pa.map_(pa.date32(), pa.map_(pa.int16(), pa.float16())),
+    pa.map_(pa.binary(3), pa.dictionary(pa.int8(), pa.string())), pa.struct([("m", pa.map_(pa.int32(), pa.decimal256(50, 2))), ("p", POINT)]),
 ]
 NULLS = {"none": lambda i: False, "some": lambda i: i % 5 in (1, 2), "all": lambda i: True}
 
 
 def make(t, n, null, seed):
-    """Makes n values of a type, null where null(i) says so; structs never are."""
+    """Makes n values of a type, null where null(i) says so."""
     if isinstance(t, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(t, make(t.storage_type, n, null, seed))
     if pa.types.is_null(t):
@@ -46,7 +48,12 @@ def make(t, n, null, seed):
         return dictionary(t, make(t.value_type, n, null, seed))
     if pa.types.is_struct(t):
         fields = [t.field(k) for k in range(t.num_fields)]
-        return pa.StructArray.from_arrays([make(f.type, n, allowed(f, null), seed + k) for k, f in enumerate(fields)], fields=fields)
+        mask = pa.array([null(i + 1) for i in range(n)], pa.bool_())
+        return pa.StructArray.from_arrays([make(f.type, n, allowed(f, null), seed + k) for k, f in enumerate(fields)], fields=fields, mask=mask)
+    if pa.types.is_map(t):
+        lists = make(pa.list_(t.item_field), n, null, seed)
+        keys = leaf(t.key_type, list(range(seed, seed + len(lists.values))))  # neighbours differ
+        return pa.MapArray.from_arrays(lists.offsets, keys, lists.values, type=t, mask=lists.is_null())
     if pa.types.is_fixed_size_list(t):
         items = make(t.value_type, n * t.list_size, allowed(t.value_field, null), seed)
         return pa.FixedSizeListArray.from_arrays(items, type=t, mask=pa.array([null(i) for i in range(n)], pa.bool_()))
@@ -105,6 +112,9 @@ def plain(array):
     if pa.types.is_struct(t):
         parts = [plain(f) for f in array.flatten()]
         return pa.StructArray.from_arrays(parts, [f.name for f in t], mask=array.is_null())
+    if pa.types.is_map(t):
+        entries = plain(array.values)
+        return pa.Array.from_buffers(pa.map_(entries.type[0].type, entries.type[1].type), len(array), array.buffers()[:2], offset=array.offset, children=[entries])
     if pa.types.is_list(t) or pa.types.is_large_list(t):
         items = plain(array.values)
         kind = pa.list_ if pa.types.is_list(t) else pa.large_list
@@ -127,6 +137,8 @@ def by_pylance(t):
         return pa.list_(t.value_field.with_type(by_pylance(t.value_type)))
     if pa.types.is_large_list(t):
         return pa.large_list(t.value_field.with_type(by_pylance(t.value_type)))
+    if pa.types.is_map(t):
+        return pa.map_(by_pylance(t.key_type), t.item_field.with_type(by_pylance(t.item_type)))
     return t
 
 
@@ -141,12 +153,28 @@ def assert_equal_by_pylance(server, want):
         assert a.equals(b), f"by pylance: {field}"
 
 
-def table_of(null, seed=0):
-    """A table with a key and a column of each type."""
-    names = [f"c{i}" for i in range(len(TYPES))]
+def solid(f):
+    """The field as files of Lance 2.0 can hold it, in which structs are never null and there are no maps; None if there is no such field."""
+    t = f.type
+    if pa.types.is_map(t):
+        return None
+    below = [solid(t.field(k)) for k in range(t.num_fields)]
+    if any(b is None for b in below):
+        return None
+    if pa.types.is_struct(t):
+        return pa.field(f.name, pa.struct(below), nullable=False)
+    if pa.types.is_list(t):
+        return f.with_type(pa.list_(below[0]))
+    return f.with_type(pa.large_list(below[0])) if pa.types.is_large_list(t) else f
+
+
+def table_of(null, seed=0, files="2.2"):
+    """A table with a key and a column of each type that files of a version can hold; those of 2.2 are needed for some."""
+    columns = [pa.field(f"c{i}", t) for i, t in enumerate(TYPES)]
+    if files == "2.0":
+        columns = [f for f in map(solid, columns) if f is not None]
     key = pa.field("id", pa.int64(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
-    schema = pa.schema([key, *(pa.field(n, t) for n, t in zip(names, TYPES))])
-    return pa.table([pa.array(range(ROWS), pa.int64()), *(make(t, ROWS, null, seed + i) for i, t in enumerate(TYPES))], schema=schema)
+    return pa.table([pa.array(range(ROWS), pa.int64()), *(make(f.type, ROWS, allowed(f, null), seed + i) for i, f in enumerate(columns))], schema=pa.schema([key, *columns]))
 
 
 def assert_equal(got, want, note):
@@ -162,10 +190,10 @@ def assert_equal(got, want, note):
             raise AssertionError(f"{note}: {field}, row {at}: {a[at] if at != '?' else a}, want {b[at] if at != '?' else b}")
 
 
-@pytest.mark.parametrize("batch_rows", [1, 37, 1000])
+@pytest.mark.parametrize("files, batch_rows", [("2.0", 1), ("2.0", 1000), ("2.2", 37), ("2.2", 1000)])
 @pytest.mark.parametrize("nulls", NULLS)
-def test_every_type_comes_back_as_it_went(server, nulls, batch_rows):
-    want = table_of(NULLS[nulls])
+def test_every_type_comes_back_as_it_went(server, nulls, files, batch_rows):
+    want = table_of(NULLS[nulls], files=files)
     with adbc(server) as connection, connection.cursor() as cursor:
         cursor.adbc_ingest("t", want.slice(0, 100), mode="create")
     put(server, "t", rows.batches(want.slice(100), batch_rows))
@@ -183,6 +211,7 @@ def test_every_type_comes_back_as_it_went(server, nulls, batch_rows):
     check("optimized")
     server.restart()
     check("restarted")
+    assert lance.dataset(str(server.dataset("t"))).data_storage_version == files
     assert_equal_by_pylance(server, want)
 
 
@@ -251,16 +280,28 @@ def test_views_come_back_as_texts_and_bytes(server):
     assert query(server, "FROM t").equals(pa.concat_tables([want, want]).combine_chunks())
 
 
-def test_null_structs_are_refused_with_what_to_do(server):
-    execute(server, "CREATE TABLE t (id INT PRIMARY KEY, s STRUCT(a INT), l STRUCT(a INT)[])")
+def test_null_structs_are_refused_where_files_have_none(server):
+    execute(server, "CREATE TABLE t (id INT PRIMARY KEY)", "ALTER TABLE t ADD COLUMN s STRUCT(a INT)", "ALTER TABLE t ADD COLUMN l STRUCT(a INT)[]")
     schema = pa.schema([("id", pa.int32()), ("s", pa.struct([("a", pa.int32())])), ("l", pa.list_(pa.struct([("a", pa.int32())])))])
     for row, column in [({"id": 1, "s": None, "l": []}, '"s"'), ({"id": 1, "s": {"a": 1}, "l": [None]}, '"l.item"')]:
-        with refused("INVALID_ARGUMENT", column, "null structs cannot be stored; send a struct whose fields are null"):
+        with refused("INVALID_ARGUMENT", column, "null structs cannot be stored", "Lance 2.0", "send a struct whose fields are null", "CREATE TABLE"):
             put(server, "t", [pa.RecordBatch.from_pylist([row], schema)])
     with refused("INVALID_ARGUMENT", '"s"', "null structs cannot be stored"):
         execute(server, "INSERT INTO t VALUES (1, NULL, NULL)")
     execute(server, "INSERT INTO t VALUES (1, {a: NULL}, [{a: NULL}])")
     assert query(server, "FROM t").to_pylist() == [{"id": 1, "s": {"a": None}, "l": [{"a": None}]}]
+    with refused("INVALID_ARGUMENT", '"m"', "Lance 2.0 has no maps"):
+        execute(server, "ALTER TABLE t ADD COLUMN m MAP(INT, INT)")
+    execute(server, "CREATE TABLE later AS FROM t", "INSERT INTO later VALUES (2, NULL, [NULL])", "ALTER TABLE later ADD COLUMN m MAP(INT, STRUCT(x INT))",
+            "INSERT INTO later VALUES (3, NULL, NULL, MAP {1: {x: 2}, 3: NULL})", "ALTER TABLE later ADD COLUMN d MAP(VARCHAR, INT) DEFAULT MAP {'a': 1}",
+            "INSERT INTO later (id) VALUES (4)", "UPDATE later SET m = MAP {7: NULL} WHERE id = 4")
+    rows = [{"id": 1, "s": {"a": None}, "l": [{"a": None}], "m": None}, {"id": 2, "s": None, "l": [None], "m": None},
+            {"id": 3, "s": None, "l": None, "m": [(1, {"x": 2}), (3, None)]}, {"id": 4, "s": None, "l": None, "m": [(7, None)]}]
+    for act in ["SELECT 1", "CALL flightd_flush('later')", "OPTIMIZE later"]:
+        execute(server, act)
+        assert query(server, "FROM later ORDER BY id").to_pylist() == [r | {"d": [("a", 1)]} for r in rows], act
+    assert query(server, "SELECT id FROM later WHERE m[1].x = 2 OR s IS NOT NULL ORDER BY id").to_pylist() == [{"id": 1}, {"id": 3}]
+    assert query(server, "SELECT map_keys(m) AS k, s FROM later WHERE id = ?", (3,)).to_pylist() == [{"k": [1, 3], "s": None}]
 
 
 def test_a_type_that_sql_has_not_is_carried_but_not_computed_with(server):
@@ -286,10 +327,11 @@ STORED = {
     "DECIMAL(5,2)": pa.decimal128(5, 2), "DECIMAL": pa.decimal128(18, 3), "FLOAT[3]": pa.list_(pa.float32(), 3), "INTEGER[]": pa.list_(pa.int32()),
     "UUID[]": pa.list_(pa.uuid()), "STRUCT(a UUID, b JSON[])": pa.struct([("a", pa.uuid()), ("b", pa.list_(pa.json_()))]), "UUID[2]": pa.list_(pa.uuid(), 2),
     "BLOB": pa.binary(), "TEXT": pa.string(), "DATE": pa.date32(), "UTINYINT": pa.uint8(), "STRUCT(a INTEGER[])[]": pa.list_(pa.struct([("a", pa.list_(pa.int32()))])),
+    "MAP(VARCHAR, FLOAT[2])": pa.map_(pa.string(), pa.list_(pa.float32(), 2)), "MAP(UUID, STRUCT(a JSON)[])": pa.map_(pa.uuid(), pa.list_(pa.struct([("a", pa.json_())]))),
 }
 REFUSED = {
     "HUGEINT": "DECIMAL(38,0)", "UHUGEINT": "DECIMAL(38,0)", "BIGNUM": "VARCHAR", "BIT": "VARCHAR", "ENUM('a')": "VARCHAR", "TIMETZ": "TIMESTAMPTZ", "INTERVAL": "BIGINT",
-    "MAP(INT, INT)": "list of structs", "UNION(a INT, b INT)": "STRUCT", "VARIANT": "JSON", "GEOMETRY": "BLOB", "INT[2][2]": "a list", "VARCHAR[2]": "VARCHAR[]",
+    "UNION(a INT, b INT)": "STRUCT", "VARIANT": "JSON", "GEOMETRY": "BLOB", "INT[2][2]": "a list", "VARCHAR[2]": "VARCHAR[]",
 }
 
 
@@ -338,7 +380,8 @@ def test_changed_rows_come_back_in_the_tables_types(server):
 def test_types_that_lance_has_not_are_refused_by_name(server):
     union = pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])
     for column, reason in [
-        (pa.array([[(1, 2)]], pa.map_(pa.int32(), pa.int32())), "Lance has maps from 2.2 on"), (union, "union"),
+        (pa.array([[(1, 2), (1, 3)]], pa.map_(pa.int32(), pa.int32())), "has the key 1 twice"), (union, "union"),
+        (pa.array([[(1, 2)]], pa.map_(pa.int32(), pa.int32(), keys_sorted=True)), "without that flag"), (pa.array([{}], pa.struct([])), "structs without fields"),
         (pa.RunEndEncodedArray.from_arrays([1], ["a"]), "run-end"), (pa.array([[1]], pa.list_view(pa.int32())), "views of lists"),
         (pa.array([(1, 2, 3)], pa.month_day_nano_interval()), "interval"), (pa.array([decimal.Decimal(1)], pa.decimal32(5, 2)), "decimal128(5, 2)"),
         (pa.array([["a", "b"]], pa.list_(pa.string(), 2)), "fixed-size lists"),

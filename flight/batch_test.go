@@ -101,6 +101,7 @@ func plainTypes(t testing.TB) (*arrow.Schema, arrow.RecordBatch) {
 		&arrow.FixedSizeBinaryType{ByteWidth: 3}, arrow.FixedSizeListOf(3, arrow.PrimitiveTypes.Float32), arrow.Null,
 		arrow.ListOf(arrow.BinaryTypes.String), arrow.LargeListOf(arrow.PrimitiveTypes.Int16),
 		arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int32, Nullable: true}),
+		arrow.MapOf(arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String),
 	}
 	fields := make([]arrow.Field, len(types))
 	for i, typ := range types {
@@ -152,6 +153,12 @@ func appendAny(b array.Builder, random *rand.Rand) {
 		for range 3 {
 			appendAny(b.ValueBuilder(), random)
 		}
+	case *array.MapBuilder:
+		b.Append(true)
+		for i := range random.IntN(4) {
+			b.KeyBuilder().(*array.Int64Builder).Append(int64(i))
+			appendAny(b.ItemBuilder(), random)
+		}
 	case array.ListLikeBuilder:
 		b.Append(true)
 		for range random.IntN(4) {
@@ -180,6 +187,21 @@ func TestEveryPlainTypeIsDecodedAsItWas(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, len(want), got)
+}
+
+// TestMapsWithNullsForKeysAreRefused: arrow-go panics over them.
+func TestMapsWithNullsForKeysAreRefused(t *testing.T) {
+	m := arrow.MapOf(arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String)
+	maps := arrow.NewSchema([]arrow.Field{{Name: "m", Type: m, Nullable: true}}, nil)
+	entries := arrow.StructOf(arrow.Field{Name: "key", Type: m.KeyType(), Nullable: true}, m.ItemField())
+	lists := arrow.NewSchema([]arrow.Field{{Name: "m", Type: arrow.ListOf(entries), Nullable: true}}, nil)
+	for _, row := range []string{`{"m": [{"key": null, "value": "x"}]}`, `{"m": [null]}`} {
+		rec, _, err := array.RecordFromJSON(memory.DefaultAllocator, lists, strings.NewReader("["+row+"]"))
+		require.NoError(t, err)
+		defer rec.Release()
+		messages := append(encodeStream(t, maps, nil), encodeStream(t, lists, []arrow.RecordBatch{rec})[1:]...)
+		require.ErrorContains(t, decodeStream(t, messages, func(decoded) {}), "a map has a key that is null")
+	}
 }
 
 func TestCompressedBodiesAreDecoded(t *testing.T) {

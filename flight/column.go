@@ -2,6 +2,7 @@ package flight
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"unicode/utf8"
@@ -23,8 +24,8 @@ func (l *loader) array(t arrow.DataType) (arrow.ArrayData, error) {
 		return l.view(t)
 	case *arrow.FixedSizeListType:
 		return l.fixedList(t)
-	case *arrow.ListType:
-		return l.list(t, 4)
+	case *arrow.ListType, *arrow.MapType:
+		return l.list(t.(arrow.ListLikeType), 4)
 	case *arrow.LargeListType:
 		return l.list(t, 8)
 	case *arrow.StructType:
@@ -150,7 +151,18 @@ func (l *loader) list(t arrow.ListLikeType, width int) (arrow.ArrayData, error) 
 	if err := checkOffsets(offsets.Bytes(), n.rows, width, int64(child.Len())); err != nil {
 		return nil, err
 	}
+	if err := checkEntries(t, child); err != nil {
+		return nil, err
+	}
 	return array.NewData(decodedType(t), n.rows, []*memory.Buffer{n.validity, offsets}, []arrow.ArrayData{child}, n.nulls, 0), nil
+}
+
+// checkEntries reports maps with entries or keys that are null, which Arrow's arrays panic over.
+func checkEntries(t arrow.DataType, entries arrow.ArrayData) error {
+	if t.ID() == arrow.MAP && entries.NullN()+entries.Children()[0].NullN() > 0 {
+		return errors.New("a map has a key that is null")
+	}
+	return nil
 }
 
 // fixedList loads a list of a set number of elements.

@@ -289,7 +289,7 @@ func plainType(t arrow.DataType) (arrow.DataType, error) {
 		return arrow.BinaryTypes.String, nil
 	case *arrow.BinaryViewType:
 		return arrow.BinaryTypes.Binary, nil
-	case *arrow.StructType, *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
+	case *arrow.StructType, *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType, *arrow.MapType:
 		return plainNested(t.(arrow.NestedType))
 	}
 	return t, readable(t)
@@ -315,6 +315,12 @@ func plainNested(t arrow.NestedType) (arrow.DataType, error) {
 			return nil, fmt.Errorf("a list of %d elements cannot be", t.Len())
 		}
 		return arrow.FixedSizeListOfField(t.Len(), fields[0]), nil
+	case *arrow.MapType:
+		if t.KeysSorted {
+			return nil, fmt.Errorf("type %s is not stored: Lance's maps do not say that their keys are sorted; send them without that flag", t)
+		}
+		entries := fields[0].Type.(*arrow.StructType)
+		return arrow.MapOfFields(entries.Field(0), entries.Field(1)), nil
 	}
 	return arrow.StructOf(fields...), nil
 }
@@ -322,8 +328,6 @@ func plainNested(t arrow.NestedType) (arrow.DataType, error) {
 // readable reports types whose layout the decoder does not know, or that no table can have.
 func readable(t arrow.DataType) error {
 	switch t := t.(type) {
-	case *arrow.MapType:
-		return fmt.Errorf("type %s is not stored: Lance has maps from 2.2 on, and tables are 2.0; send a list of structs of key and value", t)
 	case *arrow.RunEndEncodedType:
 		return fmt.Errorf("type %s is not stored: Lance has no run-end encoding; send %s", t, t.Encoded())
 	case *arrow.ListViewType:

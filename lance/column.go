@@ -36,6 +36,20 @@ func (c chunk) nulls() int {
 	return c.n - bitutil.CountSetBits(validity, c.offset(), c.n)
 }
 
+// nullsBut counts the null rows that are not gone; without gone these are all.
+func (c chunk) nullsBut(gone func(row int) bool) int {
+	if gone == nil {
+		return c.nulls()
+	}
+	n := 0
+	for i, validity := 0, c.validity(); i < c.n; i++ {
+		if (validity == nil || !bitutil.BitIsSet(validity, c.offset()+i)) && !gone(i) {
+			n++
+		}
+	}
+	return n
+}
+
 // validity is the bitmap of the array, or nil when all rows are valid. Arrays of the null type may have no buffers.
 func (c chunk) validity() []byte {
 	if b := c.data.Buffers(); len(b) > 0 && b[0] != nil && b[0].Len() > 0 {

@@ -218,7 +218,24 @@ func readLists[O int32 | int64](r *Reader, t *tree, rows []rowRange) (arrow.Arra
 		return nil, nil, r.treeError(t, err)
 	}
 	defer l.release()
+	if err := checkEntries(t, items); err != nil {
+		return nil, nil, r.treeError(t, err)
+	}
 	return array.NewData(t.field.Type, l.n, []*memory.Buffer{l.validity, l.offsets}, []arrow.ArrayData{items}, l.nulls, 0), left, nil
+}
+
+// checkEntries refuses what a map cannot have, and Arrow's arrays panic over.
+func checkEntries(t *tree, entries arrow.ArrayData) error {
+	if t.field.Type.ID() != arrow.MAP {
+		return nil
+	}
+	if n := entries.NullN(); n != 0 {
+		return fmt.Errorf("a map with %d null entries", n)
+	}
+	if n := entries.Children()[0].NullN(); n != 0 {
+		return fmt.Errorf("a map with %d null keys", n)
+	}
+	return nil
 }
 
 // treeError places an error that was found in the levels of a field.

@@ -255,13 +255,15 @@ func parseMap(children []arrow.Field) (arrow.DataType, error) {
 
 // Check refuses a schema that files of a version cannot hold.
 func (s *Schema) Check(v Version) error {
-	if v != Version20 {
-		return nil
-	}
 	var err error
 	s.walk(func(f *Field, path string) {
-		if f.Type.ID() == arrow.MAP && err == nil {
-			err = fmt.Errorf("column %q: type %s: Lance 2.0 has no maps; use a list of structs: %w", path, f.Type, ErrUnsupported)
+		switch {
+		case err != nil:
+		case f.Type.ID() == arrow.MAP && v < Version22:
+			err = fmt.Errorf("column %q: type %s: Lance %s has no maps; use a list of structs, or a table of Lance 2.2, which CREATE TABLE with such a column makes: %w",
+				path, f.Type, v, ErrUnsupported)
+		case f.Type.ID() == arrow.STRUCT && len(f.Children) == 0 && v > Version20:
+			err = fmt.Errorf("column %q: structs without fields: Lance %s has none; use a boolean: %w", path, v, ErrUnsupported)
 		}
 	})
 	return err

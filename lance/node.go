@@ -68,7 +68,11 @@ func (n *node) later() {
 }
 
 // check refuses an array whose buffers do not hold its rows or whose nulls cannot be stored.
-func (n *node) check(d arrow.ArrayData) error {
+func (n *node) check(d arrow.ArrayData) error { return n.checkIn(d, nil) }
+
+// checkIn is check for the field of structs some of which may be null; gone tells these, if there are any: what is in
+// their fields does not matter.
+func (n *node) checkIn(d arrow.ArrayData, gone func(row int) bool) error {
 	if d.Len() == 0 {
 		return nil
 	}
@@ -81,8 +85,8 @@ func (n *node) check(d arrow.ArrayData) error {
 		nulls = whole.nulls()
 	}
 	switch {
-	case nulls > 0 && !n.field.Nullable:
-		return fmt.Errorf("the column is declared without nulls, but %d rows are null", nulls)
+	case nulls > 0 && !n.field.Nullable && whole.nullsBut(gone) > 0:
+		return fmt.Errorf("the column is declared without nulls, but %d rows are null", whole.nullsBut(gone))
 	case nulls > 0 && n.enc == nil && !n.nullStructs:
 		return fmt.Errorf("%d structs are null, which Lance 2.0 cannot store: make their fields null instead", nulls)
 	case len(d.Children()) < len(n.children):
@@ -98,7 +102,7 @@ func (n *node) check(d arrow.ArrayData) error {
 		}
 		for _, c := range n.below(whole, i) {
 			part := array.NewSliceData(c.data, int64(c.from), int64(c.from+c.n))
-			err := child.check(part)
+			err := child.checkIn(part, n.goneIn(whole, gone))
 			part.Release()
 			if err != nil {
 				return fmt.Errorf("%q: %w", child.field.Name, err)
@@ -106,6 +110,18 @@ func (n *node) check(d arrow.ArrayData) error {
 		}
 	}
 	return nil
+}
+
+// goneIn returns what tells the rows of a struct that are null, or are in one that is; nil when there is none.
+func (n *node) goneIn(c chunk, above func(row int) bool) func(row int) bool {
+	switch validity, first := c.validity(), c.offset(); {
+	case n.enc != nil: // the items of lists that are there
+		return nil
+	case validity == nil || c.nulls() == 0:
+		return above
+	default:
+		return func(row int) bool { return above != nil && above(row) || !bitutil.BitIsSet(validity, first+row) }
+	}
 }
 
 // below returns the rows of child i that belong to the rows of a chunk. They hold no reference of their own.

@@ -1,6 +1,10 @@
 package lance
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
 
 // Version is a version of the file format.
 type Version int
@@ -23,6 +27,18 @@ func ParseVersion(s string) (Version, error) {
 		}
 	}
 	return 0, fmt.Errorf("files of version %q: %w", s, ErrUnsupported)
+}
+
+// Needs returns the oldest version that a Writer writes whose files hold whatever rows the schema allows: maps and null
+// structs need 2.2.
+func (s *Schema) Needs() Version {
+	v := Version20
+	s.walk(func(f *Field, _ string) {
+		if id := f.Type.ID(); id == arrow.MAP || id == arrow.STRUCT && f.Nullable {
+			v = Version22
+		}
+	})
+	return v
 }
 
 // ColumnIDs returns the ids of the fields that have columns in files of a version, in the order of these: all, or those

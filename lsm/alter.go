@@ -119,7 +119,7 @@ func (t *Table) alter(now *tableSchema, a Alteration) (*ddlAlter, *tableSchema, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	next.sql, next.strict = a.SQL, now.strict
+	next.sql, next.strict, next.files = a.SQL, now.strict, now.files
 	return &ddlAlter{Incarnation: t.entry.Incarnation, Schema: e, SQL: a.SQL, Key: key}, next, nil
 }
 
@@ -138,7 +138,7 @@ func (b *schemaBuilder) add(c AlteredColumn) error {
 	if c.Was == "" {
 		s, err := lance.SchemaFromArrow(arrow.NewSchema([]arrow.Field{c.Field}, nil), b.next)
 		if err == nil {
-			err = s.Check(lance.Version20)
+			err = s.Check(b.now.files)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)

@@ -10,15 +10,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// castColumn returns a column as the wanted type; the caller releases it. A value that would change by it is an
+// cast returns a column as the wanted type; the caller releases it. A value that would change by it is an
 // error that names its row. The casts are our own because the kernels of arrow's compute package run on goroutines
 // whose panics nobody can recover: a fault in one would end the process.
-func castColumn(col arrow.Array, want arrow.DataType) (arrow.Array, error) {
+func (s *tableSchema) cast(col arrow.Array, want arrow.DataType) (arrow.Array, error) {
 	if sameLayout(col.DataType(), want) {
 		return relabel(col, want), nil
 	}
 	if col.DataType().ID() == arrow.NULL { // whose rows arrow-go calls valid
-		return nullArray(want, col.Len(), memory.DefaultAllocator), nil
+		return s.nulls(want, col.Len(), memory.DefaultAllocator), nil
 	}
 	b := array.NewBuilder(memory.DefaultAllocator, want)
 	defer b.Release()

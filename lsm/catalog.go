@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/google/uuid"
 
+	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/object"
 )
 
@@ -40,6 +41,8 @@ type tableEntry struct {
 	IndexMode IndexMode `json:"index_mode,omitempty"`
 	// Shards is the number of shards, 0 for one. Shard is the identity of the first; those of the others follow from it.
 	Shards int `json:"shards,omitempty"`
+	// Files is the version of the dataset's files as its manifest has it; empty is 2.0. It does not change.
+	Files string `json:"files,omitempty"`
 	// Schemas are the Arrow schemas that records in the log may have, by schema id.
 	Schemas []schemaEntry `json:"schemas"`
 	// Comments are what COMMENT ON said of the table and its columns.
@@ -127,6 +130,14 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 
 // name returns the entry's table name.
 func (e *tableEntry) name() TableName { return TableName{Schema: e.Schema, Name: e.Name} }
+
+// files returns the version of the dataset's files.
+func (e *tableEntry) files() (lance.Version, error) {
+	if e.Files == "" {
+		return lance.Version20, nil
+	}
+	return lance.ParseVersion(e.Files)
+}
 
 // checkpoint is the catalog file: the catalog and the CRC32C of its JSON text as it stands in the file.
 type checkpoint struct {

@@ -138,17 +138,20 @@ func (d *batchDecoder) decode(meta []byte, body *memory.Buffer) (arrow.RecordBat
 // close lets go of the last batch that was decoded. Those that decode returned stay valid.
 func (d *batchDecoder) close() { d.reader.Release() }
 
-// splitTombstones takes the `_tombstone` column off a batch of a table with the given number of columns. Both
+// splitTombstones takes the `_tombstone` column, if there is one, off a batch of a table with a schema. Both
 // results have references of their own; tombs is nil when no row is a tombstone.
-func splitTombstones(rec arrow.RecordBatch, columns int, s *arrow.Schema) (arrow.RecordBatch, *array.Boolean) {
+func splitTombstones(rec arrow.RecordBatch, s *tableSchema) (arrow.RecordBatch, *array.Boolean) {
+	columns := s.arrow.NumFields()
 	cols := make([]arrow.Array, columns)
 	for i := range cols {
-		col := relabel(rec.Column(i), s.Field(i).Type)
-		cols[i] = withoutNullStructs(col)
-		col.Release()
+		col := relabel(rec.Column(i), s.arrow.Field(i).Type)
+		if cols[i] = col; !s.nullStructs() {
+			cols[i] = withoutNullStructs(col)
+			col.Release()
+		}
 		defer cols[i].Release()
 	}
-	rows := array.NewRecordBatch(s, cols, rec.NumRows())
+	rows := array.NewRecordBatch(s.arrow, cols, rec.NumRows())
 	if int(rec.NumCols()) == columns {
 		return rows, nil
 	}

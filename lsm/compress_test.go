@@ -18,12 +18,14 @@ import (
 
 // TestMergesCompress sees that fragments of the base of a 2.2 table are compressed, and those of a 2.0 table are not.
 func TestMergesCompress(t *testing.T) {
-	schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "tag", Type: arrow.BinaryTypes.String}}, nil)
-	for _, version := range []lance.Version{lance.Version20, lance.Version22} {
+	fields := []arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "tag", Type: arrow.BinaryTypes.String}}
+	later := arrow.Field{Name: "map", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.BinaryTypes.String), Nullable: true}
+	for version, fields := range map[lance.Version][]arrow.Field{lance.Version20: fields, lance.Version22: append(fields[:2:2], later)} {
 		t.Run(version.String(), func(t *testing.T) {
+			schema := arrow.NewSchema(fields, nil)
 			dir := t.TempDir()
 			st := object.NewLocal(dir)
-			db, err := Open(t.Context(), Options{Dir: dir, fileVersion: version})
+			db, err := Open(t.Context(), Options{Dir: dir})
 			require.NoError(t, err)
 			name := TableName{Schema: "main", Name: "t"}
 			require.NoError(t, db.CreateTable(t.Context(), TableDef{Name: name, Schema: schema, Key: []string{"id"}}))
@@ -34,6 +36,9 @@ func TestMergesCompress(t *testing.T) {
 			for i := range 5000 {
 				b.Field(0).(*array.Int64Builder).Append(int64(i))
 				b.Field(1).(*array.StringBuilder).Append(fmt.Sprintf("tag-%d", i%50))
+				if len(fields) > 2 {
+					b.Field(2).AppendNull()
+				}
 			}
 			rec := b.NewRecordBatch()
 			defer rec.Release()

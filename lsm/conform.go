@@ -38,6 +38,7 @@ type ConformOptions struct {
 // binaries are cast when no value changes by it. It is for one goroutine.
 type Conformer struct {
 	table   string
+	schema  *tableSchema
 	options ConformOptions
 	want    *arrow.Schema // the table's columns, then `_tombstone` when the stream has it
 	from    []int         // for each wanted column the stream's column, -1 when it is missing
@@ -47,7 +48,8 @@ type Conformer struct {
 
 // Conform checks whether batches of a stream can become batches of the table; a *ColumnError says why not.
 func (t *Table) Conform(stream *arrow.Schema, o ConformOptions) (*Conformer, error) {
-	c := &Conformer{table: t.name.String(), options: o, same: true}
+	now := t.now()
+	c := &Conformer{table: t.name.String(), schema: now, options: o, same: true}
 	byName := make(map[string]int, stream.NumFields())
 	for i, f := range stream.Fields() {
 		low := strings.ToLower(f.Name)
@@ -56,7 +58,6 @@ func (t *Table) Conform(stream *arrow.Schema, o ConformOptions) (*Conformer, err
 		}
 		byName[low] = i
 	}
-	now := t.now()
 	if o.Missing == MissingKeep && now.codec == nil {
 		return nil, &NoKeyError{Table: t.name}
 	}
@@ -171,7 +172,7 @@ func (c *Conformer) Apply(ctx context.Context, rec arrow.RecordBatch) (arrow.Rec
 			}
 			continue
 		}
-		col, err := castColumn(rec.Column(j), want.Type)
+		col, err := c.schema.cast(rec.Column(j), want.Type)
 		if err != nil {
 			return nil, &ColumnError{Table: c.table, Column: want.Name, Came: rec.Column(j).DataType().String(), Want: want.Type.String(), Hint: err.Error()}
 		}
@@ -184,7 +185,7 @@ func (c *Conformer) Apply(ctx context.Context, rec arrow.RecordBatch) (arrow.Rec
 func (c *Conformer) absent(ctx context.Context, f arrow.Field, n int) (arrow.Array, error) {
 	value := c.options.Defaults[strings.ToLower(f.Name)]
 	if value == nil {
-		return nullArray(f.Type, n, memory.DefaultAllocator), nil
+		return c.schema.nulls(f.Type, n, memory.DefaultAllocator), nil
 	}
 	col, err := value(ctx, n)
 	if err != nil {
@@ -219,12 +220,12 @@ func relabelData(d arrow.ArrayData, want arrow.DataType) *array.Data {
 	return array.NewData(want, d.Len(), d.Buffers(), children, d.NullN(), d.Offset())
 }
 
-// nullArray returns n nulls, and of a struct n structs of nulls, because structs are not null.
-func nullArray(t arrow.DataType, n int, mem memory.Allocator) arrow.Array {
-	if s, ok := t.(*arrow.StructType); ok {
-		children := make([]arrow.ArrayData, s.NumFields())
-		for i, f := range s.Fields() {
-			child := nullArray(f.Type, n, mem)
+// nulls returns n nulls, and of a struct that cannot be null n structs of nulls.
+func (s *tableSchema) nulls(t arrow.DataType, n int, mem memory.Allocator) arrow.Array {
+	if st, ok := t.(*arrow.StructType); ok && !s.nullStructs() {
+		children := make([]arrow.ArrayData, st.NumFields())
+		for i, f := range st.Fields() {
+			child := s.nulls(f.Type, n, mem)
 			defer child.Release()
 			children[i] = child.Data()
 		}
@@ -251,7 +252,7 @@ func sameLayout(a, b arrow.DataType) bool {
 	switch a := a.(type) {
 	case *arrow.FixedSizeListType:
 		return a.Len() == b.(*arrow.FixedSizeListType).Len() && sameLayout(x[0].Type, y[0].Type)
-	case *arrow.ListType, *arrow.LargeListType:
+	case *arrow.ListType, *arrow.LargeListType, *arrow.MapType:
 		return sameLayout(x[0].Type, y[0].Type)
 	case *arrow.StructType:
 		return slices.EqualFunc(x, y, func(x, y arrow.Field) bool { return x.Name == y.Name && sameLayout(x.Type, y.Type) })

@@ -111,6 +111,6 @@ func TestPrimaryKey(t *testing.T) {
 	check([]string{"b"}, nil, key("true"))
 	check([]string{"a", "c"}, key("1"), nil, key("TRUE"))
 	check([]string{"c", "a", "b"}, place("2"), key("true"), place("1"))
-	_, err := PrimaryKey(arrow.NewSchema([]arrow.Field{{Name: "m", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.BinaryTypes.String)}}, nil))
+	_, err := PrimaryKey(arrow.NewSchema([]arrow.Field{{Name: "m", Type: arrow.ListViewOf(arrow.BinaryTypes.String)}}, nil))
 	require.ErrorIs(t, err, ErrInvalid)
 }

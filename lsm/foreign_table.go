@@ -166,10 +166,11 @@ func newForeignEntry(n TableName, v *manifest.Version, incarnation uint64) (tabl
 	if err := v.StableRowIDs(); err != nil {
 		return tableEntry{}, err
 	}
-	if _, err := lance.ParseVersion(v.Format); err != nil {
-		return tableEntry{}, err
+	files, err := lance.ParseVersion(v.Format)
+	if err == nil {
+		err = v.Schema.Check(files)
 	}
-	if err := v.Schema.Check(lance.Version20); err != nil {
+	if err != nil {
 		return tableEntry{}, err
 	}
 	for _, f := range v.Schema.Fields {
@@ -192,7 +193,7 @@ func newForeignEntry(n TableName, v *manifest.Version, incarnation uint64) (tabl
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("make shard id: %w", err)
 	}
-	return tableEntry{Schema: MainSchema, Name: n.Name, Incarnation: incarnation, Shard: shard, Key: key,
+	return tableEntry{Schema: MainSchema, Name: n.Name, Incarnation: incarnation, Shard: shard, Key: key, Files: v.Format,
 		Schemas: []schemaEntry{{ID: 1, Arrow: text, Fields: v.Schema.FieldIDs(), LastField: v.NextFieldID() - 1}}}, nil
 }
 

@@ -143,5 +143,5 @@ func (t *Table) fileVersion() lance.Version {
 			return v
 		}
 	}
-	return t.db.opt.fileVersion // a stage makes the table
+	return t.now().files // a stage makes the table
 }

@@ -1,6 +1,8 @@
 package lsm
 
 import (
+	"fmt"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
@@ -9,16 +11,21 @@ import (
 	"github.com/flightd/flightd/internal/offheap"
 )
 
-// nullStructHint tells what to do instead. Whoever stored the fields of a null struct would give it back as a struct of
-// nulls, which is another value.
-const nullStructHint = "null structs cannot be stored; send a struct whose fields are null"
+// nullStructHint tells what to do instead where files are of Lance 2.0. Whoever stored the fields of a null struct would
+// give it back as a struct of nulls, which is another value.
+const nullStructHint = "null structs cannot be stored in the table's files, which are of Lance 2.0; send a struct whose fields are null, " +
+	"or copy the table with CREATE TABLE … AS, which makes one of Lance 2.2"
 
 // nestedType reports whether a type has fields of its own.
 func nestedType(t arrow.DataType) bool {
-	return t.ID() == arrow.STRUCT || t.ID() == arrow.LIST || t.ID() == arrow.LARGE_LIST
+	switch t.ID() {
+	case arrow.STRUCT, arrow.LIST, arrow.LARGE_LIST, arrow.MAP:
+		return true
+	}
+	return false
 }
 
-// nestedFields returns the fields of a struct, or the item of a list.
+// nestedFields returns the fields of a struct, or the item of a list or of a map.
 func nestedFields(t arrow.DataType) []arrow.Field {
 	if n, ok := t.(arrow.NestedType); ok {
 		return n.Fields()
@@ -26,26 +33,31 @@ func nestedFields(t arrow.DataType) []arrow.Field {
 	return nil
 }
 
-// checkNested refuses null structs and nulls in nested fields that are declared without. dead tells the rows that are
-// tombstones, which have no values.
-func checkNested(table string, f arrow.Field, col arrow.Array, dead func(row int) bool) error {
+// checkNested refuses nulls in nested fields that are declared without, null structs where files have none, and maps that
+// have a key twice. dead tells the rows that are tombstones, which have no values.
+func (s *tableSchema) checkNested(table string, f arrow.Field, col arrow.Array, dead func(row int) bool) error {
 	if !nestedType(f.Type) {
 		return nil
 	}
-	if path, hint := nestedFault(col, f, 0, col.Len(), dead); hint != "" {
-		return &ColumnError{Table: table, Column: path, Came: "null", Want: f.Type.String(), Hint: hint}
+	if path, hint := s.nestedFault(col, f, 0, col.Len(), dead); hint != "" {
+		return &ColumnError{Table: table, Column: path, Want: f.Type.String(), Hint: hint}
 	}
 	return nil
 }
 
 // nestedFault returns the first field below a column that has a null where none may be, and what to do.
-func nestedFault(col arrow.Array, f arrow.Field, from, to int, dead func(row int) bool) (path, hint string) {
-	if s, ok := col.(*array.Struct); ok {
-		if hasNull(col, from, to, dead) {
+func (s *tableSchema) nestedFault(col arrow.Array, f arrow.Field, from, to int, dead func(row int) bool) (path, hint string) {
+	if st, ok := col.(*array.Struct); ok {
+		gone := dead
+		switch {
+		case !hasNull(col, from, to, dead):
+		case !s.nullStructs():
 			return f.Name, nullStructHint
+		default: // what is in the fields of a null struct does not matter
+			gone = func(row int) bool { return st.IsNull(row) || dead != nil && dead(row) }
 		}
 		for i, field := range nestedFields(f.Type) {
-			if path, hint = childFault(s.Field(i), field, from, to, dead); hint != "" {
+			if path, hint = s.childFault(st.Field(i), field, from, to, gone); hint != "" {
 				return f.Name + "." + path, hint
 			}
 		}
@@ -56,28 +68,35 @@ func nestedFault(col arrow.Array, f arrow.Field, from, to int, dead func(row int
 		return "", ""
 	}
 	item := nestedFields(f.Type)[0]
+	unique := newUniqueKeys(col)
 	for row := from; row < to; row++ {
 		first, last := list.ValueOffsets(row)
-		if first == last || list.IsNull(row) {
+		if first == last || list.IsNull(row) || dead != nil && dead(row) {
 			continue
 		}
-		if path, hint = childFault(list.ListValues(), item, int(first), int(last), nil); hint != "" {
+		if path, hint = s.childFault(list.ListValues(), item, int(first), int(last), nil); hint != "" {
 			return f.Name + "." + path, hint
+		}
+		if twice, ok := unique.repeated(int(first), int(last)); ok {
+			return f.Name, fmt.Sprintf("a map has each key once, and the one in row %d has the key %s twice", row, twice)
 		}
 	}
 	return "", ""
 }
 
 // childFault is nestedFault for a field that may itself be declared without nulls.
-func childFault(col arrow.Array, f arrow.Field, from, to int, dead func(row int) bool) (path, hint string) {
+func (s *tableSchema) childFault(col arrow.Array, f arrow.Field, from, to int, dead func(row int) bool) (path, hint string) {
 	if !f.Nullable && hasNull(col, from, to, dead) {
 		return f.Name, "it may not be null"
 	}
-	return nestedFault(col, f, from, to, dead)
+	return s.nestedFault(col, f, from, to, dead)
 }
 
 // canFail reports whether nulls below a list can be wrong at all, so that most lists need not be looked at.
 func canFail(t arrow.DataType) bool {
+	if t.ID() == arrow.MAP {
+		return true
+	}
 	for _, f := range nestedFields(t) {
 		if !f.Nullable || f.Type.ID() == arrow.STRUCT || canFail(f.Type) {
 			return true
@@ -99,8 +118,8 @@ func hasNull(col arrow.Array, from, to int, dead func(row int) bool) bool {
 	return false
 }
 
-// withoutNullStructs returns a column with structs of nulls for null structs, which only tombstones have, because files
-// have no null structs. The caller releases it.
+// withoutNullStructs returns a column with structs of nulls for null structs, which only tombstones have where files have
+// no null structs. The caller releases it.
 func withoutNullStructs(col arrow.Array) arrow.Array {
 	if !hasNullStruct(col) {
 		col.Retain()

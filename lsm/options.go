@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/object"
 )
 
@@ -69,8 +68,6 @@ type Options struct {
 	wrap func(object.Store) object.Store
 	// sortBytes bounds what the rows of an index that is being built take in memory; default defaultSortBytes.
 	sortBytes int64
-	// fileVersion is that of the files of new tables: tests make tables such as others make.
-	fileVersion lance.Version
 	// eagerOrder has the keys of memtables put in order for every range of them, whatever that costs.
 	eagerOrder bool
 	// manual leaves out compaction in the background: tests order each of its jobs.

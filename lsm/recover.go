@@ -404,7 +404,7 @@ func (b *replayBatch) decode(decoders map[decoderKey]*batchDecoder) (*put, error
 	}
 	defer rec.Release()
 	p.bytes = (&Batch{Record: rec, Meta: b.meta, Body: b.body.Bytes()}).bytes()
-	p.rec, p.tombs = splitTombstones(rec, p.schema.arrow.NumFields(), p.schema.arrow)
+	p.rec, p.tombs = splitTombstones(rec, p.schema)
 	if err := p.spread(t); err != nil {
 		return nil, err
 	}
@@ -544,7 +544,7 @@ func (db *DB) refuseStrangers(ctx context.Context, t *Table) error {
 // createDataset makes the first version of a table, without rows.
 func (t *Table) createDataset(ctx context.Context) (*manifest.Version, error) {
 	now := t.now()
-	o := manifest.CreateOptions{Version: t.db.opt.fileVersion}
+	o := manifest.CreateOptions{Version: now.files}
 	if now.codec != nil {
 		o.Shards, o.ShardedBy = len(t.shards), now.keyIDs()[0]
 	}

@@ -33,6 +33,8 @@ type tableSchema struct {
 	arrow *arrow.Schema
 	lance *lance.Schema
 	codec *keyCodec // nil without a key
+	// files is the version of the table's files, which says whether structs may be null.
+	files lance.Version
 	// fill has, by field id, one value for rows that are older than the column; without one they have null.
 	fill map[int32]arrow.Array
 	// lastField is the highest field id that the table ever gave.
@@ -108,6 +110,10 @@ func newTableSchema(e *schemaEntry, key []string) (*tableSchema, error) {
 
 // newTableSchemas returns all schemas of a catalog entry, the current one last.
 func newTableSchemas(e *tableEntry) ([]*tableSchema, error) {
+	files, err := e.files()
+	if err != nil {
+		return nil, err
+	}
 	out := make([]*tableSchema, len(e.Schemas))
 	var ids []int32 // of the key
 	for i := len(e.Schemas) - 1; i >= 0; i-- {
@@ -124,7 +130,7 @@ func newTableSchemas(e *tableEntry) ([]*tableSchema, error) {
 		if err != nil {
 			return nil, fmt.Errorf("schema %d: %w", e.Schemas[i].ID, err)
 		}
-		if i == len(e.Schemas)-1 {
+		if s.files = files; i == len(e.Schemas)-1 {
 			s.sql = e.SQL
 		}
 		out[i] = s
@@ -134,6 +140,9 @@ func newTableSchemas(e *tableEntry) ([]*tableSchema, error) {
 	}
 	return out, nil
 }
+
+// nullStructs reports whether a struct can be null, which it cannot in files of Lance 2.0.
+func (s *tableSchema) nullStructs() bool { return s.files > lance.Version20 }
 
 // columnNames returns the names of the columns with some ids.
 func (e *schemaEntry) columnNames(ids []int32) ([]string, error) {
@@ -227,7 +236,7 @@ func (s *tableSchema) missing(column, n int, older bool) (arrow.Array, error) {
 	f := s.lance.Fields[column]
 	one := s.fill[f.ID]
 	if one == nil || !older {
-		return nullArray(f.Type, n, offheap.Default), nil
+		return s.nulls(f.Type, n, offheap.Default), nil
 	}
 	out, err := repeat(one, n)
 	if err != nil {

@@ -101,7 +101,7 @@ func (s *Stage) deletion(keys arrow.RecordBatch) (arrow.RecordBatch, error) {
 	}
 	for i, f := range now.arrow.Fields() {
 		if cols[i] == nil {
-			cols[i] = nullArray(f.Type, n, memory.DefaultAllocator)
+			cols[i] = now.nulls(f.Type, n, memory.DefaultAllocator)
 		}
 	}
 	b := array.NewBooleanBuilder(memory.DefaultAllocator)

@@ -49,8 +49,17 @@ func storageField(f arrow.Field) arrow.Field {
 		f.Type = arrow.LargeListOfField(storageField(t.ElemField()))
 	case *arrow.FixedSizeListType:
 		f.Type = arrow.FixedSizeListOfField(t.Len(), storageField(t.ElemField()))
+	case *arrow.MapType:
+		f.Type = mapOf(t, storageField)
 	}
 	return f
+}
+
+// mapOf returns a map of other keys and values.
+func mapOf(t *arrow.MapType, change func(arrow.Field) arrow.Field) *arrow.MapType {
+	out := arrow.MapOfFields(change(t.KeyField()), change(t.ItemField()))
+	out.KeysSorted = t.KeysSorted
+	return out
 }
 
 // BareSchema returns a schema without metadata, of which arrow-go makes nothing when it reads the schema back.
@@ -78,6 +87,8 @@ func withoutMetadata(f arrow.Field) arrow.Field {
 		f.Type = arrow.LargeListOfField(withoutMetadata(t.ElemField()))
 	case *arrow.FixedSizeListType:
 		f.Type = arrow.FixedSizeListOfField(t.Len(), withoutMetadata(t.ElemField()))
+	case *arrow.MapType:
+		f.Type = mapOf(t, withoutMetadata)
 	}
 	return f
 }
@@ -116,6 +127,8 @@ func wireField(f arrow.Field) arrow.Field {
 		f.Type = arrow.LargeListOfField(wireField(t.ElemField()))
 	case *arrow.FixedSizeListType:
 		f.Type = arrow.FixedSizeListOfField(t.Len(), wireField(t.ElemField()))
+	case *arrow.MapType:
+		f.Type = mapOf(t, wireField)
 	}
 	dictionary, ok := lance.DictionaryType(f.Type, f.Metadata)
 	if !ok {

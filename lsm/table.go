@@ -205,7 +205,7 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 	}
 	ls, err := lance.SchemaFromArrow(schema, 0)
 	if err == nil {
-		err = ls.Check(lance.Version20)
+		err = ls.Check(ls.Needs())
 	}
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("table %q: %w: %w", d.Name, ErrInvalid, err)
@@ -220,7 +220,7 @@ func newTableEntry(d TableDef, incarnation uint64) (tableEntry, error) {
 	}
 	said := newComments(schema, func(column int) int32 { return ls.Fields[column].ID }, d.Comments)
 	e := tableEntry{Schema: MainSchema, Name: d.Name.Name, Incarnation: incarnation, Shard: shard, SQL: d.SQL, Key: key, Durability: d.Durability,
-		IndexMode: d.IndexMode, Shards: d.Shards, Maintain: d.Maintain, Schemas: []schemaEntry{{ID: 1, Arrow: text}}, Comments: said}
+		IndexMode: d.IndexMode, Shards: d.Shards, Maintain: d.Maintain, Schemas: []schemaEntry{{ID: 1, Arrow: text}}, Comments: said, Files: ls.Needs().String()}
 	now, err := newTableSchema(&e.Schemas[0], key)
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("table %q: %w", d.Name, err)
@@ -281,9 +281,6 @@ func keyedSchema(d TableDef) (*arrow.Schema, []string, error) {
 // Lance has it: lance-schema:unenforced-primary-key = true, or lance-schema:unenforced-primary-key:position = 1, 2, ….
 func PrimaryKey(schema *arrow.Schema) ([]string, error) {
 	s, err := lance.SchemaFromArrow(schema, 0)
-	if err == nil {
-		err = s.Check(lance.Version20)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -466,7 +463,7 @@ func (t *Table) newPut(s *tableSchema, b Batch, bytes int64) (*put, error) {
 		}
 		defer rec.Release()
 	}
-	p.rec, p.tombs = splitTombstones(rec, columns, s.arrow)
+	p.rec, p.tombs = splitTombstones(rec, s)
 	return p, p.spread(t)
 }
 
@@ -514,7 +511,7 @@ func (t *Table) check(s *tableSchema, rec arrow.RecordBatch) error {
 	dead := deadIn(s, rec)
 	for i, f := range s.arrow.Fields() {
 		col := rec.Column(i)
-		if err := checkNested(t.name.String(), f, col, dead); err != nil {
+		if err := s.checkNested(t.name.String(), f, col, dead); err != nil {
 			return err
 		}
 		if f.Nullable || col.NullN() == 0 {

@@ -48,7 +48,7 @@ func takeData(a arrow.Array, rows []int32) (arrow.ArrayData, error) {
 			children = append(children, child)
 		}
 		return array.NewData(t, len(rows), []*memory.Buffer{valid}, children, nulls, 0), nil
-	case *arrow.ListType, *arrow.LargeListType:
+	case *arrow.ListType, *arrow.LargeListType, *arrow.MapType:
 		return takeLists(a.(array.ListLike), rows, valid, nulls)
 	case *arrow.FixedSizeListType:
 		return takeFixedLists(a.(*array.FixedSizeList), t, rows, valid, nulls)

@@ -66,6 +66,8 @@ func namedItems(dt arrow.DataType) arrow.DataType {
 			fields[i].Type = namedItems(f.Type)
 		}
 		return arrow.StructOf(fields...)
+	case *arrow.MapType:
+		return arrow.MapOf(namedItems(t.KeyType()), namedItems(t.ItemType()))
 	}
 	return dt
 }

@@ -37,6 +37,8 @@ func sqlTypeOfLogical(l bind.LogicalType) (sqlType, error) {
 		return t, err
 	case bind.TypeStruct:
 		return sqlStructOfLogical(l)
+	case bind.TypeMap:
+		return sqlMapOfLogical(l)
 	}
 	if _, ok := typeNames[t.id]; !ok {
 		return t, unstored(t.id)
@@ -77,7 +79,22 @@ func sqlStructOfLogical(l bind.LogicalType) (sqlType, error) {
 	return t, nil
 }
 
-// unstoredTypes are the types that SQL has and Lance 2.0 has not, with what to use instead.
+// sqlMapOfLogical reads a map back from DuckDB.
+func sqlMapOfLogical(l bind.LogicalType) (sqlType, error) {
+	t := sqlType{id: bind.TypeMap, names: []string{"key", "value"}}
+	for _, part := range []func(bind.LogicalType) bind.LogicalType{bind.MapTypeKeyType, bind.MapTypeValueType} {
+		c := part(l)
+		field, err := sqlTypeOfLogical(c)
+		bind.DestroyLogicalType(&c)
+		if err != nil {
+			return t, err
+		}
+		t.fields = append(t.fields, field)
+	}
+	return t, nil
+}
+
+// unstoredTypes are the types that SQL has and Lance has not, with what to use instead.
 var unstoredTypes = map[bind.Type]string{
 	bind.TypeHugeInt:  "HUGEINT cannot be stored: its 39 digits are one more than a decimal of 128 bits has; use DECIMAL(38,0)",
 	bind.TypeUHugeInt: "UHUGEINT cannot be stored: its 39 digits are one more than a decimal of 128 bits has; use DECIMAL(38,0)",
@@ -86,7 +103,6 @@ var unstoredTypes = map[bind.Type]string{
 	bind.TypeBit:      "BIT cannot be stored: Lance has no strings of bits; use VARCHAR, or BLOB for whole bytes",
 	bind.TypeTimeTZ:   "TIME WITH TIME ZONE cannot be stored: Lance's times have no zone; use TIME and a column for the offset, or TIMESTAMPTZ",
 	bind.TypeInterval: "INTERVAL cannot be stored: Lance has none; use BIGINT for a number of microseconds, or STRUCT(months INTEGER, days INTEGER, micros BIGINT)",
-	bind.TypeMap:      "MAP cannot be stored: Lance has maps from 2.2 on, and flightd writes 2.0; use a list of structs such as STRUCT(k VARCHAR, v INTEGER)[]",
 	bind.TypeUnion:    "UNION cannot be stored: Lance has none; use a STRUCT with a field for each member",
 	bind.TypeVariant:  "VARIANT cannot be stored: Lance has none; use JSON",
 	bind.TypeGeometry: "GEOMETRY cannot be stored: Lance has none; use BLOB for its WKB",
@@ -140,6 +156,10 @@ func (t sqlType) field(name string) arrow.Field {
 			fields[i] = child.field(t.names[i])
 		}
 		f.Type = arrow.StructOf(fields...)
+	case t.id == bind.TypeMap:
+		key := t.fields[0].field("key")
+		key.Nullable = false
+		f.Type = arrow.MapOfFields(key, t.fields[1].field("value"))
 	}
 	return f
 }
@@ -159,6 +179,8 @@ func (t sqlType) natural() arrow.DataType {
 			fields[i] = arrow.Field{Name: t.names[i], Type: f.natural(), Nullable: true}
 		}
 		return arrow.StructOf(fields...)
+	case bind.TypeMap:
+		return arrow.MapOf(t.fields[0].natural(), t.fields[1].natural())
 	}
 	return t.field("").Type
 }

@@ -197,7 +197,7 @@ func retypeData(arr arrow.Array, to arrow.DataType) (arrow.ArrayData, error) {
 		if a, ok := arr.(*array.List); ok {
 			return retypeLargeList(a, t)
 		}
-	case *arrow.ListType, *arrow.StructType:
+	case *arrow.ListType, *arrow.StructType, *arrow.MapType:
 		if from.ID() == to.ID() {
 			return retypeNested(arr, to.(arrow.NestedType))
 		}
@@ -255,7 +255,7 @@ func trimmed(arr arrow.Array) arrow.ArrayData {
 	switch t := d.DataType().(type) {
 	case *arrow.FixedSizeListType:
 		first, last = first*int64(t.Len()), last*int64(t.Len())
-	case *arrow.ListType:
+	case *arrow.ListType, *arrow.MapType:
 		first, last, offsets = trimmedOffsets(d)
 	}
 	children := make([]arrow.ArrayData, len(d.Children()))

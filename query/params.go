@@ -117,6 +117,8 @@ func valueOf(arr arrow.Array, row int) (bind.Value, error) {
 		return listValue(a, row, bind.CreateListValue)
 	case *array.Struct:
 		return structValue(a, row)
+	case *array.Map:
+		return mapValue(a, row)
 	}
 	if v, ok := numberValue(arr, row); ok {
 		return v, nil
@@ -268,6 +270,39 @@ func structValue(a *array.Struct, row int) (bind.Value, error) {
 	logical := typ.logical()
 	defer bind.DestroyLogicalType(&logical)
 	return bind.CreateStructValue(logical, values), nil
+}
+
+// mapValue makes a MAP.
+func mapValue(a *array.Map, row int) (bind.Value, error) {
+	typ, err := sqlTypeOf(arrow.Field{Type: a.DataType()})
+	if err != nil {
+		return bind.Value{}, err
+	}
+	from, to := a.ValueOffsets(row)
+	var sides [2][]bind.Value
+	defer func() {
+		for _, side := range sides {
+			for i := range side {
+				bind.DestroyValue(&side[i])
+			}
+		}
+	}()
+	for k, arr := range []arrow.Array{a.Keys(), a.Items()} {
+		for i := from; i < to; i++ {
+			v, err := valueOf(arr, int(i))
+			if err != nil {
+				return bind.Value{}, err
+			}
+			sides[k] = append(sides[k], v)
+		}
+	}
+	logical := typ.logical()
+	defer bind.DestroyLogicalType(&logical)
+	v := bind.CreateMapValue(logical, sides[0], sides[1])
+	if v.Ptr == nil {
+		return v, fmt.Errorf("the map of %s cannot be bound; has it a key twice?", a.DataType())
+	}
+	return v, nil
 }
 
 // listValue makes an ARRAY or a LIST, which DuckDB casts to what the statement wants.

@@ -20,7 +20,7 @@ type sqlType struct {
 	width, scale uint8    // of a DECIMAL
 	size         int      // of an ARRAY
 	child        *sqlType // of an ARRAY or a LIST
-	names        []string // of a STRUCT
+	names        []string // of a STRUCT; a MAP has those of its key and its value
 	fields       []sqlType
 }
 
@@ -83,6 +83,11 @@ func sqlTypeOf(f arrow.Field) (sqlType, error) {
 		}
 	case *arrow.StructType:
 		if st, ok := sqlStruct(t); ok {
+			return st, nil
+		}
+	case *arrow.MapType:
+		if st, ok := sqlStruct(t.Elem().(*arrow.StructType)); ok {
+			st.id = bind.TypeMap
 			return st, nil
 		}
 	}
@@ -180,6 +185,10 @@ func scanType(dt arrow.DataType) arrow.DataType {
 			}
 		}
 		return arrow.StructOf(fields...)
+	case *arrow.MapType:
+		key, value := scanField(t.KeyField()), scanField(t.ItemField())
+		key.Nullable = false
+		return arrow.MapOfFields(key, value)
 	}
 	return dt
 }
@@ -213,6 +222,11 @@ func (t sqlType) logical() bind.LogicalType {
 			defer bind.DestroyLogicalType(&fields[i])
 		}
 		return bind.CreateStructType(fields, t.names)
+	case bind.TypeMap:
+		key, value := t.fields[0].logical(), t.fields[1].logical()
+		defer bind.DestroyLogicalType(&key)
+		defer bind.DestroyLogicalType(&value)
+		return bind.CreateMapType(key, value)
 	}
 	l := bind.CreateLogicalType(t.id)
 	if t.json {
@@ -247,6 +261,8 @@ func (t sqlType) String() string {
 			fields[i] = quoteIdent(t.names[i]) + " " + f.String()
 		}
 		return "STRUCT(" + strings.Join(fields, ", ") + ")"
+	case bind.TypeMap:
+		return fmt.Sprintf("MAP(%s, %s)", t.fields[0], t.fields[1])
 	}
 	if t.json {
 		return jsonAlias

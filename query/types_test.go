@@ -62,7 +62,12 @@ func nestedTypes() []arrow.DataType {
 	words := arrow.ListOfField(field("element", arrow.BinaryTypes.String))
 	vectors := arrow.StructOf(field("v", arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Float32)), field("l", arrow.ListOf(arrow.FixedSizeListOf(3, arrow.PrimitiveTypes.Uint8))))
 	wide := &arrow.Decimal256Type{Precision: 76, Scale: 10}
+	scores := arrow.MapOf(arrow.BinaryTypes.LargeString, arrow.PrimitiveTypes.Float64)
 	return []arrow.DataType{
+		scores, arrow.ListOf(scores), arrow.StructOf(field("m", scores), field("n", arrow.PrimitiveTypes.Int8)), arrow.MapOf(arrow.PrimitiveTypes.Uint32, scores),
+		arrow.MapOf(arrow.FixedWidthTypes.Float16, arrow.LargeListOf(point)), arrow.MapOf(arrow.PrimitiveTypes.Uint16, arrow.StructOf(field("in", vectors), field("p", point))),
+		arrow.MapOf(arrow.PrimitiveTypes.Int64, wide), arrow.MapOf(arrow.PrimitiveTypes.Int32, arrow.Null), arrow.ListOf(arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Float32)),
+		arrow.ListOf(arrow.StructOf(field("in", point), field("out", arrow.MapOf(arrow.BinaryTypes.String, point)))),
 		arrow.ListOf(arrow.Null), arrow.ListOf(wide), arrow.StructOf(field("wide", wide), field("nothing", arrow.Null), field("wides", arrow.LargeListOf(wide))),
 		arrow.StructOf(field("A", arrow.PrimitiveTypes.Int8), field("a", arrow.PrimitiveTypes.Int16), field("", arrow.PrimitiveTypes.Int32)),
 		vectors, arrow.ListOf(vectors), arrow.ListOf(arrow.StructOf(field("in", vectors), field("b", arrow.FixedWidthTypes.Boolean))),
@@ -99,7 +104,10 @@ func randomArray(r *rand.Rand, dt arrow.DataType, n int) arrow.Array {
 		return array.MakeFromData(data)
 	}
 	if s, ok := dt.(*arrow.StructType); ok {
-		return randomStructs(r, s, n)
+		return randomStructs(r, s, n, validity, nulls)
+	}
+	if m, ok := dt.(*arrow.MapType); ok {
+		return randomMaps(r, m, n, validity, nulls)
 	}
 	if list, ok := dt.(arrow.ListLikeType); ok {
 		data := randomLists(r, list, n, validity, nulls)
@@ -136,15 +144,42 @@ func randomArray(r *rand.Rand, dt arrow.DataType, n int) arrow.Array {
 	return b.NewArray()
 }
 
-// randomStructs makes structs, none of which is null.
-func randomStructs(r *rand.Rand, dt *arrow.StructType, n int) arrow.Array {
+// randomStructs makes structs, with values under nulls, too.
+func randomStructs(r *rand.Rand, dt *arrow.StructType, n int, validity *memory.Buffer, nulls int) arrow.Array {
 	var children []arrow.ArrayData
 	for _, f := range dt.Fields() {
 		child := randomArray(r, f.Type, n)
 		defer child.Release()
 		children = append(children, child.Data())
 	}
-	data := array.NewData(dt, n, []*memory.Buffer{nil}, children, 0, 0)
+	data := array.NewData(dt, n, []*memory.Buffer{validity}, children, nulls, 0)
+	defer data.Release()
+	return array.MakeFromData(data)
+}
+
+// randomMaps makes maps of 0 to 3 entries, also under nulls. No key comes twice.
+func randomMaps(r *rand.Rand, dt *arrow.MapType, n int, validity *memory.Buffer, nulls int) arrow.Array {
+	offsets := memory.NewResizableBuffer(offheap.Default)
+	defer offsets.Release()
+	offsets.Resize((n + 1) * 4)
+	ends := arrow.Int32Traits.CastFromBytes(offsets.Bytes())
+	for i := range n {
+		ends[i+1] = ends[i] + r.Int32N(4)
+	}
+	items := int(ends[n])
+	b := array.NewBuilder(offheap.Default, dt.KeyType())
+	defer b.Release()
+	for i := range items {
+		if err := b.AppendValueFromString(fmt.Sprint(i % 1000)); err != nil {
+			panic(err)
+		}
+	}
+	keys, values := b.NewArray(), randomArray(r, dt.ItemType(), items)
+	defer keys.Release()
+	defer values.Release()
+	entries := array.NewData(dt.Elem(), items, []*memory.Buffer{nil}, []arrow.ArrayData{keys.Data(), values.Data()}, 0, 0)
+	defer entries.Release()
+	data := array.NewData(dt, n, []*memory.Buffer{validity, offsets}, []arrow.ArrayData{entries}, nulls, 0)
 	defer data.Release()
 	return array.MakeFromData(data)
 }

@@ -329,9 +329,6 @@ func appendFields(o jsonObject, fields []arrow.Field, builder func(i int) array.
 func appendJSON(b array.Builder, v any) error {
 	switch v := v.(type) {
 	case nil:
-		if _, ok := b.(*array.StructBuilder); ok { // tables store no null structs, but structs of nulls
-			return appendJSON(b, jsonObject{})
-		}
 		b.AppendNull()
 		return nil
 	case []any:
