@@ -359,16 +359,20 @@ func (d runsDecoder) decode(bufs [][]byte, n int, s *scratch) (block, error) {
 			run = int(le.Uint32(lengths[4*i:]))
 		}
 		run = min(run, n-at)
-		v := values[i*width:][:width]
-		for range run {
-			copy(out[at*width:], v)
-			at++
-		}
+		fillRun(out[at*width:(at+run)*width], values[i*width:][:width])
+		at += run
 	}
 	if at < n {
 		return b, fmt.Errorf("runs of %d values, want %d", at, n)
 	}
 	return b, nil
+}
+
+// fillRun fills out with a value, twice as much of it each time.
+func fillRun(out, v []byte) {
+	for n := copy(out, v); n < len(out); n *= 2 {
+		copy(out[n:], out[:n])
+	}
 }
 
 // splitDecoder is numbers of which all first bytes come first, then all second bytes and so on.

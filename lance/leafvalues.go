@@ -134,11 +134,9 @@ func (v *leafValues) addStrings(b *block, from, to int) error {
 			size += n
 		}
 	}
-	if !v.wide && v.used+size > math.MaxInt32 {
-		return fmt.Errorf("%w: %w", errTooWide, ErrUnsupported)
+	if err := v.makeRoom(size, to-from); err != nil {
+		return err
 	}
-	resize(v.data, v.used+size+8)
-	v.offsets.Resize((v.n + to - from + 1) * v.offsetBytes())
 	if b.fsst != nil {
 		out := v.data.Bytes()
 		for i := from; i < to; i++ {
@@ -166,8 +164,30 @@ func (v *leafValues) end() {
 	arrow.GetData[int32](v.offsets.Bytes())[v.n] = int32(v.used)
 }
 
-// addNumbered appends the values of a dictionary whose numbers are the values [from, to) of a block.
+// addNumbered appends the values of a dictionary whose numbers are the values [from, to) of a block. The common widths
+// have loops of their own, which take a tenth of the time.
 func (v *leafValues) addNumbered(numbers, items *block, from, to int) error {
+	if from >= to {
+		return nil
+	}
+	if numbers.bits == 32 && v.valid == nil && items.items == nil && !items.nothing && v.bits == items.bits {
+		at := arrow.GetData[uint32](numbers.data)[from:to]
+		for _, k := range at {
+			if int(k) >= items.n {
+				return fmt.Errorf("number %d of a dictionary of %d", k, items.n)
+			}
+		}
+		switch {
+		case v.bits == 32:
+			addGathered[uint32](v, items, at)
+			return nil
+		case v.bits == 64:
+			addGathered[uint64](v, items, at)
+			return nil
+		case v.offsets != nil && items.fsst == nil:
+			return v.addGatheredStrings(items, at)
+		}
+	}
 	for i := from; i < to; i++ {
 		k := number(numbers, i)
 		if k >= uint64(items.n) {
@@ -177,6 +197,44 @@ func (v *leafValues) addNumbered(numbers, items *block, from, to int) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// addGathered appends values of one width by their numbers, which were checked.
+func addGathered[T word](v *leafValues, items *block, at []uint32) {
+	size := v.bits / 8
+	resize(v.data, (v.n+len(at))*size)
+	out, values := arrow.GetData[T](v.data.Bytes()[v.n*size:]), arrow.GetData[T](items.data[:items.n*size])
+	for i, k := range at {
+		out[i] = values[k]
+	}
+	v.n += len(at)
+}
+
+// addGatheredStrings appends strings by their numbers, which were checked.
+func (v *leafValues) addGatheredStrings(items *block, at []uint32) error {
+	size := 0
+	for _, k := range at {
+		size += int(items.ends[k+1] - items.ends[k])
+	}
+	if err := v.makeRoom(size, len(at)); err != nil {
+		return err
+	}
+	out := v.data.Bytes()
+	for _, k := range at {
+		v.used += copy(out[v.used:], items.value(int(k)))
+		v.end()
+	}
+	return nil
+}
+
+// makeRoom makes room for n strings of size bytes, and eight bytes more.
+func (v *leafValues) makeRoom(size, n int) error {
+	if !v.wide && v.used+size > math.MaxInt32 {
+		return fmt.Errorf("%w: %w", errTooWide, ErrUnsupported)
+	}
+	resize(v.data, v.used+size+8)
+	resize(v.offsets, (v.n+n+1)*v.offsetBytes())
 	return nil
 }
 
@@ -198,11 +256,9 @@ func number(b *block, i int) uint64 {
 // addConstant appends one value n times.
 func (v *leafValues) addConstant(value []byte, n int) error {
 	if v.offsets != nil {
-		if !v.wide && int64(v.used)+int64(n)*int64(len(value)) > math.MaxInt32 {
-			return fmt.Errorf("%w: %w", errTooWide, ErrUnsupported)
+		if err := v.makeRoom(n*len(value), n); err != nil {
+			return err
 		}
-		resize(v.data, v.used+n*len(value)+8)
-		v.offsets.Resize((v.n + n + 1) * v.offsetBytes())
 		out := v.data.Bytes()
 		for range n {
 			v.used += copy(out[v.used:], value)
@@ -271,10 +327,11 @@ func (v *leafValues) array(validity *memory.Buffer, nulls int) arrow.ArrayData {
 	return array.NewData(v.dt, v.n, []*memory.Buffer{validity, v.data}, nil, nulls, 0)
 }
 
-// resize lengthens a buffer, doubling what it holds so that many small steps cost no more than one large.
+// resize lengthens a buffer, doubling what it holds so that many small steps cost no more than one large. It does not give
+// back what a step does not need, as Arrow's Resize does: the next step would take it again.
 func resize(b *memory.Buffer, n int) {
 	if n > b.Cap() {
 		b.Reserve(max(n, 2*b.Cap()))
 	}
-	b.Resize(n)
+	b.ResizeNoShrink(n)
 }
