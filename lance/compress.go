@@ -20,8 +20,12 @@ const (
 	maxRun = 255
 	// distinctValues and distinctBytes bound the dictionary of a page, which readers decode whole and keep.
 	distinctValues, distinctBytes = 1 << 16, 1 << 20
+	// distinctGain is the size of values below which a dictionary would be in the way of readers for little.
+	distinctGain = 8 << 10
 	// textBytes is the size from which strings are coded: each page has a table of symbols.
 	textBytes = 16 << 10
+	// sampled is about how many values tell whether they repeat.
+	sampled = 4096
 	// lz4Bytes is the size from which a dictionary is compressed.
 	lz4Bytes = 4 << 10
 )
@@ -52,13 +56,15 @@ func (s *shredded) valueWriter(f *Field, compress bool) (valueWriter, *dictionar
 	}
 	switch plain.fixed.bits {
 	case 8:
-		return smallest(gather[uint8](plain), plain), nil
+		w, _ := smallest(gather[uint8](plain), plain)
+		return w, nil
 	case 16:
-		return smallest(gather[uint16](plain), plain), nil
+		w, _ := smallest(gather[uint16](plain), plain)
+		return w, nil
 	case 32:
-		return smallest(gather[uint32](plain), plain), nil
+		return fixedWriter(gather[uint32](plain), plain)
 	case 64:
-		return smallest(gather[uint64](plain), plain), nil
+		return fixedWriter(gather[uint64](plain), plain)
 	}
 	return plain, nil
 }
@@ -69,7 +75,53 @@ func numberWriter[T uint32 | uint64](numbers []T, compress bool) valueWriter {
 	if !compress {
 		return plain
 	}
-	return smallest(numbers, plain)
+	w, _ := smallest(numbers, plain)
+	return w
+}
+
+// fixedWriter chooses how values of one width are written: as numbers of the distinct ones if these are few, else as
+// smallest says.
+func fixedWriter[T word](values []T, plain valueWriter) (valueWriter, *dictionary) {
+	w, size := smallest(values, plain)
+	if size < distinctGain {
+		return w, nil
+	}
+	numbers, distinct := numberValuesOf(values, min(distinctValues, len(values)/4))
+	if numbers == nil {
+		return w, nil
+	}
+	d := &dictionary{len(distinct), arrow.GetBytes(distinct), flatBlock(int64(unsafe.Sizeof(T(0))) * 8)}
+	d.compress()
+	numbered, asNumbers := smallest(numbers, &numberValues[uint32]{numbers: numbers})
+	if asNumbers+len(d.bytes) > size*worthwhile/16 {
+		return w, nil
+	}
+	return numbered, d
+}
+
+// numberValuesOf gives the distinct values numbers. If there are more than so many, or a sample says so, it returns
+// nothing.
+func numberValuesOf[T word](values []T, most int) ([]uint32, []T) {
+	places, step := map[T]uint32{}, max(1, len(values)/sampled)
+	for i := 0; i < len(values); i += step {
+		places[values[i]] = 0
+	}
+	if len(places) > most || len(places) > len(values)/step*3/4 {
+		return nil, nil
+	}
+	clear(places)
+	numbers, distinct := make([]uint32, len(values)), []T(nil)
+	for i, v := range values {
+		at, ok := places[v]
+		if !ok {
+			at = uint32(len(distinct))
+			if places[v], distinct = at, append(distinct, v); len(distinct) > most {
+				return nil, nil
+			}
+		}
+		numbers[i] = at
+	}
+	return numbers, distinct
 }
 
 // gather returns the values of a page, each null as the value before it: then it makes no run shorter and no value wider.
@@ -91,8 +143,9 @@ func gather[T word](w *plainValues) []T {
 	return out
 }
 
-// smallest returns the writer that takes least room for the values: packed, as runs, or as they are, which plain does.
-func smallest[T word](values []T, plain valueWriter) valueWriter {
+// smallest returns the writer that takes least room for the values, and how much: packed, as runs, or as they are, which
+// plain does.
+func smallest[T word](values []T, plain valueWriter) (valueWriter, int) {
 	size := int(unsafe.Sizeof(values[0]))
 	asPacked, runs := 0, 0
 	for from := 0; from < len(values); from += packed {
@@ -111,11 +164,11 @@ func smallest[T word](values []T, plain valueWriter) valueWriter {
 	limit := len(values) * size * worthwhile / 16
 	switch {
 	case asRuns < asPacked && asRuns <= limit/2: // runs of two are slower to read than what they save
-		return &runValues[T]{values: values}
+		return &runValues[T]{values: values}, asRuns
 	case asPacked <= limit:
-		return &packedValues[T]{values: values}
+		return &packedValues[T]{values: values}, asPacked
 	}
-	return plain
+	return plain, len(values) * size
 }
 
 // packedValues writes numbers in as few bits as the widest of each 1,024 needs.
@@ -286,8 +339,7 @@ func (s *shredded) textWriter(dt arrow.DataType) (valueWriter, *dictionary) {
 // repeats reports whether a fourth of a sample of the strings come twice in it: it saves large pages of distinct strings
 // the dictionary.
 func (s *shredded) repeats() bool {
-	const sample = 4096
-	step := max(1, s.n/sample)
+	step := max(1, s.n/sampled)
 	seen, asked := map[string]struct{}{}, 0
 	for i := 0; i < s.n; i += step {
 		seen[string(s.stringOf(i))] = struct{}{}

@@ -46,6 +46,8 @@ func shaped(rows int, nulls float64) arrow.RecordBatch {
 				b.Append(uint8(v.(int64)))
 			case *array.Int16Builder:
 				b.Append(int16(v.(int64)))
+			case *array.Float64Builder:
+				b.Append(float64(v.(int64)) / 100)
 			case *array.Float32Builder:
 				b.Append(float32(v.(int64)))
 			}
@@ -58,6 +60,8 @@ func shaped(rows int, nulls float64) arrow.RecordBatch {
 	add("negative", arrow.PrimitiveTypes.Int64, func(i int) any { return -int64(i) })
 	add("runs", arrow.PrimitiveTypes.Int64, func(i int) any { return int64(i/300) - 4 })
 	add("runs of floats", arrow.PrimitiveTypes.Float32, func(i int) any { return int64(i / 1000) })
+	add("few doubles", arrow.PrimitiveTypes.Float64, func(i int) any { return int64(i * i % 150) })
+	add("few floats", arrow.PrimitiveTypes.Float32, func(i int) any { return int64(i * i % 150) })
 	add("one", arrow.PrimitiveTypes.Int64, func(int) any { return int64(0) })
 	add("few texts", arrow.BinaryTypes.String, func(i int) any { return words[i%len(words)] })
 	add("many texts", arrow.BinaryTypes.String, func(i int) any { return fmt.Sprintf("name number %05d of many", i*i%3000) })
@@ -72,6 +76,7 @@ func TestCompressedColumns(t *testing.T) {
 	want := map[string]string{
 		"packed": "mini-blocks, packed 64 bits", "packed bytes": "mini-blocks, packed 8 bits", "packed short": "mini-blocks, packed 16 bits",
 		"negative": "mini-blocks, flat 64 bits", "runs": "mini-blocks, runs of 64 bits", "runs of floats": "mini-blocks, runs of 32 bits",
+		"few doubles": "mini-blocks, packed 32 bits, dictionary of 44 (flat 64 bits)", "few floats": "mini-blocks, packed 32 bits, dictionary of 44 (flat 32 bits)",
 		"one": "mini-blocks, packed 64 bits", "few texts": "mini-blocks, packed 32 bits, dictionary of 16 (strings)",
 		"many texts": "mini-blocks, packed 32 bits, dictionary of 318 (LZ4, strings)", "text": "mini-blocks, FSST, strings",
 		"large text": "mini-blocks, FSST, strings, 64-bit offsets", "long text": "zipped, FSST, strings",

@@ -79,13 +79,14 @@
 // A Writer that compresses measures the values of each page and takes what is smallest, unless that saves less than a
 // sixteenth (compress.go):
 //
-//	numbers of 8 to 64 bits  packed, 1,024 in as few bits as the widest of them needs; or runs of at most 255
-//	strings                  numbers, packed, of the distinct ones in a dictionary of at most 65,536 and 1 MiB, which has
-//	                         LZ4 where that helps; or FSST (Boncz, Neumann, Leis: FSST: Fast Random Access String
+//	values of 8 to 64 bits   packed, 1,024 in as few bits as the widest of them needs; or runs of at most 255; or, from 32
+//	                         bits on, a dictionary
+//	strings                  a dictionary; or FSST (Boncz, Neumann, Leis: FSST: Fast Random Access String
 //	                         Compression, VLDB 2020), with a table of symbols for the page, chosen by 16 KiB of it
 //	levels                   packed in as many bits as the layers need
 //
-// Vectors and other lists of one length, bool and values of more than 64 bits stay as they are. No page is compressed as
+// A dictionary has at most 65,536 distinct values and 1 MiB of strings, with LZ4 where that helps; its numbers are packed
+// or runs. Vectors and other lists of one length, bool and values of more than 64 bits stay as they are. No page is compressed as
 // a whole, so a row costs the chunk it lies in.
 //
 // # Dictionary and extension types
