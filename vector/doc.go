@@ -1,5 +1,5 @@
-// Package vector computes with vectors: distances, and binary16. It is pure: no I/O, no state but what its
-// callers hold, no import of the project. It is also the only home of assembly.
+// Package vector computes with vectors: distances, nearest centroids and top-k. It is pure: no I/O, no state but
+// what its callers hold, no import of the project. It is also the only home of assembly.
 //
 // # Vectors
 //

@@ -29,6 +29,15 @@ func widenF16C(dst *float32, src *uint16, n int)
 //go:noescape
 func narrowF16C(dst *uint16, src *float32, n int)
 
+//go:noescape
+func l2PackedAVX2(x *float32, stride, n int, data *float32, dim int, out *float32, blocks int)
+
+//go:noescape
+func dotPackedAVX2(x *float32, stride, n int, data *float32, dim int, out *float32, blocks int)
+
+//go:noescape
+func argminAVX2(v *float32, n int, least *[8]float32, at *[8]int32)
+
 // l2Rows writes the L2 distance of q to each row.
 func l2Rows(q, rows, out []float32) {
 	if !accelerated {
@@ -74,4 +83,41 @@ func narrow(dst []uint16, src []float32) {
 		narrowF16C(unsafe.SliceData(dst), unsafe.SliceData(src), n)
 	}
 	narrowGo(dst[n:], src[n:])
+}
+
+// l2Packed writes the L2 distances between n vectors, the i-th at x[i*stride], and the points in data, which packed
+// describes: a row for each vector.
+func l2Packed(x []float32, stride, n int, data []float32, dim int, out []float32) {
+	if !accelerated {
+		l2PackedGo(x, stride, n, data, dim, out)
+		return
+	}
+	l2PackedAVX2(unsafe.SliceData(x), stride, n, unsafe.SliceData(data), dim, unsafe.SliceData(out), len(data)/dim/lanes)
+}
+
+// dotPacked is l2Packed for the metric Dot.
+func dotPacked(x []float32, stride, n int, data []float32, dim int, out []float32) {
+	if !accelerated {
+		dotPackedGo(x, stride, n, data, dim, out)
+		return
+	}
+	dotPackedAVX2(unsafe.SliceData(x), stride, n, unsafe.SliceData(data), dim, unsafe.SliceData(out), len(data)/dim/lanes)
+}
+
+// argmin returns the place of the least number below +Inf, the first of equals, and the number; -1 and +Inf if there is
+// none. NaN is not less than anything. The length is a multiple of eight.
+func argmin(v []float32) (int32, float32) {
+	if !accelerated {
+		return argminGo(v)
+	}
+	var leasts [8]float32
+	var places [8]int32
+	argminAVX2(unsafe.SliceData(v), len(v), &leasts, &places)
+	at, least := places[0], leasts[0]
+	for i := 1; i < 8; i++ {
+		if leasts[i] < least || leasts[i] == least && places[i] < at {
+			at, least = places[i], leasts[i]
+		}
+	}
+	return at, least
 }

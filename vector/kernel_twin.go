@@ -1,5 +1,7 @@
 package vector
 
+import "math"
+
 // The twins: each kernel in plain Go, the oracle of the assembly and what machines without it run. Four sums break the
 // chain of additions, which alone makes them more than twice as fast as one.
 
@@ -64,4 +66,53 @@ func narrowGo(dst []uint16, src []float32) {
 	for i, f := range src {
 		dst[i] = narrowOne(f)
 	}
+}
+
+func l2PackedGo(x []float32, stride, n int, data []float32, dim int, out []float32) {
+	width := len(data) / dim
+	for i := range n {
+		v := x[i*stride:][:dim]
+		for b := 0; b < width; b += lanes {
+			var sums [lanes]float32
+			block := data[b*dim : (b+lanes)*dim]
+			for d, a := range v {
+				points := (*[lanes]float32)(block[d*lanes:])
+				for l, c := range points {
+					diff := a - c
+					sums[l] += diff * diff
+				}
+			}
+			copy(out[i*width+b:], sums[:])
+		}
+	}
+}
+
+func dotPackedGo(x []float32, stride, n int, data []float32, dim int, out []float32) {
+	width := len(data) / dim
+	for i := range n {
+		v := x[i*stride:][:dim]
+		for b := 0; b < width; b += lanes {
+			var sums [lanes]float32
+			block := data[b*dim : (b+lanes)*dim]
+			for d, a := range v {
+				points := (*[lanes]float32)(block[d*lanes:])
+				for l, c := range points {
+					sums[l] += a * c
+				}
+			}
+			for l, s := range sums {
+				out[i*width+b+l] = 1 - s
+			}
+		}
+	}
+}
+
+func argminGo(v []float32) (int32, float32) {
+	at, least := int32(-1), float32(math.Inf(1))
+	for i, x := range v {
+		if x < least {
+			at, least = int32(i), x
+		}
+	}
+	return at, least
 }
