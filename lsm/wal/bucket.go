@@ -97,8 +97,8 @@ func (o *BucketOptions) validate() error {
 // Bucket is the log in a store: one object for each commit group and shard, in the layout of Lance's MemWAL.
 //
 // The log goroutine gives LSNs for all streams, encodes records into the open group and calls Options.Appended. The put
-// goroutine takes a group, puts its entries, one for each stream, at the same time, and when all are stored everything up
-// to the group's end is durable: groups are stored one after the other, so the durable position is a prefix. While one
+// goroutine takes a group, puts its entries, one for each stream, at the same time, the catalog's last, and when all are
+// stored everything up to the group's end is durable: groups are stored one after the other, so the durable position is a prefix. While one
 // is on its way, the next one grows.
 //
 // INVARIANT: the entry at a position is stored before the next one of its stream is begun. A stream has no gaps.

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -219,6 +221,38 @@ func TestEveryFlippedByteOfAnEntryIsFound(t *testing.T) {
 			require.True(t, err != nil || !got.own, "cut at %d", i)
 		}
 	}
+}
+
+// refusing is a store that takes no objects below a folder.
+type refusing struct {
+	object.Store
+	dir string
+}
+
+// PutIfAbsent implements object.Store.
+func (r *refusing) PutIfAbsent(ctx context.Context, name string, data []byte) error {
+	if path.Dir(name) == r.dir {
+		return errors.New("injected: the store does not take it")
+	}
+	return r.Store.PutIfAbsent(ctx, name, data)
+}
+
+// TestNoDDLIsThereWithoutTheRowsBefore stores a group with rows and DDL, of which the rows are refused.
+func TestNoDDLIsThereWithoutTheRowsBefore(t *testing.T) {
+	s, catalog := testStream(uuid.New(), 1), testStream(uuid.Nil, 1)
+	st := &refusing{Store: object.NewMem()}
+	b, _ := openBucket(t, st, BucketOptions{Epoch: 1, Interval: time.Hour, Retries: 1, RetryDelay: time.Microsecond}, s, catalog)
+	st.dir = s.Dir
+	rows := numbered(s.ID, 1, 1)
+	rows.Buffered = true
+	_, err := b.Append(t.Context(), rows)
+	require.NoError(t, err)
+	lsn, err := b.Append(t.Context(), &Record{Kind: DDL, Body: [][]byte{{1}}})
+	require.NoError(t, err)
+	require.ErrorIs(t, b.WaitDurable(t.Context(), lsn), ErrPoisoned)
+	list, err := st.List(t.Context(), catalog.Dir)
+	require.NoError(t, err)
+	require.Len(t, list, 1, "the sentinel")
 }
 
 func TestAMissingEntryIsDamage(t *testing.T) {

@@ -256,15 +256,26 @@ func (b *Bucket) settle(g *bucketGroup, stored bool) {
 	}
 }
 
-// putGroup stores the entries of a group.
+// putGroup stores the entries of a group: those of shards at the same time, and then that of the catalog. So no DDL is there
+// without the rows before it, and no checkpoint of keys without those whose news it tells. (Rows that need the DDL come in a
+// later group, as nobody has them before it is durable.)
 func (b *Bucket) putGroup(g *bucketGroup) error {
+	shards := 0
 	errs := make(chan error, len(g.entries))
 	for s, e := range g.entries {
-		go func() { errs <- b.putEntry(s, e) }()
+		if s.ID != uuid.Nil {
+			shards++
+			go func() { errs <- b.putEntry(s, e) }()
+		}
 	}
 	var err error
-	for range g.entries {
+	for range shards {
 		err = errors.Join(err, <-errs)
+	}
+	for s, e := range g.entries {
+		if s.ID == uuid.Nil && err == nil {
+			err = b.putEntry(s, e)
+		}
 	}
 	if err != nil {
 		return err

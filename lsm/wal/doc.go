@@ -150,7 +150,7 @@
 //
 // Bucket is the log in a store of objects, where nothing can be appended or synced: streams of entries, one for each shard
 // and one for the catalog, and an entry is what a commit group has for its stream (entry.go, docs/log-format.md). A claim in
-// the shard's manifest comes first. (Package lsm opens data folders only, with Local; nothing but tests uses Bucket yet.)
+// the shard's manifest comes first.
 // Then
 //
 //	err := stream.Fence(ctx, st)          a sentinel: who wrote before stops there

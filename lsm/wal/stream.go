@@ -55,20 +55,8 @@ const maxSentinels = 1024
 // INVARIANT: sentinels are never removed. A writer that was overtaken and knows nothing of it, however long it slept, writes
 // its next entry where the sentinel of one of its successors is.
 func (s *Stream) Fence(ctx context.Context, st object.Store) error {
-	list, err := st.List(ctx, s.Dir)
-	if err != nil {
-		return fmt.Errorf("find the end of log %s: %w", s.Dir, err)
-	}
-	s.floor, s.next = s.After, s.After+1
-	for _, x := range list {
-		p, ok := parseEntryName(x.Name)
-		switch {
-		case !ok:
-		case p <= s.After:
-			s.rest = append(s.rest, x)
-		default:
-			s.next = max(s.next, p+1)
-		}
+	if err := s.Find(ctx, st); err != nil {
+		return err
 	}
 	data, err := sealSentinel(s.Epoch)
 	if err != nil {
@@ -93,6 +81,26 @@ func (s *Stream) Fence(ctx context.Context, st object.Store) error {
 		s.next++
 	}
 	return fmt.Errorf("put a sentinel into log %s: %d places in a row were taken by others", s.Dir, maxSentinels)
+}
+
+// Find finds the end of the stream. It is for who only reads: a writer fences.
+func (s *Stream) Find(ctx context.Context, st object.Store) error {
+	list, err := st.List(ctx, s.Dir)
+	if err != nil {
+		return fmt.Errorf("find the end of log %s: %w", s.Dir, err)
+	}
+	s.floor, s.next, s.rest = s.After, s.After+1, nil
+	for _, x := range list {
+		p, ok := parseEntryName(x.Name)
+		switch {
+		case !ok:
+		case p <= s.After:
+			s.rest = append(s.rest, x)
+		default:
+			s.next = max(s.next, p+1)
+		}
+	}
+	return nil
 }
 
 // note adds an entry that is in the store.
