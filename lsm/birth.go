@@ -40,16 +40,14 @@ func (db *DB) StageTable(ctx context.Context, d TableDef, replace bool) (*Stage,
 	if err := db.refuseTaken(d.Name, replace); err != nil {
 		return nil, err
 	}
-	if _, err := db.Table(d.Name); errors.Is(err, ErrTableNotFound) {
-		if err := db.refuseFolder(ctx, d.Name); err != nil {
-			return nil, err
-		}
-	}
 	if err := db.space.admit(ctx, 0); err != nil {
 		return nil, fmt.Errorf("table %q: %w", d.Name, err)
 	}
 	db.cat.LastIncarnation++
 	e, err := newTableEntry(d, db.cat.LastIncarnation)
+	if err == nil {
+		err = db.home.named(db.cat, &e)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +55,14 @@ func (db *DB) StageTable(ctx context.Context, d TableDef, replace bool) (*Stage,
 	if err != nil {
 		return nil, err
 	}
-	t.root = stageRoot(e.Incarnation)
+	if _, err := db.Table(d.Name); errors.Is(err, ErrTableNotFound) {
+		if err := db.refuseFolder(ctx, d.Name, t.root); err != nil {
+			return nil, err
+		}
+	}
+	if t.root, err = db.home.stage(ctx, &e); err != nil {
+		return nil, fmt.Errorf("stage table %q: %w", d.Name, err)
+	}
 	if err := t.found(ctx); err != nil {
 		return nil, fmt.Errorf("stage table %q: %w", d.Name, err)
 	}
@@ -111,8 +116,8 @@ func (db *DB) bear(ctx context.Context, s *Stage) (LSN, error) {
 	if err := errors.Join(db.refuseTaken(s.table.name, s.born.replace), db.removeDropped(ctx)); err != nil {
 		return 0, err
 	}
-	if old == nil {
-		if err := db.refuseFolder(ctx, s.table.name); err != nil {
+	if root := s.born.entry.folder(); old == nil && s.table.root != root { // it has to move there
+		if err := db.refuseFolder(ctx, s.table.name, root); err != nil {
 			return 0, err
 		}
 	}
@@ -182,17 +187,13 @@ func (db *DB) place(ctx context.Context, s *Stage, old *Table) (LSN, error) {
 	}
 	if old != nil {
 		old.close()
+		db.home.leave(old)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("open new table %q: %w; restart flightd", s.table.name, err)
 	}
 	t.start()
 	return db.cat.LSN, nil
-}
-
-// unborn removes what a stage that is given up had made.
-func (db *DB) unborn(s *Stage) {
-	s.table.discard(context.Background(), s.table.root)
 }
 
 // moveIn brings the folder of a table that was made by a stage to its place, whatever lies there: bear has seen to it that

@@ -25,6 +25,8 @@ type tableEntry struct {
 	// Schema and Name are the table's name.
 	Schema string `json:"schema"`
 	Name   string `json:"name"`
+	// Folder is where the table lies below the data folder. It is left out where the name says it, in a local folder.
+	Folder string `json:"folder,omitempty"`
 	// Incarnation tells a table from an earlier one of the same name; it rises with every CREATE TABLE and is in
 	// every log record, so that replay cannot bring back rows of a table that was dropped.
 	Incarnation uint64 `json:"incarnation"`
@@ -79,6 +81,15 @@ type catalog struct {
 	Tables []tableEntry `json:"tables"`
 	// Dropped are tables whose folders may still be there: their removal is finished at the next Open.
 	Dropped []tableEntry `json:"dropped,omitempty"`
+	// Staged are tables that stages make, where those have their folders from the beginning: an Open that finds them in a
+	// checkpoint removes the folders.
+	Staged []tableEntry `json:"staged,omitempty"`
+	// Used are the folders that a table's name gave and that a table had, where no folder is used twice.
+	Used []string `json:"used,omitempty"`
+	// Claim is the process that wrote the checkpoint, where several could; Entry is the position in the stream of the
+	// catalog up to which the checkpoint has everything.
+	Claim *catalogClaim `json:"claim,omitempty"`
+	Entry uint64        `json:"entry,omitempty"`
 	// Views are in the order in which they were made: one may read those before it.
 	Views []viewEntry `json:"views,omitempty"`
 }
@@ -106,7 +117,7 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 	}
 	c.Tables = slices.DeleteFunc(c.Tables, func(t tableEntry) bool {
 		gone := t.Incarnation == d.Drop
-		if gone && d.Create == nil { // else its folder is the new table's
+		if gone && (d.Create == nil || d.Create.folder() != t.folder()) { // else its folder is the new table's
 			c.Dropped = append(c.Dropped, t)
 		}
 		return gone
@@ -122,10 +133,31 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 	}
 	if d.Create != nil {
 		// It was made after the folder of its predecessor had been removed: what lies there now is its own.
-		c.Dropped = slices.DeleteFunc(c.Dropped, func(t tableEntry) bool { return t.name().folder() == d.Create.name().folder() })
+		c.Dropped = slices.DeleteFunc(c.Dropped, func(t tableEntry) bool { return t.folder() == d.Create.folder() })
+		c.Staged = slices.DeleteFunc(c.Staged, func(t tableEntry) bool { return t.Incarnation == d.Create.Incarnation })
 		c.Tables = append(c.Tables, *d.Create)
 		c.LastIncarnation = max(c.LastIncarnation, d.Create.Incarnation)
+		c.use(d.Create)
 	}
+}
+
+// use notes that a table has the folder that its name gives, where none is used twice.
+func (c *catalog) use(e *tableEntry) {
+	folder := e.name().folder()
+	if c.Claim != nil && e.folder() == folder && !slices.Contains(c.Used, folder) {
+		c.Used = append(c.Used, folder)
+	}
+}
+
+// abandon makes tables that stages were making ones that were dropped: all of them, or the one with an incarnation.
+func (c *catalog) abandon(incarnation uint64) {
+	c.Staged = slices.DeleteFunc(c.Staged, func(t tableEntry) bool {
+		gone := incarnation == 0 || t.Incarnation == incarnation
+		if gone {
+			c.Dropped = append(c.Dropped, t)
+		}
+		return gone
+	})
 }
 
 // name returns the entry's table name.
@@ -137,6 +169,14 @@ func (e *tableEntry) files() (lance.Version, error) {
 		return lance.Version20, nil
 	}
 	return lance.ParseVersion(e.Files)
+}
+
+// folder returns the folder of the table below the data folder.
+func (e *tableEntry) folder() string {
+	if e.Folder != "" {
+		return e.Folder
+	}
+	return e.name().folder()
 }
 
 // checkpoint is the catalog file: the catalog and the CRC32C of its JSON text as it stands in the file.
@@ -186,20 +226,17 @@ func CatalogText(ctx context.Context, st object.Store, name string) ([]byte, err
 	return text, err
 }
 
-// store writes the checkpoint; the file is replaced as a whole.
-func (c *catalog) store(ctx context.Context, st object.Store) error {
+// encode returns the bytes of a checkpoint.
+func (c *catalog) encode() ([]byte, error) {
 	text, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("write catalog: %w", err)
+		return nil, fmt.Errorf("encode catalog: %w", err)
 	}
 	b, err := json.Marshal(checkpoint{Catalog: text, CRC32C: crc32.Checksum(text, castagnoli)})
 	if err != nil {
-		return fmt.Errorf("write catalog: %w", err)
+		return nil, fmt.Errorf("encode catalog: %w", err)
 	}
-	if err := st.Put(ctx, catalogFile, b); err != nil {
-		return fmt.Errorf("write catalog: %w", err)
-	}
-	return nil
+	return b, nil
 }
 
 // marshalSchema returns a schema as an IPC stream without batches.

@@ -68,12 +68,26 @@ func Check(ctx context.Context, dir string, report func(Fault)) (Checked, error)
 		return Checked{}, err
 	}
 	defer lock.release()
-	c := &checker{dir: dir, st: object.NewLocal(dir), report: report, stages: make(map[uint64][]stagedCommit)}
+	return check(ctx, dir, object.NewLocal(dir), report)
+}
+
+// CheckStore is Check of the data in a store that nobody writes meanwhile. name is what an error calls them.
+func CheckStore(ctx context.Context, name string, st object.Store, report func(Fault)) (Checked, error) {
+	return check(ctx, name, st, report)
+}
+
+func check(ctx context.Context, dir string, st object.Store, report func(Fault)) (Checked, error) {
+	c := &checker{dir: dir, st: st, report: report, stages: make(map[uint64][]stagedCommit)}
 	if err := c.format(ctx); err != nil {
 		return c.sum, err
 	}
 	cat, whole := c.catalog(ctx)
-	end := c.log(cat)
+	var end LSN
+	if c.shared {
+		end = c.entries(ctx, cat)
+	} else {
+		end = c.log(cat)
+	}
 	for i := range cat.Tables {
 		c.table(ctx, &cat.Tables[i], cat.Tables[i].Incarnation == cat.LastIncarnation)
 	}
@@ -99,6 +113,8 @@ type checker struct {
 	highest LSN
 	// stages are those that the log commits, by incarnation, in order.
 	stages map[uint64][]stagedCommit
+	// shared is set for data in the form of a store of objects.
+	shared bool
 	// brokenLog is set when the log cannot be read to its end.
 	brokenLog bool
 }
@@ -150,23 +166,31 @@ func (c *checker) relative(name string) string {
 
 // format refuses what is no data folder, or not one of this flightd's.
 func (c *checker) format(ctx context.Context) error {
-	const name = systemFolder + "/format"
-	b, err := c.st.Get(ctx, name)
+	b, err := c.st.Get(ctx, formatFile)
 	if errors.Is(err, object.ErrNotExist) {
-		return fmt.Errorf("%s is no data folder of flightd: it has no %s", c.dir, name)
+		return fmt.Errorf("%s is no data folder of flightd: it has no %s", c.dir, formatFile)
 	}
 	if err != nil {
 		return err
 	}
-	if string(b) != formatMarker {
-		c.fault(name, fmt.Errorf("it says %.60q, this flightd reads %q", b, formatMarker))
+	c.shared = string(b) == objectMarker
+	if !c.shared && string(b) != formatMarker {
+		c.fault(formatFile, fmt.Errorf("it says %.60q, this flightd reads %q", b, formatMarker))
 	}
 	return nil
 }
 
 // catalog returns the catalog, an empty one when it cannot be read.
 func (c *checker) catalog(ctx context.Context) (cat *catalog, whole bool) {
-	cat, err := loadCatalog(ctx, c.st)
+	var err error
+	if c.shared {
+		if cat, _, _, err = newestCatalog(ctx, c.st); err != nil {
+			c.fault(catalogFolder, err)
+			return &catalog{}, false
+		}
+		return cat, true
+	}
+	cat, err = loadCatalog(ctx, c.st)
 	if err != nil {
 		c.fault(catalogFile, err)
 		return &catalog{}, false
@@ -303,7 +327,7 @@ func (c *checker) strays(ctx context.Context, cat *catalog) {
 		return
 	}
 	for _, r := range roots {
-		known := slices.ContainsFunc(cat.Tables, func(e tableEntry) bool { return e.name().folder() == r.Name })
+		known := slices.ContainsFunc(cat.Tables, func(e tableEntry) bool { return e.folder() == r.Name })
 		if !r.Dir || !strings.HasSuffix(r.Name, ".lance") || known {
 			continue
 		}

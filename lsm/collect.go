@@ -109,7 +109,9 @@ func (t *Table) collect(ctx context.Context) (Collected, error) {
 		return Collected{Table: t.name}, nil
 	}
 	c := &collection{t: t, st: t.db.st, needed: make(map[string]bool), known: make(map[string]bool), sum: Collected{Table: t.name}}
-	c.cutoff, c.unnamed = start.Add(-t.db.opt.Retain), start.Add(-commitGrace)
+	grace := t.db.home.grace()
+	c.cutoff, c.unnamed = start.Add(-t.db.opt.Retain), start.Add(-max(commitGrace, grace))
+	c.versions = start.Add(-max(t.db.opt.Retain, grace))
 	err := c.run(ctx)
 	if err != nil {
 		err = fmt.Errorf("vacuum table %q: %w", t.name, err)

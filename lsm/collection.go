@@ -28,6 +28,9 @@ type collection struct {
 	st object.Store
 	// cutoff is the time before which things are not kept, unnamed the one for files that were never named.
 	cutoff, unnamed time.Time
+	// versions is cutoff for versions: where a process may have been overtaken and not know it, it must find the numbers taken
+	// that it would put next.
+	versions time.Time
 
 	files []storedFile
 	// standing is the oldest version that a commit of ours may be built on: that which readers have, or that of a statement. It
@@ -46,6 +49,9 @@ type collection struct {
 // run does all of it.
 func (c *collection) run(ctx context.Context) error {
 	if err := c.t.compactor.order(ctx, c.list); err != nil {
+		return err
+	}
+	if err := c.t.db.home.owned(ctx); err != nil { // else it may be a successor's
 		return err
 	}
 	for i, s := range c.t.shards {
@@ -125,8 +131,50 @@ func (c *collection) collectShard(ctx context.Context, s *shard, version uint64)
 	if err != nil {
 		return err
 	}
-	old := expiredVersions(chain, nil, version, c.cutoff)
+	old := expiredVersions(chain, nil, version, c.versions)
+	if c.t.db.home.grace() > 0 {
+		if old, err = s.withoutClaims(ctx, chain, old); err != nil {
+			return err
+		}
+	}
 	return c.removeVersions(ctx, h, chain, old)
+}
+
+// withoutClaims leaves the versions out that raised the epoch. They stay for good: whoever was overtaken, however long it
+// sleeps, would put its next version where its successor's claim is.
+func (s *shard) withoutClaims(ctx context.Context, chain, old []manifest.VersionFile) ([]manifest.VersionFile, error) {
+	if len(old) == 0 {
+		return nil, nil
+	}
+	if s.epochs == nil {
+		s.epochs = make(map[uint64]uint64)
+	}
+	going := make(map[uint64]bool, len(old))
+	for _, v := range old {
+		going[v.Number] = true
+	}
+	var out []manifest.VersionFile
+	before := uint64(0)
+	for _, v := range chain {
+		if v.Number > old[len(old)-1].Number {
+			break
+		}
+		epoch, known := s.epochs[v.Number]
+		if !known {
+			man, err := manifest.LoadShardFile(ctx, s.db.st, manifest.ShardFile(s.dir(), v.Number))
+			if err != nil {
+				return nil, fmt.Errorf("find out who wrote version %d of shard %s: %w", v.Number, s.id, err)
+			}
+			epoch = man.Epoch
+		}
+		if epoch > before {
+			s.epochs[v.Number] = epoch
+		} else if going[v.Number] {
+			out = append(out, v)
+		}
+		before = max(before, epoch)
+	}
+	return out, nil
 }
 
 // removeVersions removes versions of a chain.
@@ -165,7 +213,7 @@ func (c *collection) collectTable(ctx context.Context) error {
 	if err := c.readRefs(ctx, chain); err != nil {
 		return err
 	}
-	old := expiredVersions(chain, c.keep, c.standing, c.cutoff)
+	old := expiredVersions(chain, c.keep, c.standing, c.versions)
 	if err := c.readVersions(ctx, chain, old); err != nil {
 		return err
 	}

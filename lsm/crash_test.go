@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -89,6 +90,7 @@ func newCrashWorld(t *testing.T, seed uint64) *crashWorld {
 	r := rand.New(rand.NewPCG(seed, 77))
 	w := &crashWorld{t: t, r: r, dir: filepath.Join(t.TempDir(), "0"), opt: newMetaOptions(seed, 2)}
 	w.opt.beside = false
+	w.ok(os.MkdirAll(w.dir, 0o755)) // a store makes nothing before its first object
 	for i := range 1 + r.IntN(3) {
 		c := &crashTable{}
 		opt := w.opt

@@ -23,7 +23,7 @@ type LSN = wal.LSN
 type DB struct {
 	opt    Options
 	logger *slog.Logger
-	lock   *folderLock
+	home   home
 	st     object.Store
 	log    wal.Log
 	budget *budget
@@ -77,35 +77,28 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make data folder: %w", err)
+	db := &DB{opt: o, logger: o.Logger, marks: newWatermarks(),
+		tables: make(map[string]*Table), unserved: make(map[string]*UnservedError), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1),
+		pace: newPace(max(o.CompactionRate, 0)), turns: make(chan struct{}, backgroundJobs)}
+	var err error
+	if o.Store != nil {
+		db.home, err = newObjectHome(db)
+	} else {
+		db.home, err = newLocalHome(ctx, db)
 	}
-	lock, err := lockFolder(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	if o.SegmentBytes == 0 {
-		o.SegmentBytes = diskSegmentBytes(o.Dir)
-	}
-	local := object.NewLocal(o.Dir)
-	db := &DB{opt: o, logger: o.Logger, lock: lock, st: local, marks: newWatermarks(),
-		ledger: newLedger(&o), tables: make(map[string]*Table), unserved: make(map[string]*UnservedError), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1),
-		pace: newPace(max(o.CompactionRate, 0)), turns: make(chan struct{}, backgroundJobs)}
-	if db.space, err = newSpace(o.Dir); err != nil {
-		return nil, errors.Join(err, lock.unlock())
-	}
 	if o.wrap != nil {
-		db.st = o.wrap(local)
+		db.st = o.wrap(db.st)
 	}
+	db.ledger = newLedger(&db.opt)
 	db.minReclaim = minReclaim
 	db.space.stalls = &db.stalls.disk
 	db.space.debt, db.space.relieve, db.space.begin = db.diskDebt, db.makeRoom, db.begin
 	db.space.need()
 	db.budget = newBudget(o.Memory, db.relieve, &db.stalls.memory)
 	db.stop, db.end = context.WithCancel(context.Background())
-	if err := local.Sweep(ctx); err != nil {
-		return nil, errors.Join(err, db.shutdown())
-	}
 	if err := db.open(ctx); err != nil {
 		return nil, errors.Join(err, db.shutdown())
 	}
@@ -114,18 +107,19 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 
 // open does the part of Open that a failure undoes with shutdown.
 func (db *DB) open(ctx context.Context) error {
-	if err := checkFormat(ctx, db.st); err != nil {
+	cat, err := db.home.claim(ctx)
+	if err != nil {
 		return err
 	}
 	if err := clearTemp(db.opt.Temp); err != nil {
 		return err
 	}
-	cat, err := loadCatalog(ctx, db.st)
-	if err != nil {
-		return err
-	}
 	db.cat = cat
 	if err := db.recover(ctx); err != nil {
+		// Who takes over while this process reads may remove what it reads.
+		if lost := db.home.owned(ctx); errors.Is(lost, ErrFenced) && !errors.Is(err, ErrFenced) {
+			return fmt.Errorf("%w (%w)", lost, err)
+		}
 		return err
 	}
 	db.done.Add(3)
@@ -224,7 +218,7 @@ func (db *DB) shutdown() error {
 	for _, t := range db.list() {
 		t.close()
 	}
-	return errors.Join(err, db.lock.unlock())
+	return errors.Join(err, db.home.close())
 }
 
 // list returns all tables.
@@ -290,6 +284,9 @@ func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 		return fmt.Errorf("create table %q: %w", d.Name, err)
 	}
 	e, err := newTableEntry(d, db.cat.LastIncarnation+1)
+	if err == nil {
+		err = db.home.named(db.cat, &e)
+	}
 	if err != nil {
 		return err
 	}
@@ -297,7 +294,7 @@ func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 	if err != nil {
 		return err
 	}
-	if err := db.refuseFolder(ctx, d.Name); err != nil {
+	if err := db.refuseFolder(ctx, d.Name, t.root); err != nil {
 		return err
 	}
 	if err := db.logDDL(ctx, ddl{Create: &e}); err != nil {
@@ -306,6 +303,7 @@ func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 	if err := db.openTable(ctx, t); err != nil {
 		// Without this the table would be there after the next start, though the caller was told that it is not.
 		undo := db.logDDL(ctx, ddl{Drop: e.Incarnation})
+		db.home.leave(t)
 		return errors.Join(fmt.Errorf("create table %q: %w", d.Name, err), undo)
 	}
 	t.start()
@@ -331,6 +329,7 @@ func (db *DB) DropTable(ctx context.Context, n TableName) error {
 	t.leave()
 	db.forget(t)
 	t.close()
+	db.home.leave(t)
 	return db.removeDropped(context.WithoutCancel(ctx))
 }
 
@@ -345,12 +344,12 @@ func (db *DB) logDDL(ctx context.Context, d ddl, with ...*wal.Record) error {
 	recs := append([]*wal.Record{{Kind: wal.DDL, Body: [][]byte{body}}}, with...)
 	lsn, err := db.log.Append(ctx, recs...)
 	if err != nil {
-		return err
+		return logError(err)
 	}
 	// From here on the change may survive a crash, so the caller going away must not stop half way.
 	ctx = context.WithoutCancel(ctx)
 	if err := db.log.WaitDurable(ctx, lsn); err != nil {
-		return err
+		return logError(err)
 	}
 	db.cat.apply(lsn, d)
 	db.checkpoint(ctx)
@@ -363,7 +362,7 @@ func (db *DB) logDDL(ctx context.Context, d ddl, with ...*wal.Record) error {
 // checkpoint writes the catalog. A failure changes nothing for now, as the log has the same; it keeps the log from
 // being trimmed. REQUIRES: db.ddl is held, or nobody else runs.
 func (db *DB) checkpoint(ctx context.Context) {
-	err := db.cat.store(ctx, db.st)
+	err := db.home.store(ctx, db.cat)
 	if db.stale = err != nil; db.stale {
 		db.logger.Error("the log is not trimmed until the catalog can be written", "error", err)
 	}
@@ -377,7 +376,7 @@ func (db *DB) removeDropped(ctx context.Context) error {
 	}
 	for _, e := range db.cat.Dropped {
 		// It is gone for good before the catalog forgets it: a power cut would bring back a folder that nobody knows.
-		folder := e.name().folder()
+		folder := e.folder()
 		if err := errors.Join(db.st.DeleteAll(ctx, folder), db.st.SyncDirs(ctx, folder)); err != nil {
 			return fmt.Errorf("remove folder of dropped table %q: %w", e.name(), err)
 		}
@@ -479,8 +478,11 @@ func (db *DB) trimLoop() {
 func (db *DB) trimLog() error {
 	db.freezeOld()
 	upTo := db.trimmable()
-	if upTo > db.cat.Trimmed || db.stale {
-		db.cat.Trimmed = max(upTo, db.cat.Trimmed)
+	news, err := db.home.trimmed(db.cat, upTo)
+	if err != nil {
+		return err
+	}
+	if news || db.stale {
 		db.checkpoint(db.stop)
 	}
 	if db.stale {

@@ -73,6 +73,42 @@
 // incarnation and schema id say what it was written against, so that replay brings nothing back after a DROP. Log
 // bodies of batches are described in codec.go.
 //
+// # In a store of objects
+//
+// With Options.Store the data lie in a store that several processes may reach, such as a bucket. Everything above is the
+// same but for what a home does (home.go): localHome is the folder as above, objectHome the store.
+//
+//	_flightd/format                        another text: neither form opens the other's data
+//	_flightd/catalog/N.json                version N of the catalog: checkpoints of its owner and claims of others
+//	_flightd/log/P.arrow                   entry P of the catalog's stream of the log: DDL and checkpoints of the keys
+//	_flightd/lease/E.json                  sign of life of the process with epoch E
+//	TABLE/_mem_wal/SHARD/wal/P.arrow       entry P of the shard's stream (package wal, the bucket form)
+//
+// An owner has an epoch, which no other ever had. A claim is the next version of the catalog, put if its number is free,
+// with an epoch above that of the version before. LSNs, the shards' manifests and the entries of the log have the epoch of
+// their owner, so all claims of a process are ordered like those of the catalog, and opening a shard again raises nothing.
+// Behind each claim comes a sentinel in the stream, and a look whether the claim is still the newest; only then the stream
+// is read.
+//
+//	INVARIANT: an owner that was overtaken cannot make anything durable. Its next entry meets the sentinel, its next
+//	checkpoint the claim, its next version of a shard's manifest the claim of the shard: ErrFenced, for good. Commits to a
+//	table's base have no epoch. One that comes late is taken up as another program's is, and a statement that consists of
+//	one is not acknowledged unless its process is the owner behind it.
+//
+// What an overtaken owner removes must not be its successor's. It removes by name what it made itself; what it finds by
+// listing it removes only when its claim is the newest after the listing (home.owned): what was there before no successor
+// had made. Names that a manifest or the catalog would put next are never free for it: claims of shards stay for good, other
+// versions for an hour (home.grace). And no folder of a table is used twice: the first table of a name has NAME.lance, others
+// NAME~X.lance, X being of the shard's identity. A stage that makes a table makes it where it stays, and the catalog names
+// the folder before it is there (catalog.Staged), so that the next owner removes it unless the log has the table.
+//
+// A lease tells a second process that the first one lives. It watches the object, for as long as that says, and compares no
+// clocks; if nothing changes it claims. Nothing depends on that but good manners. The same goroutine looks whether the claim
+// is still the newest, so that an owner that writes nothing learns that it was overtaken, too.
+//
+// Records of several shards cannot be stored together, so a table has one. A group has batches of one schema: a stage over
+// an ALTER TABLE spills. There is no disk to be full, and no reserve.
+//
 // # Schemas
 //
 // A table has a list of schemas, the last of which counts. ALTER TABLE appends one, by a DDL record of the log; no row
@@ -150,7 +186,7 @@
 //
 // # Goroutines
 //
-// The log's own (package wal), the trimmer, the collector (collection.go) and the keeper of the reserve (space.go) of the DB, and for each
+// The log's own (package wal), in a store of objects that of the lease (home_lease.go), the trimmer, the collector (collection.go) and the keeper of the reserve (space.go) of the DB, and for each
 // table the compactor (the only writer of the base), and for each of its shards the applier (the only writer of memtables)
 // and the flusher (the only writer of generations, but for those of stages). A shard's manifest is written under a lock, by
 // the flusher, the compactor and who publishes a stage. DB.Close ends and awaits all of them.
@@ -162,13 +198,14 @@
 //
 // Table.turn, Table.writes, DB.ddl, Table.adopting, shard.manMu, Table.swap, maskCell.mu, DB.moment, memtable.mu,
 // keyOrder.mu, keyOrder.settle, and last, with nothing below them, shard.queueMu, Table.leftMu, Table.stallMu,
-// watermarks.mu, budget.mu, pace.mu, ledger.mu and Table.heldMu. No I/O happens under DB.moment and what follows it, nor under Table.swap, where appliers wait.
+// watermarks.mu, budget.mu, pace.mu, ledger.mu, objectHome.mu and Table.heldMu. No I/O happens under DB.moment and what follows it, nor under Table.swap, where appliers wait.
 // Table.place is held while a few files are removed, and has nothing but Table.leftMu below it.
 //
 // # Errors
 //
 // The sentinels of errors.go, *ColumnError and *KeyError for what a client sent, *object.CorruptError for bad bytes
-// on disk. A failed write or sync of the log poisons the DB (ErrPoisoned): it serves reads and refuses writes until
+// on disk. ErrFenced says that another process has the data; the DB then writes and reads no more, and the way out is to
+// turn to that process. A failed write or sync of the log poisons the DB (ErrPoisoned): it serves reads and refuses writes until
 // it is opened again. A full disk is ErrDiskFull, and no poison: it is
 // noticed before the log is written. A failed flush is tried again for ever, as the log still has the rows.
 package lsm

@@ -57,6 +57,10 @@ var (
 	// and writes do when there is room again.
 	ErrDiskFull = errors.New("the disk is full")
 
+	// ErrFenced is returned once another process has taken the data over: nothing that this one writes is durable any more,
+	// and what it reads may be old. The remedy is to turn to the other process; this one has to end.
+	ErrFenced = errors.New("another process has taken the data over")
+
 	// ErrPoisoned is returned after a write or sync of the log failed: what is durable is then unknown, so nothing
 	// more is accepted. The remedy is to restart on a healthy disk; replay decides what was stored.
 	ErrPoisoned = errors.New("the log failed; restart flightd to replay it")

@@ -40,6 +40,8 @@ func (s *shard) flushLoop() {
 			return
 		case err == nil:
 			retry, again = minRetry, nil
+		case errors.Is(err, ErrFenced):
+			again = nil // another process flushes it
 		default:
 			s.db.logger.Error("flush; will try again", "table", s.table.name.String(), "shard", s.id, "after", retry, "error", err)
 			again = time.After(retry)
@@ -112,11 +114,10 @@ func (s *shard) flush(ctx context.Context, m *memtable, number uint64) error {
 		return fmt.Errorf("flush generation %d: %w", number, err)
 	}
 	defer g.unref()
-	err = s.edit(ctx, func(n *manifest.Shard) {
+	err = s.editFlushed(ctx, last, func(n *manifest.Shard) {
 		// What has this number or a higher one is from a commit that failed and stands all the same.
 		n.Generations = append(below(n.Generations, number), meta)
 		n.CurrentGeneration = number + 1
-		n.ReplayAfter, n.LastSeen = uint64(last), uint64(last)
 	})
 	if err != nil {
 		return fmt.Errorf("flush generation %d: %w", number, err)

@@ -145,6 +145,7 @@ func (db *DB) serveForeign(ctx context.Context, t *Table) error {
 		if undo := db.logDDL(ctx, ddl{Forget: t.entry.Incarnation}); undo != nil {
 			return fmt.Errorf("serve the dataset %s: %w", t.root, errors.Join(err, undo))
 		}
+		db.home.leave(t)
 		for _, s := range t.shards { // the next Open would take them for another's
 			t.discard(context.WithoutCancel(ctx), s.dir())
 		}
@@ -220,9 +221,8 @@ func readOnly(v *manifest.Version) error {
 
 // refuseFolder returns an error when there is a folder where the files of a new table are to be. REQUIRES: db.ddl is held,
 // and no table has the name.
-func (db *DB) refuseFolder(ctx context.Context, n TableName) error {
-	root := n.folder()
-	if slices.ContainsFunc(db.cat.Dropped, func(e tableEntry) bool { return e.name().folder() == root }) {
+func (db *DB) refuseFolder(ctx context.Context, n TableName, root string) error {
+	if slices.ContainsFunc(db.cat.Dropped, func(e tableEntry) bool { return e.folder() == root }) {
 		return nil // it is about to go
 	}
 	db.moment.Lock()

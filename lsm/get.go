@@ -47,6 +47,9 @@ func (t *Table) viewNow() (*View, error) {
 	if t.db.closed {
 		return nil, ErrClosed
 	}
+	if err := t.db.marks.fenced(); err != nil {
+		return nil, err
+	}
 	set := t.set.Load()
 	if set == nil || t.db.tables[t.name.fold()] != t {
 		return nil, fmt.Errorf("table %q: %w", t.name, ErrTableNotFound)

@@ -38,12 +38,8 @@ func lockFolder(dir string) (*folderLock, error) {
 		f.Close()
 		return nil, fmt.Errorf("data folder %s is %w by %s; stop it or choose another folder with --data (%w)", dir, ErrInUse, strings.TrimSpace(string(owner)), err)
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
 	if err := f.Truncate(0); err == nil {
-		_, err = f.WriteAt(fmt.Appendf(nil, "flightd, process %d on %s\n", os.Getpid(), host), 0)
+		_, err = f.WriteAt([]byte(processName()+"\n"), 0)
 		if err != nil {
 			f.Close()
 			return nil, fmt.Errorf("lock data folder: %w", err)
@@ -55,19 +51,21 @@ func lockFolder(dir string) (*folderLock, error) {
 // unlock gives the folder free.
 func (l *folderLock) unlock() error { return l.f.Close() }
 
+// formatFile holds the format marker.
+const formatFile = systemFolder + "/format"
+
 // checkFormat writes the format marker into a new data folder and refuses one of another format.
-func checkFormat(ctx context.Context, st object.Store) error {
-	const name = systemFolder + "/format"
-	b, err := st.Get(ctx, name)
+func checkFormat(ctx context.Context, st object.Store, marker string) error {
+	b, err := st.Get(ctx, formatFile)
 	if errors.Is(err, object.ErrNotExist) {
-		b = []byte(formatMarker)
-		err = st.PutIfAbsent(ctx, name, b)
+		b = []byte(marker)
+		err = st.PutIfAbsent(ctx, formatFile, b)
 	}
 	if err != nil {
 		return fmt.Errorf("check format of data folder: %w", err)
 	}
-	if string(b) != formatMarker {
-		return fmt.Errorf("%s says %.60q, this flightd reads %q; use the flightd that wrote the folder", name, b, formatMarker)
+	if string(b) != marker {
+		return fmt.Errorf("%s says %.60q, this flightd reads %q; use the flightd that wrote the folder", formatFile, b, marker)
 	}
 	return nil
 }

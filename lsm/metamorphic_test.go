@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/object"
 )
 
 var (
@@ -35,6 +37,8 @@ type metaOptions struct {
 	maintain   []string
 	// shards is how many a table with a key has.
 	shards int
+	// store has the data in the form of a store of objects, in a folder.
+	store bool
 	// lance has pylance read the table in the end, which takes a second.
 	lance bool
 }
@@ -60,18 +64,23 @@ func newMetaOptions(seed uint64, run int) metaOptions {
 		indexMode:  []IndexMode{Sync, Async}[r.IntN(2)],
 		maintain:   [][]string{nil, {}, {"i0", "i2"}}[r.IntN(3)],
 		shards:     []int{1, 2, 3, 7}[r.IntN(4)],
+		store:      r.IntN(3) == 0,
 	}
 }
 
 // options returns those of a DB.
 func (o metaOptions) options(dir string) Options {
-	return Options{Dir: dir, wrap: faulty, Memory: minMemory, MemtableBytes: o.memtable, SegmentBytes: o.segment, StageBytes: o.stage, Retain: o.retain, sortBytes: int64(o.memtable)}
+	out := Options{Dir: dir, wrap: faulty, Memory: minMemory, MemtableBytes: o.memtable, SegmentBytes: o.segment, StageBytes: o.stage, Retain: o.retain, sortBytes: int64(o.memtable)}
+	if o.store {
+		out.Store, out.Takeover = object.NewLocal(dir), true // after a crash the owner seems to live
+	}
+	return out
 }
 
 // def returns the definition of a table.
 func (o metaOptions) def(d TableDef) TableDef {
 	d.Durability, d.IndexMode, d.Maintain = o.durability, o.indexMode, o.maintain
-	if key, err := PrimaryKey(d.Schema); err == nil && len(key) > 0 {
+	if key, err := PrimaryKey(d.Schema); err == nil && len(key) > 0 && !o.store {
 		d.Shards = o.shards
 	}
 	return d

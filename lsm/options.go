@@ -24,8 +24,14 @@ const (
 
 // Options configures a DB. The zero value of each field but Dir is its default.
 type Options struct {
-	// Dir is the data folder; it is made when it is absent.
+	// Dir is the data folder; it is made when it is absent. With Store it is only what messages call the store.
 	Dir string
+	// Store has the data instead of a folder, for stores that several processes can reach, a bucket for example: see package
+	// comment. It must not be the folder of a DB without.
+	Store object.Store
+	// Takeover takes the data in Store over from a process that lives, which then can write no more. Without it Open waits for
+	// a sign of life, and returns ErrInUse when there is one.
+	Takeover bool
 	// Memory is what memtables, their indexes included, may take together, in bytes. Writers wait when it is
 	// spent. Default 1 GiB, at least 64 MiB.
 	Memory int64
@@ -56,7 +62,8 @@ type Options struct {
 	// IdempotencyKeys is how many are remembered at most, and no more than fit into a quarter of a log segment: each takes
 	// 56 bytes and its text there, because every segment begins with all of them. The oldest go first. Default 100,000.
 	IdempotencyKeys int
-	// Temp is a local folder for scratch files; what is in it is removed at Open. Default Dir/_flightd/tmp.
+	// Temp is a local folder for scratch files; what is in it is removed at Open. Default Dir/_flightd/tmp, or with Store a
+	// folder of its own among the system's temporary files, which goes with Close.
 	Temp string
 	// Logger receives what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
@@ -70,6 +77,9 @@ type Options struct {
 	sortBytes int64
 	// eagerOrder has the keys of memtables put in order for every range of them, whatever that costs.
 	eagerOrder bool
+	// lease is how long the process may show no sign of life before another may take the data in Store over; default
+	// defaultLease.
+	lease time.Duration
 	// manual leaves out compaction in the background: tests order each of its jobs.
 	manual bool
 }
@@ -124,6 +134,9 @@ type CompactEvent struct {
 
 // validate fills in defaults and refuses what cannot work.
 func (o *Options) validate() error {
+	if o.Dir == "" && o.Store != nil {
+		o.Dir = "the store"
+	}
 	if o.Dir == "" {
 		return fmt.Errorf("%w options: Dir, the data folder, is empty", ErrInvalid)
 	}
@@ -173,7 +186,10 @@ func (o *Options) validate() error {
 	if o.IdempotencyWindow < 0 || o.IdempotencyKeys < 0 {
 		return fmt.Errorf("%w options: IdempotencyWindow is %s and IdempotencyKeys %d, neither can be below 0", ErrInvalid, o.IdempotencyWindow, o.IdempotencyKeys)
 	}
-	if o.Temp == "" {
+	if o.lease == 0 {
+		o.lease = defaultLease
+	}
+	if o.Temp == "" && o.Store == nil {
 		o.Temp = filepath.Join(o.Dir, systemFolder, "tmp")
 	}
 	if o.sortBytes == 0 {

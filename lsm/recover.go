@@ -18,21 +18,15 @@ import (
 	"github.com/flightd/flightd/object"
 )
 
-// walFolder holds the log, below the data folder.
-const walFolder = systemFolder + "/wal"
-
 // recover opens the tables of the catalog and replays the log: DDL that the checkpoint does not have, and batches
 // that no generation has. Then the log is open and every shard runs.
 func (db *DB) recover(ctx context.Context) error {
 	start := time.Now()
-	// Replay writes the catalog's checkpoint and flushes memtables: nothing of that may be durable before the log is.
-	if err := wal.Sync(filepath.Join(db.opt.Dir, walFolder)); err != nil {
-		return err
-	}
 	// The catalog first, as of the end of the log: folders are those of the last tables of their names.
 	if err := db.replayDDL(ctx); err != nil {
 		return fmt.Errorf("replay log: %w", err)
 	}
+	db.cat.abandon(0)
 	if err := db.removeDropped(ctx); err != nil {
 		return err
 	}
@@ -50,9 +44,7 @@ func (db *DB) recover(ctx context.Context) error {
 	for _, t := range db.list() {
 		r.tables[t.entry.Incarnation] = t
 	}
-	dir := filepath.Join(db.opt.Dir, walFolder)
-	end, err := r.run(dir)
-	if err != nil {
+	if err := r.run(); err != nil {
 		return fmt.Errorf("replay log: %w", err)
 	}
 	db.ledger.keep(func(incarnation uint64) bool { return r.tables[incarnation] != nil })
@@ -67,10 +59,13 @@ func (db *DB) recover(ctx context.Context) error {
 	if err := db.removeUnborn(ctx); err != nil {
 		return err
 	}
-	db.log, err = wal.Open(wal.Options{Dir: dir, End: end, After: db.highestLSN(), SegmentBytes: db.opt.SegmentBytes, Interval: db.opt.LogInterval,
-		Appended: db.appended, Checkpoint: db.ledger.checkpoint, Durable: db.marks.sync, Poisoned: db.poisoned, Logger: db.logger})
+	log, err := db.home.openLog(db.highestLSN())
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
+	}
+	db.log = log
+	if err := db.home.owned(ctx); err != nil {
+		return err
 	}
 	for _, t := range db.list() {
 		t.start()
@@ -157,8 +152,14 @@ func (db *DB) passOn() {
 
 // poisoned is called when the log failed: nothing more will become visible.
 func (db *DB) poisoned(err error) {
-	db.logger.Error("the log failed; writes are refused until a restart", "error", err)
-	db.marks.fail(fmt.Errorf("%w: %w", ErrPoisoned, err))
+	err = logError(err)
+	if errors.Is(err, ErrFenced) {
+		db.logger.Error("another process has taken the data over: nothing is written or read here any more", "error", err)
+	} else {
+		db.logger.Error("the log failed; writes are refused until a restart", "error", err)
+		err = fmt.Errorf("%w: %w", ErrPoisoned, err)
+	}
+	db.marks.fail(err)
 	if f := db.opt.Events.Poison; f != nil {
 		f(err)
 	}
@@ -182,18 +183,17 @@ type decoderKey struct {
 	tombstones  bool
 }
 
-// run applies the whole log, from its beginning: the checkpoints of keys lie below what the tables need, and those skip
-// what they have.
-func (r *replay) run(dir string) (wal.State, error) {
+// run applies the whole log.
+func (r *replay) run() error {
 	r.line = newReplayLine(r.newDecoders, r.apply)
-	end, err := wal.Replay(dir, 0, r.record)
+	end, err := r.db.home.replay(r.ctx, r.record)
 	if lineErr := r.line.close(); err == nil {
 		err = lineErr
 	}
 	if err == nil {
-		r.db.marks.sync(end.LSN)
+		r.db.marks.sync(end)
 	}
-	return end, err
+	return err
 }
 
 // record applies one record, or hands it to the line.
@@ -217,7 +217,7 @@ func (r *replay) record(rec *wal.Record) error {
 // replayDDL applies the DDL of the log that the checkpoint does not have.
 func (db *DB) replayDDL(ctx context.Context) error {
 	changed := false
-	_, err := wal.Replay(filepath.Join(db.opt.Dir, walFolder), db.cat.Trimmed, func(rec *wal.Record) error {
+	err := db.home.replayDDL(ctx, db.cat, func(rec *wal.Record) error {
 		if rec.Kind != wal.DDL || rec.LSN <= db.cat.LSN {
 			return nil
 		}
@@ -352,18 +352,21 @@ func (r *replay) stageCommit(rec *wal.Record) error {
 
 // newReplayBatch copies the batch of a record into memory of its own.
 func newReplayBatch(t *Table, rec *wal.Record) (replayBatch, error) {
-	body := rec.Body[0]
-	if len(body) < batchPrefixBytes {
-		return replayBatch{}, errors.New("it is too short for a batch")
+	prefix, meta, body := rec.Body[0], []byte(nil), []byte(nil)
+	if len(rec.Body) == 3 { // the log knows the parts
+		meta, body = rec.Body[1], rec.Body[2]
+	} else {
+		if len(prefix) < batchPrefixBytes {
+			return replayBatch{}, errors.New("it is too short for a batch")
+		}
+		head := batchPrefixBytes + int64(binary.LittleEndian.Uint32(prefix[4:]))
+		if head > int64(len(prefix)) {
+			return replayBatch{}, errors.New("its header is longer than the record")
+		}
+		prefix, meta, body = prefix[:batchPrefixBytes], prefix[batchPrefixBytes:head], prefix[head:]
 	}
-	head := batchPrefixBytes + int64(binary.LittleEndian.Uint32(body[4:]))
-	if head > int64(len(body)) {
-		return replayBatch{}, errors.New("its header is longer than the record")
-	}
-	b := replayBatch{table: t, rec: *rec, body: copyOut(body[head:])}
+	b := replayBatch{table: t, rec: *rec, prefix: bytes.Clone(prefix), meta: bytes.Clone(meta), body: copyOut(body)}
 	b.rec.Body = nil
-	b.prefix = bytes.Clone(body[:head])
-	b.prefix, b.meta = b.prefix[:batchPrefixBytes], b.prefix[batchPrefixBytes:]
 	return b, nil
 }
 
@@ -456,11 +459,7 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 // claimShards makes the process the writer of the table's shards.
 func (t *Table) claimShards(ctx context.Context) error {
 	for _, s := range t.shards {
-		o := t.manifestOptions()
-		if len(t.shards) > 1 {
-			o.Bucket = &s.index
-		}
-		man, err := manifest.ClaimShard(ctx, t.db.st, s.dir(), s.id, true, o)
+		man, err := t.db.home.claimShard(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -582,12 +581,22 @@ func (s *shard) removeOrphans(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var orphans []string
 	for _, x := range list {
 		known := slices.ContainsFunc(s.manifest().Generations, func(g manifest.Generation) bool { return g.Path == x.Name })
 		if x.Dir && strings.Contains(x.Name, "_gen_") && !known {
-			if err := s.db.st.DeleteAll(ctx, path.Join(s.dir(), x.Name)); err != nil {
-				return err
-			}
+			orphans = append(orphans, path.Join(s.dir(), x.Name))
+		}
+	}
+	if len(orphans) == 0 {
+		return nil
+	}
+	if err := s.db.home.owned(ctx); err != nil { // else they may be a successor's
+		return err
+	}
+	for _, dir := range orphans {
+		if err := s.db.st.DeleteAll(ctx, dir); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -78,6 +78,9 @@ func (t *Table) rewrite(ctx context.Context, fn func(ctx context.Context, snap *
 	if !tried {
 		rw.abort(ctx)
 	}
+	if err == nil { // a process that was overtaken may not say that it is done
+		err = t.db.home.owned(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("commit rewrite of table %q: %w", t.name, err)
 	}

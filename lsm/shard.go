@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"errors"
 	"path"
 	"strconv"
 	"sync"
@@ -41,6 +42,9 @@ type shard struct {
 	manMu sync.Mutex
 	man   *manifest.Shard
 
+	// epochs are those of versions of the manifest that claimed the shard, by number. It belongs to who holds Table.collecting.
+	epochs map[uint64]uint64
+
 	work chan struct{} // tells the flusher of frozen memtables; holds one
 	desk               // of the flusher
 }
@@ -71,6 +75,15 @@ func shardID(first uuid.UUID, number int) uuid.UUID {
 
 // dir returns the shard's folder below the data folder.
 func (s *shard) dir() string { return path.Join(s.table.root, "_mem_wal", s.id.String()) }
+
+// claimOptions are those with which the shard is claimed.
+func (s *shard) claimOptions() manifest.Options {
+	o := s.table.manifestOptions()
+	if len(s.table.shards) > 1 {
+		o.Bucket = &s.index
+	}
+	return o
+}
 
 // start begins serving.
 func (s *shard) start() {
@@ -248,11 +261,34 @@ func (s *shard) edit(ctx context.Context, change func(*manifest.Shard)) error {
 	s.manMu.Lock()
 	defer s.manMu.Unlock()
 	man, err := s.man.Commit(ctx, s.db.st, s.dir(), change)
+	if errors.Is(err, manifest.ErrFenced) {
+		err = s.db.home.fence(err)
+	}
 	if err != nil {
 		return err
 	}
 	s.man = man
 	return nil
+}
+
+// editFlushed is edit for a version that has everything up to an LSN in generations, so that the log is not needed so far.
+func (s *shard) editFlushed(ctx context.Context, lsn LSN, change func(*manifest.Shard)) error {
+	entry, err := s.db.home.position(s, lsn)
+	if err != nil {
+		return err
+	}
+	err = s.edit(ctx, func(n *manifest.Shard) {
+		change(n)
+		n.ReplayAfter, n.LastSeen = uint64(lsn), uint64(lsn)
+		if entry > 0 {
+			n.Entry = max(n.Entry, entry)
+			n.LastSeen = n.Entry
+		}
+	})
+	if err == nil {
+		s.db.home.released(s.manifest())
+	}
+	return err
 }
 
 // manifest returns the newest version of the shard's manifest that was published or read.

@@ -88,6 +88,12 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 	if err != nil {
 		return err
 	}
+	if len(s.puts) > 0 && s.puts[0].schema != p.schema && s.table.db.home.oneSchema() {
+		if err := s.spill(ctx); err != nil {
+			p.letGo()
+			return err
+		}
+	}
 	s.table.db.budget.add(p.bytes)
 	if s.rows == 0 {
 		s.oldest = now.id
@@ -291,7 +297,7 @@ func (s *Stage) Abort() {
 		t.discard(context.Background(), g.dir())
 	}
 	if s.born != nil {
-		t.db.unborn(s)
+		t.db.home.unborn(t)
 	}
 }
 

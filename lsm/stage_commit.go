@@ -259,11 +259,10 @@ func (t *Table) adopt(ctx context.Context) error {
 		if p.named {
 			continue
 		}
-		err := p.shard.edit(ctx, func(n *manifest.Shard) {
+		err := p.shard.editFlushed(ctx, a.lsn, func(n *manifest.Shard) {
 			// What has these numbers or higher ones is from a commit that failed and stands all the same.
 			n.Generations = append(below(n.Generations, p.list[0].Number), p.list...)
 			n.CurrentGeneration = p.list[0].Number + uint64(len(p.list))
-			n.ReplayAfter, n.LastSeen = uint64(a.lsn), uint64(a.lsn)
 		})
 		if err != nil {
 			return fmt.Errorf("publish stage %s: %w", a.lsn, err)

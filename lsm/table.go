@@ -18,6 +18,7 @@ import (
 	"github.com/flightd/flightd/internal/offheap"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/lsm/wal"
+	"github.com/flightd/flightd/manifest"
 )
 
 // tombstoneField is the column that follows a table's own in streams that delete.
@@ -159,7 +160,7 @@ func newTable(db *DB, e tableEntry) (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", e.name(), err)
 	}
-	t := &Table{db: db, entry: e, name: e.name(), root: e.name().folder(), collecting: make(chan struct{}, 1), merged: make(chan struct{}), writing: make(map[string]bool)}
+	t := &Table{db: db, entry: e, name: e.name(), root: e.folder(), collecting: make(chan struct{}, 1), merged: make(chan struct{}), writing: make(map[string]bool)}
 	t.stop, t.cancel = context.WithCancel(context.Background())
 	t.shards, t.compactor = newShards(db, t, max(e.Shards, 1)), newCompactor(db, t)
 	t.schemas.Store(&schemas)
@@ -609,6 +610,10 @@ func logError(err error) error {
 	switch {
 	case errors.Is(err, wal.ErrClosed):
 		return fmt.Errorf("%w: %w", ErrClosed, err)
+	case errors.Is(err, ErrFenced):
+		return err
+	case errors.Is(err, wal.ErrFenced), errors.Is(err, manifest.ErrFenced):
+		return fmt.Errorf("%w: %w", ErrFenced, err)
 	case errors.Is(err, wal.ErrPoisoned):
 		return fmt.Errorf("%w: %w", ErrPoisoned, err)
 	}

@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -147,6 +148,16 @@ func (w *watermarks) visibleLocked() LSN {
 		v = w.whole[0].first - 1
 	}
 	return v
+}
+
+// fenced returns the error that ended all movement, if that was another process.
+func (w *watermarks) fenced() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if errors.Is(w.err, ErrFenced) {
+		return w.err
+	}
+	return nil
 }
 
 // watch returns a channel that is closed at the next move, and the error that ended all movement.
