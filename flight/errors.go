@@ -95,6 +95,7 @@ var sentinelCodes = []struct {
 	{errTooLarge, codes.ResourceExhausted},
 	{lsm.ErrDiskFull, codes.ResourceExhausted},
 	{syscall.ENOSPC, codes.ResourceExhausted},
+	{lsm.ErrFenced, codes.Aborted},
 	{lsm.ErrTableNotFound, codes.NotFound},
 	{lsm.ErrViewNotFound, codes.NotFound},
 	{lsm.ErrTableExists, codes.AlreadyExists},

@@ -275,6 +275,8 @@ func TestErrorsHaveCodes(t *testing.T) {
 	f(lsm.ErrKeyExists, codes.AlreadyExists)
 	f(lsm.ErrClosed, codes.Unavailable)
 	f(fmt.Errorf("%w: %w", lsm.ErrPoisoned, syscall.EIO), codes.Unavailable)
+	f(fmt.Errorf("%w: %w", lsm.ErrFenced, lsm.ErrPoisoned), codes.Aborted)
+	f(&query.Error{Code: query.FailedPrecondition, Err: lsm.ErrFenced}, codes.Aborted)
 	f(fmt.Errorf("%w: %w", lsm.ErrPoisoned, syscall.ENOSPC), codes.ResourceExhausted)
 	f(&lsm.CorruptError{Name: "data/x.lance", Offset: 64, Err: io.ErrUnexpectedEOF}, codes.DataLoss)
 	f(invalid("x: %w", &lsm.CorruptError{Name: "data/x.lance", Err: io.ErrUnexpectedEOF}), codes.DataLoss)

@@ -205,7 +205,7 @@ func engineError(err error) error {
 		e.Code = InvalidArgument
 	case errors.Is(err, lsm.ErrKeyColumn), errors.Is(err, lsm.ErrNotNull):
 		e.Code = FailedPrecondition
-	case errors.Is(err, lsm.ErrClosed), errors.Is(err, lsm.ErrPoisoned):
+	case errors.Is(err, lsm.ErrClosed), errors.Is(err, lsm.ErrPoisoned), errors.Is(err, lsm.ErrFenced):
 		e.Code = FailedPrecondition
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		e.Code = Cancelled

@@ -97,7 +97,7 @@ func (s *server) notReady() string {
 	case phaseDraining:
 		return "draining: the server was asked to stop"
 	}
-	if err := s.db.Err(); err != nil {
+	if err := s.db.Err(); err != nil { // also when another process has taken the data over
 		return "failed: " + err.Error()
 	}
 	return ""
