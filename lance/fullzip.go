@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/apache/arrow-go/v18/arrow/memory"
-
 	"github.com/flightd/flightd/internal/lancepb"
 )
 
@@ -113,18 +111,26 @@ func (z *fullZip) check(rows int64, bufs []extent) error {
 }
 
 // extent returns where rows lie in buffer 0.
-func (z *fullZip) extent(v *pageView, r rowRange) (from, to int64, err error) {
+func (z *fullZip) extent(index *window, r rowRange) (from, to int64, err error) {
 	if !z.indexed() {
 		width := int64(z.controlBytes() + z.valueBytes())
 		return r.from * width, r.to * width, nil
 	}
-	size, b := v.page.bufs[1].size/(v.page.rows+1), v.bytes(1)
+	v := index.v
+	size := v.page.bufs[1].size / (v.page.rows + 1)
 	entry := func(row int64) int64 {
+		var b []byte
+		if err == nil {
+			b, err = index.bytes(row*size, (row+1)*size)
+		}
 		var word [8]byte
-		copy(word[:], b[row*size:][:size])
+		copy(word[:], b)
 		return int64(le.Uint64(word[:]))
 	}
 	from, to = entry(r.from), entry(r.to)
+	if err != nil {
+		return 0, 0, err
+	}
 	if from < 0 || from > to || to > v.page.bufs[0].size {
 		return 0, 0, fmt.Errorf("rows %d to %d lie at bytes %d to %d of %d", r.from, r.to, from, to, v.page.bufs[0].size)
 	}
@@ -138,21 +144,49 @@ func (z *fullZip) read(v *pageView, rows []rowRange, out *leafRows) error {
 		if out.values.bits != z.flat.bits() {
 			return fmt.Errorf("values of %d bits in a column of %s", z.flat.bits(), out.values.dt)
 		}
-		shared := memory.SliceBuffer(v.bufs[0], int(r.from*width), int((r.to-r.from)*width))
+		shared, err := v.shared(0, r.from*width, r.to*width)
+		if err != nil {
+			return err
+		}
 		out.values.share(shared, int(r.to-r.from))
 		return nil
 	}
-	s := &scratch{}
-	for _, r := range rows {
-		from, to, err := z.extent(v, r)
+	plan, err := z.plan(v, rows)
+	if err != nil {
+		return err
+	}
+	w, s := &window{v: v, plan: plan}, &scratch{}
+	defer w.release()
+	for _, p := range plan {
+		b, err := w.bytes(p.from, p.to)
 		if err == nil {
-			err = z.readRun(v.bytes(0)[from:to], out, s)
+			err = z.readRun(b, out, s)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// plan returns where rows lie in buffer 0.
+func (z *fullZip) plan(v *pageView, rows []rowRange) ([]piece, error) {
+	index := &window{v: v, buffer: 1}
+	defer index.release()
+	if z.indexed() {
+		size := v.page.bufs[1].size / (v.page.rows + 1)
+		for _, r := range rows {
+			index.plan = append(index.plan, piece{r.from * size, (r.from + 1) * size}, piece{r.to * size, (r.to + 1) * size})
+		}
+	}
+	plan := make([]piece, len(rows))
+	for i, r := range rows {
+		var err error
+		if plan[i].from, plan[i].to, err = z.extent(index, r); err != nil {
+			return nil, err
+		}
+	}
+	return plan, nil
 }
 
 // readRun reads items that lie one behind the other.

@@ -83,16 +83,16 @@ func (r *Reader) treeEnd(t *tree, from, to int64, bounded bool) (int64, error) {
 		p := pages[pageAt(pages, from)]
 		to = min(to, p.end())
 		if bounded {
-			to = min(to, from+batchRows(p, r.columns[col].field.Type))
+			to = min(to, from+batchRows(p, r.columns[col].field.Type, r.mapped()))
 		}
 		return nil
 	})
 	return to, err
 }
 
-// batchRows returns about how many rows of a page are decoded at once. What is as it is in the file takes no memory.
-func batchRows(p *page, dt arrow.DataType) int64 {
-	if z, ok := p.codec.(*fullZip); ok && z.controlBytes() == 0 && z.varying == nil && !z.flat.nulls {
+// batchRows returns about how many rows of a page are decoded at once. What is as it is in a mapped file takes no memory.
+func batchRows(p *page, dt arrow.DataType, mapped bool) int64 {
+	if z, ok := p.codec.(*fullZip); ok && mapped && z.controlBytes() == 0 && z.varying == nil && !z.flat.nulls {
 		return p.rows
 	}
 	var stored int64

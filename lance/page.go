@@ -196,10 +196,10 @@ func (r *Reader) readPage(m *lancepb.Page, first, rows int64, f *Field) (*page, 
 	return p, p.codec.check(p.rows, p.bufs)
 }
 
-// pageError places an error that was found in a page: what is unsupported is not corrupt.
+// pageError places an error that was found in a page: what is unsupported or could not be read is not corrupt.
 func (r *Reader) pageError(col, page int, off int64, err error) error {
 	err = fmt.Errorf("column %q, page %d: %w", r.columns[col].path, page, err)
-	if errors.Is(err, ErrUnsupported) {
+	if failed := (*sourceError)(nil); errors.Is(err, ErrUnsupported) || errors.As(err, &failed) {
 		return fmt.Errorf("read %s: %w", r.name, err)
 	}
 	return r.corrupt(off, "%w", err)
@@ -213,7 +213,8 @@ func pageAt(pages []*page, row int64) int {
 // pageView is a page whose bytes are at hand and verified.
 type pageView struct {
 	page *page
-	bufs []*memory.Buffer
+	bufs []*memory.Buffer // nil where the codec reads parts, see window
+	read func(extent) (*memory.Buffer, error)
 	// items are the distinct values of a dictionary page.
 	items []dictionaryItem
 }
@@ -224,14 +225,20 @@ func (v *pageView) bytes(buffer uint32) []byte { return v.bufs[buffer].Bytes() }
 // release drops the bytes. Arrays that share them keep them alive.
 func (v *pageView) release() {
 	for _, b := range v.bufs {
-		b.Release()
+		releaseBuffer(b)
 	}
 }
 
-// view opens page k of a column. The first time, it verifies the checksums; a race to be first is harmless.
+// view opens page k of a column. The first time, it verifies the checksums; a race to be first is harmless. Of a page that
+// is not mapped and needs no verification, only what is asked for is read, where the codec can tell.
 func (r *Reader) view(col int, pages []*page, k int) (*pageView, error) {
 	p := pages[k]
-	v := &pageView{page: p, bufs: make([]*memory.Buffer, 0, len(p.bufs))}
+	verify := p.sums != nil && !p.verified.Load()
+	v := &pageView{page: p, bufs: make([]*memory.Buffer, 0, len(p.bufs)), read: r.read}
+	if _, ok := p.codec.(partCodec); ok && !verify && !r.mapped() {
+		v.bufs = v.bufs[:len(p.bufs)]
+		return v, nil
+	}
 	for _, e := range p.bufs {
 		b, err := r.read(e)
 		if err != nil {
@@ -240,7 +247,7 @@ func (r *Reader) view(col int, pages []*page, k int) (*pageView, error) {
 		}
 		v.bufs = append(v.bufs, b)
 	}
-	if p.sums != nil && !p.verified.Load() {
+	if verify {
 		if err := r.verifyView(col, k, v); err != nil {
 			v.release()
 			return nil, err

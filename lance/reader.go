@@ -157,6 +157,12 @@ func (r *Reader) read(e extent) (*memory.Buffer, error) {
 	return b, nil
 }
 
+// mapped reports whether what is read is a slice of a mapping.
+func (r *Reader) mapped() bool {
+	_, ok := r.src.(mappedSource)
+	return ok
+}
+
 // corrupt returns the error for bad bytes at the given offset.
 func (r *Reader) corrupt(off int64, format string, args ...any) error {
 	return &object.CorruptError{Name: r.name, Offset: off, Err: fmt.Errorf(format, args...)}

@@ -168,7 +168,10 @@ func (m *miniBlocks) chunks(v *pageView) (*chunkIndex, error) {
 	if x := m.index.Load(); x != nil {
 		return x, nil
 	}
-	words := v.bytes(0)
+	words, err := v.whole(0)
+	if err != nil {
+		return nil, err
+	}
 	n := len(words) / int(m.wordBytes())
 	x := &chunkIndex{offsets: make([]int64, n+1), items: make([]int64, n+1)}
 	size := v.page.bufs[1].size
@@ -192,7 +195,6 @@ func (m *miniBlocks) chunks(v *pageView) (*chunkIndex, error) {
 		return nil, fmt.Errorf("chunks of %d items, the page has %d", x.items[n], m.items)
 	}
 	if x.rows = x.items; m.rep != nil {
-		var err error
 		if x.rows, err = m.rowsOfChunks(v, n); err != nil {
 			return nil, err
 		}
@@ -203,7 +205,10 @@ func (m *miniBlocks) chunks(v *pageView) (*chunkIndex, error) {
 
 // rowsOfChunks reads the repetition index.
 func (m *miniBlocks) rowsOfChunks(v *pageView, n int) ([]int64, error) {
-	b := v.bytes(uint32(len(v.bufs) - 1))
+	b, err := v.whole(len(v.bufs) - 1)
+	if err != nil {
+		return nil, err
+	}
 	stride := 8 * (m.depth + 1)
 	if len(b)/stride < n {
 		return nil, fmt.Errorf("a repetition index of %d bytes for %d chunks", len(b), n)
@@ -245,18 +250,29 @@ func (m *miniBlocks) read(v *pageView, rows []rowRange, out *leafRows) error {
 	if err != nil {
 		return err
 	}
+	w := &window{v: v, buffer: 1, plan: m.plan(x, rows)}
+	defer w.release()
 	at, s := &chunkRows{number: -1}, &scratch{}
 	for _, r := range rows {
 		if m.rep != nil {
-			err = m.readLists(v, x, r, items, at, s, out)
+			err = m.readLists(w, x, r, items, at, s, out)
 		} else {
-			err = m.readFlat(v, x, r, items, at, s, out)
+			err = m.readFlat(w, x, r, items, at, s, out)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// plan returns where the chunks of rows lie.
+func (m *miniBlocks) plan(x *chunkIndex, rows []rowRange) []piece {
+	plan := make([]piece, len(rows))
+	for i, r := range rows {
+		plan[i] = piece{x.offsets[chunkOf(x.rows, r.from)], x.offsets[min(chunkOf(x.rows, r.to-1)+1, len(x.rows)-1)]}
+	}
+	return plan
 }
 
 // distinctValues returns the dictionary, nil when there is none.
@@ -267,7 +283,11 @@ func (m *miniBlocks) distinctValues(v *pageView) (*block, error) {
 	if b := m.numbered.Load(); b != nil {
 		return b, nil
 	}
-	b, err := whole(m.dictionary, v.bytes(2), m.distinct, &scratch{})
+	stored, err := v.whole(2)
+	if err != nil {
+		return nil, err
+	}
+	b, err := whole(m.dictionary, stored, m.distinct, &scratch{})
 	if err != nil {
 		return nil, fmt.Errorf("dictionary: %w", err)
 	}
@@ -285,9 +305,9 @@ func put(out *leafRows, values, items *block, from, to int) error {
 }
 
 // readFlat reads rows of a page without lists, in which each row is a value.
-func (m *miniBlocks) readFlat(v *pageView, x *chunkIndex, r rowRange, items *block, at *chunkRows, s *scratch, out *leafRows) error {
+func (m *miniBlocks) readFlat(w *window, x *chunkIndex, r rowRange, items *block, at *chunkRows, s *scratch, out *leafRows) error {
 	for k := chunkOf(x.items, r.from); r.from < r.to; k++ {
-		if err := m.load(v, x, k, at, s); err != nil {
+		if err := m.load(w, x, k, at, s); err != nil {
 			return err
 		}
 		from, to := int(r.from-x.items[k]), int(min(r.to, x.items[k+1])-x.items[k])
@@ -309,12 +329,12 @@ func chunkOf(firsts []int64, place int64) int {
 
 // readLists reads rows of a page with lists: those begin where a repetition level is that of the outermost list, and
 // may go on over several chunks.
-func (m *miniBlocks) readLists(v *pageView, x *chunkIndex, r rowRange, items *block, at *chunkRows, s *scratch, out *leafRows) error {
+func (m *miniBlocks) readLists(w *window, x *chunkIndex, r rowRange, items *block, at *chunkRows, s *scratch, out *leafRows) error {
 	k := chunkOf(x.rows, r.from)
 	skip, want := r.from-x.rows[k], r.to-r.from // rows to begin before, and to begin
 	inside := false
 	for ; k < len(x.items)-1; k++ {
-		if err := m.load(v, x, k, at, s); err != nil {
+		if err := m.load(w, x, k, at, s); err != nil {
 			return err
 		}
 		first, last, value, end := -1, len(at.rep), 0, 0
@@ -364,12 +384,16 @@ func (m *miniBlocks) readLists(v *pageView, x *chunkIndex, r rowRange, items *bl
 }
 
 // load decodes a chunk, if at does not have it.
-func (m *miniBlocks) load(v *pageView, x *chunkIndex, k int, at *chunkRows, s *scratch) error {
+func (m *miniBlocks) load(w *window, x *chunkIndex, k int, at *chunkRows, s *scratch) error {
 	if at.number == k {
 		return nil
 	}
 	at.number = -1
-	if err := m.decode(v.bytes(1)[x.offsets[k]:x.offsets[k+1]], int(x.items[k+1]-x.items[k]), at, s); err != nil {
+	b, err := w.bytes(x.offsets[k], x.offsets[k+1])
+	if err != nil {
+		return err
+	}
+	if err := m.decode(b, int(x.items[k+1]-x.items[k]), at, s); err != nil {
 		return fmt.Errorf("chunk %d: %w", k, err)
 	}
 	at.number = k
