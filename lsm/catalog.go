@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/object"
 )
 
@@ -54,6 +55,8 @@ type tableEntry struct {
 	LastIndex uint64       `json:"last_index,omitempty"`
 	// Maintain names the indexes that memtables keep while they are written; nil is all of them.
 	Maintain []string `json:"maintain,omitzero"`
+	// Taken are shards of other writers whose rows are the table's, or are about to be.
+	Taken []takenShard `json:"taken,omitempty"`
 }
 
 // schemaEntry is one Arrow schema of a table.
@@ -104,6 +107,13 @@ type ddl struct {
 	View    *viewEntry  `json:"view,omitempty"`
 	Comment *ddlComment `json:"comment,omitempty"`
 	Index   *ddlIndex   `json:"index,omitempty"`
+	Take    *ddlTake    `json:"take,omitempty"`
+}
+
+// record returns the log record.
+func (d *ddl) record() (*wal.Record, error) {
+	body, err := json.Marshal(d)
+	return &wal.Record{Kind: wal.DDL, Body: [][]byte{body}}, err
 }
 
 // apply adds the effect of a DDL record.
@@ -129,6 +139,9 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 		}
 		if d.Index != nil && c.Tables[i].Incarnation == d.Index.Incarnation {
 			d.Index.apply(&c.Tables[i])
+		}
+		if d.Take != nil && c.Tables[i].Incarnation == d.Take.Incarnation {
+			d.Take.apply(&c.Tables[i])
 		}
 	}
 	if d.Create != nil {

@@ -2,7 +2,6 @@ package lsm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -337,12 +336,11 @@ func (db *DB) DropTable(ctx context.Context, n TableName) error {
 // with it. REQUIRES: db.ddl is held.
 func (db *DB) logDDL(ctx context.Context, d ddl, with ...*wal.Record) error {
 	db.space.need()
-	body, err := json.Marshal(d)
+	record, err := d.record()
 	if err != nil {
 		return err
 	}
-	recs := append([]*wal.Record{{Kind: wal.DDL, Body: [][]byte{body}}}, with...)
-	lsn, err := db.log.Append(ctx, recs...)
+	lsn, err := db.log.Append(ctx, append([]*wal.Record{record}, with...)...)
 	if err != nil {
 		return logError(err)
 	}

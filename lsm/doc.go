@@ -59,6 +59,7 @@
 //	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/_indices/   BTREEs over other columns, as in any Lance dataset
 //	DATA/NAME.lance/_indices/              BTREEs over the key and other columns
 //	DATA/NAME.lance/_mem_wal/SHARD/X_gen_N/key_filter.bin  filter of its keys (package keyfilter)
+//	DATA/NAME.lance/_mem_wal/OTHER/        what is left of another writer's shard: manifests, and sentinels in wal/
 //	DATA/_flightd/wal/                     the log (package wal)
 //	DATA/_flightd/catalog.json             checkpoint of the catalog
 //	DATA/_flightd/stage/N.lance/           the table with incarnation N while a stage makes it
@@ -108,6 +109,16 @@
 //
 // Records of several shards cannot be stored together, so a table has one. A group has batches of one schema: a stage over
 // an ALTER TABLE spills. There is no disk to be full, and no reserve.
+// Shards of other writers are left alone, since the note that one is taken over is a record of the catalog.
+//
+// # Shards of other writers
+//
+// A MemWAL writer of Lance's, or another program's, that wrote to a table while no flightd ran has a shard of its own in
+// the table's folder, with generations and, in wal/, log entries in Lance's form. Open takes it over, before anybody is
+// served (takeover.go has the steps, and why a crash between any two of them loses no row and doubles none): the shard is
+// sealed under the next epoch, its rows are put into the table, the newest last, and what held them is removed. When that
+// cannot be done whole, because a file is damaged or missing or has a column that the table never had, nothing of it is
+// done: the table is read without those rows, is not written, and says why.
 //
 // # Schemas
 //

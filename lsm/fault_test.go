@@ -9,12 +9,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/internal/rows"
-	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
 )
 
@@ -307,28 +305,6 @@ lance.write_dataset(d.to_table().slice(0, 1), sys.argv[1], mode="overwrite")`
 		require.Equal(t, 1, countRows(t, db, "p"))
 		require.NoError(t, db.Close())
 	}
-}
-
-// TestSealedStrangerIsRefused names a shard that somebody else was dropping.
-func TestSealedStrangerIsRefused(t *testing.T) {
-	ctx := context.Background()
-	dir := t.TempDir()
-	db := openTest(t, dir)
-	table := createTest(t, db, "p", writesSchema)
-	id := uuid.New()
-	stranger := "p.lance/_mem_wal/" + id.String()
-	_, err := manifest.ClaimShard(ctx, db.st, stranger, id, false, manifest.Options{})
-	require.NoError(t, err)
-	require.NoError(t, db.Close())
-	db = openTest(t, dir)
-	_, err = db.Table(table.Name())
-	require.NoError(t, err, "one that is not sealed is let alone")
-	_, err = manifest.ClaimShard(ctx, db.st, stranger, id, true, manifest.Options{})
-	require.NoError(t, err)
-	require.NoError(t, db.Close())
-	_, err = Open(ctx, Options{Dir: dir, wrap: faulty})
-	require.ErrorContains(t, err, stranger)
-	require.ErrorContains(t, err, "is sealed")
 }
 
 // TestStageOfAClosedDB writes nothing any more into a folder that may be another process's.

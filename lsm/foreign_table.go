@@ -125,7 +125,7 @@ func (db *DB) newForeign(ctx context.Context, n TableName) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(t.checkSchema(v), db.refuseStrangers(ctx, t)); err != nil {
+	if err := errors.Join(t.checkSchema(v), db.refuseDropping(ctx, t)); err != nil {
 		return nil, err
 	}
 	b, err := openBase(ctx, db.st, t, v, nil)
@@ -153,6 +153,9 @@ func (db *DB) serveForeign(ctx context.Context, t *Table) error {
 		return nil
 	}
 	t.start()
+	if err := db.takeOver(ctx, t); err != nil {
+		return err
+	}
 	db.logger.Info("a dataset of another program is served from now on", "table", t.name.String(), "folder", filepath.Join(db.opt.Dir, t.root),
 		"version", t.set.Load().base.version.Number, "key", strings.Join(t.Key(), ", "))
 	if err := t.refuseWrite(); err != nil {
@@ -200,6 +203,9 @@ func newForeignEntry(n TableName, v *manifest.Version, incarnation uint64) (tabl
 
 // refuseWrite returns why the table can only be read, nil when it can be written.
 func (t *Table) refuseWrite() error {
+	if t.untaken != nil {
+		return &ReadOnlyError{Table: t.name, Err: t.untaken}
+	}
 	set := t.set.Load()
 	if set == nil || set.base.readOnly == nil { // without layers it is closed, or a stage makes it
 		return nil

@@ -48,6 +48,8 @@ type home interface {
 	grace() time.Duration
 	// oneSchema reports whether records that are logged together must have one schema.
 	oneSchema() bool
+	// oneShard reports whether they must be of one shard, or of the catalog.
+	oneShard() bool
 	// close gives the data free.
 	close() error
 }

@@ -143,5 +143,8 @@ func (h *localHome) grace() time.Duration { return 0 }
 // oneSchema implements home.
 func (h *localHome) oneSchema() bool { return false }
 
+// oneShard implements home.
+func (h *localHome) oneShard() bool { return false }
+
 // close implements home.
 func (h *localHome) close() error { return h.lock.unlock() }

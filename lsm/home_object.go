@@ -365,6 +365,9 @@ func (h *objectHome) grace() time.Duration { return h.after }
 // oneSchema implements home.
 func (h *objectHome) oneSchema() bool { return true }
 
+// oneShard implements home.
+func (h *objectHome) oneShard() bool { return true }
+
 // close implements home.
 func (h *objectHome) close() error {
 	b := h.bucket.Load()

@@ -8,10 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/manifest"
@@ -69,6 +70,11 @@ func (db *DB) recover(ctx context.Context) error {
 	}
 	for _, t := range db.list() {
 		t.start()
+	}
+	for _, t := range db.Tables() {
+		if err := db.takeOver(ctx, t); err != nil {
+			return fmt.Errorf("table %q: %w", t.name, err)
+		}
 	}
 	if err := db.takeIn(ctx); err != nil {
 		return err
@@ -430,9 +436,6 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 	if err := t.checkSchema(v); err != nil {
 		return err
 	}
-	if err := db.refuseStrangers(ctx, t); err != nil {
-		return err
-	}
 	if err := t.claimShards(ctx); err != nil {
 		return err
 	}
@@ -468,16 +471,28 @@ func (t *Table) claimShards(ctx context.Context) error {
 	return nil
 }
 
-// compacted returns for each shard the last generation that is in the base, or was: another program that overwrites a
-// table drops what Lance keeps of that, and a generation whose rows were merged and overwritten must not come back. The
-// versions before know it. (None goes that a merge may be standing on, see collection.)
+// compacted returns for each shard the last generation that is in the base, or was.
 func (t *Table) compacted(ctx context.Context, v *manifest.Version) ([]uint64, error) {
-	out := make([]uint64, len(t.shards))
-	open := make(map[int]bool) // shards of which no version has told
+	ids := make([]uuid.UUID, len(t.shards))
 	for i, s := range t.shards {
-		if done, ok := v.Compacted[s.id]; ok {
+		if _, told := v.Compacted[s.id]; told || len(s.manifest().Generations) > 0 {
+			ids[i] = s.id // of others it does not matter
+		}
+	}
+	return t.lastMerged(ctx, v, ids)
+}
+
+// lastMerged returns for each of some shards, uuid.Nil for none, the last generation that is in a version of the base, or
+// was in one before: another program that overwrites a table drops what Lance keeps of that, and a generation whose rows
+// were merged and overwritten must not come back. The versions before know it. (None goes that a merge may be standing on,
+// see collection.)
+func (t *Table) lastMerged(ctx context.Context, v *manifest.Version, ids []uuid.UUID) ([]uint64, error) {
+	out := make([]uint64, len(ids))
+	open := make(map[int]bool) // shards of which no version has told
+	for i, id := range ids {
+		if done, ok := v.Compacted[id]; ok {
 			out[i] = done
-		} else if len(s.manifest().Generations) > 0 {
+		} else if id != uuid.Nil {
 			open[i] = true
 		}
 	}
@@ -500,7 +515,7 @@ func (t *Table) compacted(ctx context.Context, v *manifest.Version) ([]uint64, e
 			return nil, fmt.Errorf("find out which generations were merged: %w", err)
 		}
 		for i := range open {
-			if done, ok := old.Compacted[t.shards[i].id]; ok {
+			if done, ok := old.Compacted[ids[i]]; ok {
 				out[i] = done
 				delete(open, i)
 			}
@@ -510,34 +525,6 @@ func (t *Table) compacted(ctx context.Context, v *manifest.Version) ([]uint64, e
 		}
 	}
 	return out, nil
-}
-
-// refuseStrangers returns an error when a shard lies in the table's folder that the catalog does not have and that is
-// sealed: somebody is about to drop it, and with it rows that the table may have. One that is not sealed belongs to a
-// writer of Lance's own, whose rows readers here do not see.
-func (db *DB) refuseStrangers(ctx context.Context, t *Table) error {
-	list, err := db.st.List(ctx, path.Join(t.root, "_mem_wal"))
-	if err != nil {
-		return err
-	}
-	for _, x := range list {
-		dir := path.Join(t.root, "_mem_wal", x.Name)
-		if !x.Dir || slices.ContainsFunc(t.shards, func(s *shard) bool { return dir == s.dir() }) {
-			continue
-		}
-		man, err := manifest.LoadShard(ctx, db.st, dir, t.manifestOptions())
-		switch {
-		case errors.Is(err, object.ErrNotExist):
-		case err != nil:
-			return err
-		case man.Sealed:
-			return fmt.Errorf("shard %s of table %q is sealed, and not the one of the catalog: another program was dropping it; "+
-				"look at it with flightd inspect, then move the folder away", filepath.Join(db.opt.Dir, dir), t.name)
-		default:
-			db.logger.Warn("a shard of another writer is left alone; its rows are not seen here", "table", t.name.String(), "shard", dir)
-		}
-	}
-	return nil
 }
 
 // createDataset makes the first version of a table, without rows.

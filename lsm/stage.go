@@ -34,6 +34,8 @@ type Stage struct {
 	// claim is the request that the stage is, nil when it has no idempotency key; batches are those of the request.
 	claim   *Claim
 	batches int64
+	// with is logged in the group that commits, nil for nothing.
+	with *wal.Record
 	// locked is true when the caller of Commit holds table.writes for writing.
 	locked bool
 	closed bool
@@ -51,12 +53,16 @@ func (s *Stage) Rows() int64 { return s.rows }
 // Under makes the stage all of a request of so many batches: its commit is remembered under the request's key.
 func (s *Stage) Under(c *Claim, batches int64) { s.claim, s.batches = c, batches }
 
-// news returns what the stage's commit logs about its key, nothing if it has none.
+// news returns what the stage's commit logs beside the rows: what its key came to, if it has one, and what came with it.
 func (s *Stage) news() []*wal.Record {
-	if s.claim == nil {
-		return nil
+	var list []*wal.Record
+	if s.claim != nil {
+		list = append(list, s.claim.news(s.table, Answer{Batches: s.batches, Rows: s.rows, Complete: true}))
 	}
-	return []*wal.Record{s.claim.news(s.table, Answer{Batches: s.batches, Rows: s.rows, Complete: true})}
+	if s.with != nil {
+		list = append(list, s.with)
+	}
+	return list
 }
 
 // Put adds a batch. After ErrTableChanged the batch can be made anew for the table as it is now, and put; after any

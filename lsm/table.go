@@ -92,7 +92,9 @@ type Table struct {
 	// writes is held for reading by each Put until its record has an LSN, and for writing by what must not
 	// interleave with them: Insert's check and write, Modify, and DROP. It comes next.
 	writes  gate
-	dropped bool          // guarded by writes
+	dropped bool // guarded by writes
+	// untaken says why another writer's shard could not be taken over: then the table is only read. It is set by Open.
+	untaken error
 	last    atomic.Uint64 // the highest LSN of the table's records
 
 	// merged is closed and replaced when there may be fewer generations; stallMu guards it and has no lock below it.

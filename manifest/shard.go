@@ -25,7 +25,8 @@ type Shard struct {
 	Version uint64
 	// SpecID is the sharding spec that the shard belongs to, 0 for one that was chosen by hand.
 	SpecID uint64
-	// Epoch is the fencing token of the shard's writer; each claim raises it.
+	// Epoch is the fencing token of the shard's writer; each claim raises it. Lance makes shards that nobody has claimed yet,
+	// with 0.
 	Epoch uint64
 	// ReplayAfter is the LSN up to which everything is in a generation.
 	ReplayAfter uint64
@@ -200,8 +201,8 @@ func (s *Shard) publish(ctx context.Context, st object.Store, dir string, edit f
 
 // validate holds what every version of a shard promises to its readers.
 func (s *Shard) validate() error {
-	if s.ID == uuid.Nil || s.Epoch == 0 || s.CurrentGeneration == 0 {
-		return fmt.Errorf("shard %s: epoch %d and current generation %d begin at 1", s.ID, s.Epoch, s.CurrentGeneration)
+	if s.ID == uuid.Nil || s.CurrentGeneration == 0 {
+		return fmt.Errorf("shard %s: its id is not nil, and its current generation, %d, begins at 1", s.ID, s.CurrentGeneration)
 	}
 	last := uint64(0)
 	for _, g := range s.Generations {

@@ -168,6 +168,9 @@
 // A call that failed is tried again at the same place, and a name that is taken is read back: our own bytes are success, a
 // higher epoch is ErrFenced. Anything else, and a call that goes on failing, poisons the log, as nobody knows what is stored.
 //
+// ReadLanceEntry reads the entries of other MemWAL writers, which have no checksums: a damaged one that still is an Arrow
+// stream is not noticed.
+//
 // # Errors
 //
 // Damage is an *object.CorruptError with file and offset. ErrPoisoned, ErrClosed, ErrTooLarge and ErrNotReplayed are the

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/stretchr/testify/require"
 
 	"github.com/flightd/flightd/object"
@@ -87,5 +88,27 @@ func FuzzSegmentHeader(f *testing.F) {
 		again := make([]byte, segmentHeaderBytes)
 		h.encode(again)
 		require.Equal(t, b[:segmentHeaderBytes], again)
+	})
+}
+
+// FuzzLanceEntry reads any bytes as a log entry of another writer: no panic, no more memory than its size allows, and
+// arrays in which every value can be read.
+func FuzzLanceEntry(f *testing.F) {
+	for _, schema := range []*arrow.Schema{lanceSchema, nil} {
+		f.Add(lanceEntry(f, schema))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := decodeLanceEntry(b)
+		if err != nil {
+			return
+		}
+		defer e.Release()
+		for _, rec := range e.Batches {
+			for _, c := range rec.Columns() {
+				for row := range c.Len() {
+					_ = c.ValueStr(row)
+				}
+			}
+		}
 	})
 }
