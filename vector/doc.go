@@ -35,9 +35,11 @@
 //
 // # Kernels
 //
-// Each kernel is a function of its own name that takes slices and picks the implementation: AVX2 with FMA and F16C on amd64,
+// Each kernel is a function of its own name that takes slices and picks the implementation: AVX2 with FMA and F16C on amd64, NEON on arm64,
 // else the twin with the suffix Go. Kernels trust the shapes that they are given; exported functions check them first. The
-// build tag purego leaves the assembly out.
+// build tag purego leaves the assembly out. To test the arm64 kernels on another machine, with QEMU's user mode (Debian: qemu-user-static):
+//
+//	GOARCH=arm64 CGO_ENABLED=0 go test -c -o build/vector.arm64 ./vector && qemu-aarch64-static build/vector.arm64
 //
 // Assembly and not the compiler's intrinsics (simd/archsimd), because these are outside the Go 1 promise, ask every user for
 // GOEXPERIMENT, and in Go 1.26 mix legacy SSE into AVX code, which costs a kernel up to a hundredfold.

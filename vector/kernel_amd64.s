@@ -183,12 +183,12 @@ done: \
 	VZEROUPPER; \
 	RET
 
-// func l2RowsAVX2(q, rows, out *float32, dim, n int)
-TEXT ·l2RowsAVX2(SB), NOSPLIT, $0-40
+// func l2RowsSIMD(q, rows, out *float32, dim, n int)
+TEXT ·l2RowsSIMD(SB), NOSPLIT, $0-40
 	ROWS(L2STEP, L2TAIL)
 
-// func dotRowsAVX2(q, rows, out *float32, dim, n int)
-TEXT ·dotRowsAVX2(SB), NOSPLIT, $0-40
+// func dotRowsSIMD(q, rows, out *float32, dim, n int)
+TEXT ·dotRowsSIMD(SB), NOSPLIT, $0-40
 	ROWS(DOTSTEP, DOTTAIL)
 
 // Each row has a sum of products in Y0, Y2, Y4, Y6 and one of squares in Y1, Y3, Y5, Y7.
@@ -202,8 +202,8 @@ TEXT ·dotRowsAVX2(SB), NOSPLIT, $0-40
 	VFMADD231PS	Y9, Y8, dot; \
 	VFMADD231PS	Y9, Y9, square
 
-// func dotSquareRowsAVX2(q, rows, dots, squares *float32, dim, n int)
-TEXT ·dotSquareRowsAVX2(SB), NOSPLIT, $0-48
+// func dotSquareRowsSIMD(q, rows, dots, squares *float32, dim, n int)
+TEXT ·dotSquareRowsSIMD(SB), NOSPLIT, $0-48
 	MOVQ	q+0(FP), SI
 	MOVQ	rows+8(FP), DI
 	MOVQ	dots+16(FP), DX
@@ -312,9 +312,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func widenF16C(dst *float32, src *uint16, n int)
+// func widenSIMD(dst *float32, src *uint16, n int)
 // n is a multiple of 8.
-TEXT ·widenF16C(SB), NOSPLIT, $0-24
+TEXT ·widenSIMD(SB), NOSPLIT, $0-24
 	MOVQ	dst+0(FP), DI
 	MOVQ	src+8(FP), SI
 	MOVQ	n+16(FP), CX
@@ -333,9 +333,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func narrowF16C(dst *uint16, src *float32, n int)
+// func narrowSIMD(dst *uint16, src *float32, n int)
 // n is a multiple of 8. The immediate 0 rounds to nearest, ties to even.
-TEXT ·narrowF16C(SB), NOSPLIT, $0-24
+TEXT ·narrowSIMD(SB), NOSPLIT, $0-24
 	MOVQ	dst+0(FP), DI
 	MOVQ	src+8(FP), SI
 	MOVQ	n+16(FP), CX

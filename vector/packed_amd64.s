@@ -198,12 +198,12 @@ done: \
 	VZEROUPPER; \
 	RET
 
-// func l2PackedAVX2(x *float32, stride, n int, data *float32, dim int, out *float32, blocks int)
-TEXT ·l2PackedAVX2(SB), NOSPLIT, $0-56
+// func l2PackedSIMD(x *float32, stride, n int, data *float32, dim int, out *float32, blocks int)
+TEXT ·l2PackedSIMD(SB), NOSPLIT, $0-56
 	PACKED(L2LANES, L2FINISH)
 
-// func dotPackedAVX2(x *float32, stride, n int, data *float32, dim int, out *float32, blocks int)
-TEXT ·dotPackedAVX2(SB), NOSPLIT, $0-56
+// func dotPackedSIMD(x *float32, stride, n int, data *float32, dim int, out *float32, blocks int)
+TEXT ·dotPackedSIMD(SB), NOSPLIT, $0-56
 	PACKED(DOTLANES, DOTFINISH)
 
 DATA places<>+0(SB)/8, $0x0000000100000000
@@ -212,9 +212,9 @@ DATA places<>+16(SB)/8, $0x0000000500000004
 DATA places<>+24(SB)/8, $0x0000000700000006
 GLOBL places<>(SB), RODATA|NOPTR, $32
 
-// func argminAVX2(v *float32, n int, least *[8]float32, at *[8]int32)
+// func argminSIMD(v *float32, n int, least *[8]float32, at *[8]int32)
 // Each lane keeps its own least number and where it was.
-TEXT ·argminAVX2(SB), NOSPLIT, $0-32
+TEXT ·argminSIMD(SB), NOSPLIT, $0-32
 	MOVQ	v+0(FP), SI
 	MOVQ	n+8(FP), CX
 	MOVQ	least+16(FP), DI
