@@ -1,5 +1,5 @@
-// Package vector computes with vectors: distances, nearest centroids and top-k. It is pure: no I/O, no state but
-// what its callers hold, no import of the project. It is also the only home of assembly.
+// Package vector computes with vectors: distances, k-means, product quantisation and top-k. It is pure: no I/O, no state
+// but what its callers hold, no import of the project. It is also the only home of assembly.
 //
 // # Vectors
 //
@@ -47,5 +47,6 @@
 // # Errors, goroutines
 //
 // Slices whose lengths do not fit each other are a mistake of the calling code and panic, as an index out of range does; what may come from a
-// client or a file is checked by constructors, which return errors. Functions start no goroutines.
+// client or a file is checked by constructors, which return errors. Only KMeans and TrainPQ start goroutines, as many as they are told, and
+// await them; both end with their context.
 package vector

@@ -31,6 +31,9 @@ func dotPackedSIMD(x *float32, stride, n int, data *float32, dim int, out *float
 //go:noescape
 func argminSIMD(v *float32, n int, least *[8]float32, at *[8]int32)
 
+//go:noescape
+func fastScanSIMD(steps, blocks *byte, width, n int, sums *uint16)
+
 // l2Rows writes the L2 distance of q to each row.
 func l2Rows(q, rows, out []float32) {
 	if !accelerated {
@@ -113,4 +116,13 @@ func argmin(v []float32) (int32, float32) {
 		}
 	}
 	return at, least
+}
+
+// fastScan adds the steps of each row's code: 32 steps for each byte of it, 32 rows to a block.
+func fastScan(steps, blocks []byte, sums []uint16) {
+	if !accelerated {
+		fastScanGo(steps, blocks, sums)
+		return
+	}
+	fastScanSIMD(unsafe.SliceData(steps), unsafe.SliceData(blocks), len(steps)/32, len(sums)/BlockRows, unsafe.SliceData(sums))
 }

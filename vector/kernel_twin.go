@@ -116,3 +116,15 @@ func argminGo(v []float32) (int32, float32) {
 	}
 	return at, least
 }
+
+func fastScanGo(steps, blocks []byte, sums []uint16) {
+	clear(sums)
+	width := len(steps) / 32
+	for i := range sums {
+		block := blocks[i/BlockRows*BlockRows*width:]
+		for j := range width {
+			c := block[j*BlockRows+i%BlockRows]
+			sums[i] += uint16(steps[j*32+int(c&15)]) + uint16(steps[j*32+16+int(c>>4)])
+		}
+	}
+}
