@@ -18,7 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flightd/flightd/btree"
-	"github.com/flightd/flightd/internal/rows"
 	"github.com/flightd/flightd/manifest"
 )
 
@@ -26,31 +25,32 @@ import (
 // finds them.
 func wordRows(t *testing.T, db *DB, name, word string) []string {
 	t.Helper()
-	ctx := context.Background()
-	snap, err := db.Snapshot(ctx)
+	snap, err := db.Snapshot(context.Background())
 	require.NoError(t, err)
 	defer snap.Release()
 	v, err := snap.Table(TableName{Name: name})
 	require.NoError(t, err)
+	lines, err := wordRowsOf(v, word, allColumns(v.Schema()))
+	require.NoError(t, err)
+	return lines
+}
+
+// wordRowsOf is wordRows of some columns of a view, the last of which is "word".
+func wordRowsOf(v *View, word string, columns []int) ([]string, error) {
 	set := v.NewColumnSet(columnIndex(v.Schema(), "word"))
 	b := array.NewStringBuilder(memory.DefaultAllocator)
 	defer b.Release()
 	b.Append(word)
-	require.NoError(t, set.Add([]arrow.Array{b.NewArray()}))
-	sc, err := v.Scan(ctx, ScanOptions{Columns: allColumns(v.Schema()), Where: set})
-	require.NoError(t, err)
-	defer sc.Close()
-	var lines []string
-	for m, err := sc.Next(ctx); err == nil; m, err = sc.Next(ctx) {
-		for _, l := range rows.Format(m.Record, m.Live) {
-			if strings.HasSuffix(l, " "+word) {
-				lines = append(lines, l)
-			}
-		}
-		m.Release()
+	if err := set.Add([]arrow.Array{b.NewArray()}); err != nil {
+		return nil, err
 	}
-	slices.Sort(lines)
-	return lines
+	lines, err := scanWith(context.Background(), v, ScanOptions{Columns: columns, Where: set})
+	return withWord(lines, word), err
+}
+
+// withWord returns the lines that end with a word.
+func withWord(lines []string, word string) []string {
+	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return !strings.HasSuffix(l, " "+word) })
 }
 
 // TestIndexIsWholeAfterACrash copies the folder before and after every call of the store, while an index is made,

@@ -334,7 +334,12 @@ func allColumns(s *arrow.Schema) []int {
 
 // scanRows returns the rows of a view as text, sorted.
 func scanRows(ctx context.Context, v *View, columns []int) ([]string, error) {
-	sc, err := v.Scan(ctx, ScanOptions{Columns: columns})
+	return scanWith(ctx, v, ScanOptions{Columns: columns})
+}
+
+// scanWith is scanRows with all options.
+func scanWith(ctx context.Context, v *View, o ScanOptions) ([]string, error) {
+	sc, err := v.Scan(ctx, o)
 	if err != nil {
 		return nil, err
 	}
