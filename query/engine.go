@@ -23,6 +23,9 @@ type Options struct {
 	Memory int64
 	// Temp is a folder for what does not fit into Memory. Default: none, such queries fail.
 	Temp string
+	// TempBytes bounds what sorts, joins and groups have there together; a statement that needs more fails. Default: half
+	// of what the disk has free when DuckDB is opened, so that a query never takes the room that flushes need.
+	TempBytes int64
 	// Held returns the memory of the process, in bytes, and HeldLimit is what it may come to: above it statements whose
 	// memory DuckDB does not count in full are ended, see memory_guard.go. Default: none are.
 	Held      func() int64
@@ -248,7 +251,7 @@ func (e *Engine) liveLocked(c *catalog, name string, memory int64) (*catalog, er
 	if err != nil {
 		return nil, err
 	}
-	in, err := openInstance(instanceOptions{threads: threads, memory: memory, temp: temp})
+	in, err := openInstance(instanceOptions{threads: threads, memory: memory, temp: temp, tempBytes: e.opts.TempBytes})
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	bind "github.com/duckdb/duckdb-go-bindings"
+	"golang.org/x/sys/unix"
 
 	"github.com/flightd/flightd/lsm"
 )
@@ -24,6 +25,8 @@ type instanceOptions struct {
 	threads int
 	memory  int64  // bytes
 	temp    string // folder for spilled sorts and joins; empty turns spilling off
+	// tempBytes bounds what lies there; 0 is half of what is free.
+	tempBytes int64
 }
 
 // An instance is one in-memory DuckDB with its bridge. Statements hold a reference while they run, so that an
@@ -74,7 +77,23 @@ func (o instanceOptions) settings() [][2]string {
 		{"allow_unsigned_extensions", "false"},
 		{"temp_directory", o.temp},
 	}
+	if quota := o.quota(); quota > 0 {
+		s = append(s, [2]string{"max_temp_directory_size", fmt.Sprintf("%dKiB", quota>>10)})
+	}
 	return s
+}
+
+// quota is what may lie in the folder for spilled sorts and joins, 0 when there is none or its disk does not tell: DuckDB
+// would take nine tenths of what is free.
+func (o instanceOptions) quota() int64 {
+	if o.temp == "" || o.tempBytes > 0 {
+		return o.tempBytes
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(o.temp, &disk); err != nil {
+		return 0
+	}
+	return int64(disk.Bavail) * disk.Bsize / 2
 }
 
 // setUp prepares the catalog and closes the doors behind itself.

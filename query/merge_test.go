@@ -1,6 +1,8 @@
 package query
 
 import (
+	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -107,4 +109,25 @@ func TestMergeOfManyMatches(t *testing.T) {
 		require.Equal(t, InvalidArgument, codeOf(t, err))
 		require.Contains(t, err.Error(), "Merge error condition WHEN MATCHED: one11")
 	}
+}
+
+// TestAMergeThatDoesNotFitChangesNothing: a MERGE that needs more memory than queries may have, what it spills aside, is
+// refused with a code that says so, and nothing of it is there.
+func TestAMergeThatDoesNotFitChangesNothing(t *testing.T) {
+	db, err := lsm.Open(t.Context(), lsm.Options{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	e, err := Open(t.Context(), Options{DB: db, Threads: 2, Memory: 32 << 20, Temp: filepath.Join(t.TempDir(), "spill")})
+	require.NoError(t, err)
+	for _, sql := range []string{"CREATE TABLE t (id BIGINT PRIMARY KEY, v VARCHAR)", "INSERT INTO t SELECT range * 2, repeat('x', 100) FROM range(10000)"} {
+		_, err := runUpdate(e, sql, nil)
+		require.NoError(t, err)
+	}
+	_, err = runUpdate(e, "MERGE INTO t USING (SELECT range AS id, repeat('y', 200) AS v FROM range(200000) ORDER BY hash(range)) s ON t.id = s.id "+
+		"WHEN MATCHED THEN UPDATE SET v = s.v WHEN NOT MATCHED THEN INSERT", nil)
+	require.Equal(t, ResourceExhausted, codeOf(t, err), err)
+	rec := collectRows(t, e, "SELECT count(*), count(*) FILTER (v[1] = 'y') FROM t", nil)
+	require.Equal(t, []string{"10000 | 0"}, printRows(rec))
+	rec.Release()
+	require.NoError(t, e.Close())
+	require.NoError(t, db.Close())
 }

@@ -81,3 +81,20 @@ func TestReturningMoreThanMemory(t *testing.T) {
 	defer rec.Release()
 	require.Equal(t, []string{"100000 | 0"}, printRows(rec))
 }
+
+// TestSpilledRowsHaveAQuota: DuckDB is told how much it may have on disk, and without a word of ours not nine tenths of what
+// is free, which flushes and merges need.
+func TestSpilledRowsHaveAQuota(t *testing.T) {
+	quota := func(o Options) string {
+		e, err := open(t.Context(), o.withDefaults(), &memStore{})
+		require.NoError(t, err)
+		text, err := e.query.in.scalar("SELECT current_setting('max_temp_directory_size')")
+		require.NoError(t, err)
+		require.NoError(t, e.Close())
+		return text
+	}
+	require.Equal(t, "3.0 MiB", quota(Options{Temp: t.TempDir(), TempBytes: 3 << 20}))
+	half := instanceOptions{temp: t.TempDir()}.quota()
+	require.Positive(t, half)
+	require.NotEqual(t, quota(Options{}), quota(Options{Temp: t.TempDir()}), "%d bytes are half of what is free", half)
+}
