@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/flightd/flightd/internal/rows"
 	"github.com/flightd/flightd/manifest"
@@ -203,4 +204,20 @@ func TestCloseRefusesToMakeRoom(t *testing.T) {
 	require.NoError(t, db.Close())
 	require.ErrorIs(t, db.space.waitRelief(context.Background()), ErrClosed)
 	require.Equal(t, 1, began)
+}
+
+// TestAFolderIsFreeWhileAProcessIsForked: between fork and exec a child has all files of its parent, the lock among them.
+func TestAFolderIsFreeWhileAProcessIsForked(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := lockFolder(dir)
+	require.NoError(t, err)
+	child, err := unix.Dup(int(lock.f.Fd()))
+	require.NoError(t, err)
+	defer unix.Close(child)
+	_, err = lockFolder(dir)
+	require.ErrorIs(t, err, ErrInUse)
+	require.NoError(t, lock.unlock())
+	lock, err = lockFolder(dir)
+	require.NoError(t, err)
+	require.NoError(t, lock.unlock())
 }

@@ -48,8 +48,10 @@ func lockFolder(dir string) (*folderLock, error) {
 	return &folderLock{f}, nil
 }
 
-// unlock gives the folder free.
-func (l *folderLock) unlock() error { return l.f.Close() }
+// unlock gives the folder free. To close the file would do so only once a process that is being forked has, too.
+func (l *folderLock) unlock() error {
+	return errors.Join(unix.Flock(int(l.f.Fd()), unix.LOCK_UN), l.f.Close())
+}
 
 // formatFile holds the format marker.
 const formatFile = systemFolder + "/format"
