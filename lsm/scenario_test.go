@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/cockroachdb/datadriven"
@@ -34,12 +35,17 @@ type scenario struct {
 	db        *DB
 	snapshots map[string]*Snapshot
 	stages    map[string]*Stage
-	// shards is how many the next table that is made has.
-	shards int
+	// def is the next table that is made, but for its name and schema.
+	def TableDef
+	// spent is memory that was taken, stalled has how a put ended that had to wait.
+	spent   int64
+	stalled chan error
+	// retain is Options.Retain.
+	retain time.Duration
 }
 
 func (s *scenario) open() {
-	db, err := Open(context.Background(), Options{Dir: s.dir, wrap: faulty, SegmentBytes: 1 << 20, StageBytes: 2500})
+	db, err := Open(context.Background(), Options{Dir: s.dir, wrap: faulty, SegmentBytes: 1 << 20, StageBytes: 2500, LogInterval: time.Hour, Retain: s.retain, manual: true})
 	require.NoError(s.t, err)
 	s.db = db
 }
@@ -63,16 +69,15 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	var err error
 	out := "ok\n"
 	switch d.Cmd {
-	case "create": // create NAME [shards=N]: the input is a schema
-		s.shards = 0
-		d.MaybeScanArgs(t, "shards", &s.shards)
+	case "create": // create NAME [shards=N] [durability=buffered] [index-mode=async] [maintain=INDEX]: the input is a schema
+		s.define(d)
 		err = s.create(ctx, name, d.Input)
 	case "alter": // alter NAME: each line is add COLUMN TYPE [not null] [= VALUE], drop COLUMN, rename COLUMN NAME, forbid-null COLUMN
 		err = s.alter(ctx, name, d.Input)
 	case "drop": // drop NAME
 		err = s.db.DropTable(ctx, TableName{Name: name})
-	case "put": // put NAME [deletes]: the input is rows, with `deletes` with _tombstone as the last column
-		err = s.put(ctx, name, d.HasArg("deletes"), d.Input)
+	case "put": // put NAME [deletes] [durable]: the input is rows, with `deletes` with _tombstone as the last column
+		err = s.putAs(ctx, name, d, d.Input)
 	case "insert": // insert NAME: the input is rows whose keys must be new
 		err = s.insert(ctx, name, d.Input)
 	case "flush": // flush NAME
@@ -114,13 +119,19 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		for _, t := range s.db.Tables() {
 			out += fmt.Sprintf("%s key=%v\n", t.Name(), t.Key())
 		}
-	case "reopen": // closes and opens again
+	case "reopen": // reopen [retain-nothing]: closes and opens again
+		if d.HasArg("retain-nothing") {
+			s.retain = -1
+		}
 		s.close()
 		s.open()
 	case "crash": // goes on with a copy of the folder, as a process killed now would have left it
 		s.crash()
 	default:
-		t.Fatalf("%s: there is no command %q", d.Pos, d.Cmd)
+		var known bool
+		if out, err, known = s.engine(ctx, name, d); !known {
+			t.Fatalf("%s: there is no command %q", d.Pos, d.Cmd)
+		}
 	}
 	if err != nil {
 		return "error: " + strings.ReplaceAll(err.Error(), s.dir, "DIR") + "\n"
@@ -133,7 +144,22 @@ func (s *scenario) create(ctx context.Context, name, schema string) error {
 	if err != nil {
 		return err
 	}
-	return s.db.CreateTable(ctx, TableDef{Name: TableName{Name: name}, Schema: as, Shards: s.shards})
+	def := s.def
+	def.Name, def.Schema = TableName{Name: name}, as
+	return s.db.CreateTable(ctx, def)
+}
+
+// define reads what a command says of a table that it makes, beside its schema.
+func (s *scenario) define(d *datadriven.TestData) {
+	s.def = TableDef{}
+	var durability, mode, maintain string
+	d.MaybeScanArgs(s.t, "shards", &s.def.Shards)
+	d.MaybeScanArgs(s.t, "durability", &durability)
+	d.MaybeScanArgs(s.t, "index-mode", &mode)
+	s.def.Durability, s.def.IndexMode = Durability(durability), IndexMode(mode)
+	if d.MaybeScanArgs(s.t, "maintain", &maintain) {
+		s.def.Maintain = []string{maintain}
+	}
 }
 
 func (s *scenario) alter(ctx context.Context, name, text string) error {
@@ -225,6 +251,15 @@ func alterLine(a *Alteration, line string) error {
 }
 
 func (s *scenario) put(ctx context.Context, name string, deletes bool, text string) error {
+	return s.putBatch(ctx, name, deletes, false, text)
+}
+
+// putAs is put with what a command says.
+func (s *scenario) putAs(ctx context.Context, name string, d *datadriven.TestData, text string) error {
+	return s.putBatch(ctx, name, d.HasArg("deletes"), d.HasArg("durable"), text)
+}
+
+func (s *scenario) putBatch(ctx context.Context, name string, deletes, durable bool, text string) error {
 	t, err := s.db.Table(TableName{Name: name})
 	if err != nil {
 		return err
@@ -234,7 +269,7 @@ func (s *scenario) put(ctx context.Context, name string, deletes bool, text stri
 		return err
 	}
 	defer rec.Release()
-	lsn, err := t.Put(ctx, Batch{Record: rec})
+	lsn, err := t.Put(ctx, Batch{Record: rec, Durable: durable})
 	if err != nil {
 		return err
 	}
@@ -267,9 +302,9 @@ func (s *scenario) stage(ctx context.Context, name string, d *datadriven.TestDat
 	if err != nil {
 		return err
 	}
-	s.shards = 0
-	d.MaybeScanArgs(s.t, "shards", &s.shards)
-	st, err := s.db.StageTable(ctx, TableDef{Name: TableName{Name: name}, Schema: as, Shards: s.shards}, d.HasArg("replace"))
+	s.define(d)
+	s.def.Name, s.def.Schema = TableName{Name: name}, as
+	st, err := s.db.StageTable(ctx, s.def, d.HasArg("replace"))
 	if err == nil {
 		s.stages[name] = st
 	}

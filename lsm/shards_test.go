@@ -155,7 +155,7 @@ func TestBatchesOverShardsAreSeenWhole(t *testing.T) {
 // has spilled into all shards is committed and merged, and opens each copy: it has all of the stage or nothing.
 func TestStagesOverShardsAreWholeAfterACrash(t *testing.T) {
 	ctx := context.Background()
-	s := &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}, shards: 3}
+	s := &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}, def: TableDef{Shards: 3}}
 	s.open()
 	require.NoError(t, s.create(ctx, "t", "id int64 key, v utf8"))
 	before := fillShards(t, s, "old", 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)

@@ -1,6 +1,7 @@
 package rows
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/uuid"
 )
 
 // keyMetadata marks the columns of a primary key, as Lance does.
@@ -25,6 +27,7 @@ var types = map[string]arrow.DataType{
 	"binary": arrow.BinaryTypes.Binary, "large_binary": arrow.BinaryTypes.LargeBinary,
 	"date32": arrow.FixedWidthTypes.Date32, "date64": arrow.FixedWidthTypes.Date64,
 	"timestamp": arrow.FixedWidthTypes.Timestamp_us,
+	"uuid":      &arrow.FixedSizeBinaryType{ByteWidth: 16},
 }
 
 // Schema parses a schema.
@@ -49,7 +52,8 @@ func Schema(text string) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// dataType parses a type. Those with others in them are fsl(N,T), list(T), large_list(T) and struct(a:T,b:T).
+// dataType parses a type. Those with others in them are fsl(N,T), list(T), large_list(T) and struct(a:T,b:T); decimal(P,S)
+// has two numbers.
 func dataType(name string) (arrow.DataType, error) {
 	kind, rest, nested := strings.Cut(name, "(")
 	if !nested {
@@ -60,8 +64,13 @@ func dataType(name string) (arrow.DataType, error) {
 	}
 	args := arguments(strings.TrimSuffix(rest, ")"))
 	last := args[len(args)-1]
-	if kind == "struct" {
+	switch kind {
+	case "struct":
 		return structType(args)
+	case "decimal":
+		precision, err := strconv.ParseInt(args[0], 10, 32)
+		scale, scaleErr := strconv.ParseInt(last, 10, 32)
+		return &arrow.Decimal128Type{Precision: int32(precision), Scale: int32(scale)}, errors.Join(err, scaleErr)
 	}
 	elem, err := dataType(last)
 	if err != nil {
@@ -135,6 +144,13 @@ func appendText(b array.Builder, v string) error {
 			b.Append([]byte(v))
 			return nil
 		}
+	case *array.FixedSizeBinaryBuilder:
+		if v == "null" {
+			break
+		}
+		id, err := uuid.Parse(v)
+		b.Append(id[:])
+		return err
 	case *array.FixedSizeListBuilder:
 		if v == "null" {
 			break
@@ -181,6 +197,10 @@ func value(c arrow.Array, row int) string {
 	case *array.LargeBinary:
 		if c.IsValid(row) {
 			return string(c.Value(row))
+		}
+	case *array.FixedSizeBinary:
+		if id, err := uuid.FromBytes(c.Value(row)); err == nil && c.IsValid(row) {
+			return id.String()
 		}
 	}
 	if c.IsNull(row) {
