@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -154,7 +155,7 @@ func BenchmarkScan(b *testing.B) {
 							b.Fatal(err)
 						}
 					}
-					benchScan(b, r)
+					benchScan(b, r, 0)
 					if r != shared {
 						r.Close()
 					}
@@ -164,8 +165,8 @@ func BenchmarkScan(b *testing.B) {
 	}
 }
 
-func benchScan(b *testing.B, r *Reader) {
-	s := r.Scan([]int{0}, 0, r.Rows(), 0)
+func benchScan(b *testing.B, r *Reader, column int) {
+	s := r.Scan([]int{column}, 0, r.Rows(), 0)
 	for {
 		rec, err := s.Next(b.Context())
 		if errors.Is(err, io.EOF) {
@@ -204,5 +205,41 @@ func BenchmarkTake(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkCompressed reads each of the shaped columns of a compressed file: all of it, and a thousand rows.
+func BenchmarkCompressed(b *testing.B) {
+	rec := shaped(1<<18, 0.05)
+	st := benchStore(b)
+	writeFile(b, st, "f", rec.Schema(), WriterOptions{Version: Version22, Compress: true}, rec)
+	r, err := Open(b.Context(), st, "f", 0, ReaderOptions{})
+	require.NoError(b, err)
+	defer r.Close()
+	g := newGenerator(2, 0)
+	rows := make([]int64, 1000)
+	for i := range rows {
+		rows[i] = g.Int64N(r.Rows())
+	}
+	slices.Sort(rows)
+	for c, f := range rec.Schema().Fields() {
+		b.Run("scan/"+f.Name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				benchScan(b, r, c)
+			}
+			b.ReportMetric(float64(b.N)*float64(r.Rows())/b.Elapsed().Seconds()/1e6, "Mrows/s")
+		})
+		b.Run("take/"+f.Name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				rec, err := r.Take(b.Context(), []int{c}, rows)
+				if err != nil {
+					b.Fatal(err)
+				}
+				rec.Release()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(rows)), "ns/row")
+		})
 	}
 }

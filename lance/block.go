@@ -509,8 +509,8 @@ func decompressZSTD(out, b []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// levelsBlock decodes n repetition or definition levels of 16 bits, which lie in one buffer.
-func levelsBlock(d blockDecoder, b []byte, n int, s *scratch) ([]uint16, error) {
+// levelsBlock appends n repetition or definition levels of 16 bits, which lie in one buffer, to out.
+func levelsBlock(out []uint16, d blockDecoder, b []byte, n int, s *scratch) ([]uint16, error) {
 	v, err := whole(d, b, n, s)
 	if err != nil {
 		return nil, err
@@ -518,7 +518,7 @@ func levelsBlock(d blockDecoder, b []byte, n int, s *scratch) ([]uint16, error) 
 	if v.bits != 16 {
 		return nil, fmt.Errorf("levels of %d bits", v.bits)
 	}
-	return append([]uint16(nil), arrow.GetData[uint16](v.data[:2*n])...), nil
+	return append(out, arrow.GetData[uint16](v.data[:2*n])...), nil
 }
 
 // whole decodes values that lie in one buffer, even if their encoding has several, or strings with their offsets.

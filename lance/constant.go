@@ -167,9 +167,9 @@ func rawLevels(d blockDecoder, b []byte, n int, s *scratch) ([]uint16, error) {
 	case len(b) == 0:
 		return nil, nil
 	case d != nil:
-		return levelsBlock(d, b, n, s)
+		return levelsBlock(nil, d, b, n, s)
 	}
-	return levelsBlock(flatDecoder{itemBits: 16, items: 1}, b, len(b)/2, s)
+	return levelsBlock(nil, flatDecoder{itemBits: 16, items: 1}, b, len(b)/2, s)
 }
 
 // scalarValue reads a value that stands in a buffer of its own:

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
@@ -71,17 +73,29 @@ func (l *layering) visible(def uint16) bool { return l.visibleAt[def] == 0 }
 
 // check refuses levels that the layers do not have.
 func (l *layering) check(rep, def []uint16) error {
-	for _, d := range def {
-		if int(d) >= len(l.visibleAt) {
-			return fmt.Errorf("definition level %d of %d", d, len(l.visibleAt))
-		}
+	if d := highest(def, len(l.visibleAt)); d >= len(l.visibleAt) {
+		return fmt.Errorf("definition level %d of %d", d, len(l.visibleAt))
 	}
-	for _, r := range rep {
-		if r > l.lists {
-			return fmt.Errorf("repetition level %d of %d", r, l.lists)
-		}
+	if r := highest(rep, int(l.lists)+1); r > int(l.lists) {
+		return fmt.Errorf("repetition level %d of %d", r, l.lists)
 	}
 	return nil
+}
+
+// highest returns the highest of some levels, or something that is not below it but below a limit. The union of all is
+// enough, mostly, and found four levels at a time.
+func highest(levels []uint16, limit int) (top int) {
+	all, whole := uint64(0), len(levels)&^3
+	for _, w := range arrow.GetData[uint64](arrow.GetBytes(levels[:whole])) {
+		all |= w
+	}
+	for _, l := range levels[whole:] {
+		all |= uint64(l)
+	}
+	if top = int(uint16(all | all>>16 | all>>32 | all>>48)); top < limit {
+		return top
+	}
+	return int(slices.Max(levels))
 }
 
 // levels are the levels of some rows of a leaf on the way out: validity and offsets are taken from them layer by layer.
@@ -113,7 +127,14 @@ func (l *levels) validity(n int, alloc memory.Allocator) (bitmap *memory.Buffer,
 		return nil, 0, nil
 	}
 	bitmap = sizedBuffer(alloc, bitBytes(n))
-	bits, i := bitmap.Bytes(), 0
+	out, i := bitmap.Bytes(), 0
+	if l.lists == 0 && len(l.def) == n {
+		if nulls = n - setValid(out, l.def, valid); nulls == 0 {
+			bitmap.Release()
+			bitmap = nil
+		}
+		return bitmap, nulls, nil
+	}
 	for _, d := range l.def {
 		if l.visibleAt[d] > l.opened {
 			continue
@@ -123,7 +144,7 @@ func (l *levels) validity(n int, alloc memory.Allocator) (bitmap *memory.Buffer,
 			return nil, 0, fmt.Errorf("levels of more than %d entries", n)
 		}
 		if d <= valid {
-			bits[i>>3] |= 1 << (i & 7)
+			out[i>>3] |= 1 << (i & 7)
 		} else {
 			nulls++
 		}
@@ -138,6 +159,20 @@ func (l *levels) validity(n int, alloc memory.Allocator) (bitmap *memory.Buffer,
 		bitmap = nil
 	}
 	return bitmap, nulls, nil
+}
+
+// setValid sets a bit for each level that is not above valid, and returns how many it set. It has no branches, as the
+// pattern of nulls would mislead the processor.
+func setValid(out []byte, def []uint16, valid uint16) (set int) {
+	for i := 0; i < len(def); i += 8 {
+		b := uint32(0)
+		for k, d := range def[i:min(i+8, len(def))] {
+			b |= (uint32(d) - uint32(valid) - 1) >> 31 << k
+		}
+		out[i/8] = byte(b)
+		set += bits.OnesCount32(b)
+	}
+	return set
 }
 
 // lists are the rows of a layer of lists.

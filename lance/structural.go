@@ -238,6 +238,11 @@ type chunkRows struct {
 	number   int // -1 when nothing is decoded
 	rep, def []uint16
 	values   block
+
+	bufs  [4][]byte // of the chunk
+	sizes [4]int
+	// reps and defs are the room for levels.
+	reps, defs []uint16
 }
 
 // read implements layout.
@@ -409,7 +414,7 @@ func (m *miniBlocks) decode(b []byte, n int, at *chunkRows, s *scratch) error {
 		return errShort
 	}
 	count, head := int(le.Uint16(b)), 2
-	sizes := make([]int, 0, 4)
+	sizes := at.sizes[:0]
 	for _, d := range []blockDecoder{m.rep, m.def} {
 		if d != nil {
 			sizes, head = append(sizes, int(le.Uint16(b[head:]))), head+2
@@ -425,7 +430,7 @@ func (m *miniBlocks) decode(b []byte, n int, at *chunkRows, s *scratch) error {
 			sizes, head = append(sizes, int(le.Uint16(b[head:]))), head+2
 		}
 	}
-	bufs := make([][]byte, len(sizes))
+	bufs := at.bufs[:len(sizes)]
 	for i, size := range sizes {
 		head = (head + 7) &^ 7
 		if head > len(b) || size > len(b)-head {
@@ -436,15 +441,17 @@ func (m *miniBlocks) decode(b []byte, n int, at *chunkRows, s *scratch) error {
 	at.rep, at.def = nil, nil
 	var err error
 	if m.rep != nil {
-		if at.rep, err = levelsBlock(m.rep, bufs[0], count, s); err != nil {
+		if at.reps, err = levelsBlock(at.reps[:0], m.rep, bufs[0], count, s); err != nil {
 			return fmt.Errorf("repetition levels: %w", err)
 		}
+		at.rep = at.reps
 		bufs = bufs[1:]
 	}
 	if m.def != nil {
-		if at.def, err = levelsBlock(m.def, bufs[0], count, s); err != nil {
+		if at.defs, err = levelsBlock(at.defs[:0], m.def, bufs[0], count, s); err != nil {
 			return fmt.Errorf("definition levels: %w", err)
 		}
+		at.def = at.defs
 		bufs = bufs[1:]
 	}
 	if err := m.of.check(at.rep, at.def); err != nil {
