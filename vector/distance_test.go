@@ -74,26 +74,26 @@ func TestNormalizedRowsHaveLengthOne(t *testing.T) {
 }
 
 func TestHammingCountsBits(t *testing.T) {
-	r := seeded(12)
-	for dim := range 40 {
+	for dim := range 140 {
 		const n = 5
-		q, rows := make([]byte, dim), make([]byte, n*dim)
-		for i := range q {
-			q[i] = byte(r.Uint32())
-		}
-		for i := range rows {
-			rows[i] = byte(r.Uint32())
-		}
-		out := make([]float32, n)
-		HammingDistances(q, rows, out)
+		q, rows := guarded(t, randomBytes(12, dim)), guarded(t, randomBytes(13, n*dim))
+		got, twin := guarded(t, make([]float32, n)), make([]float32, n)
+		HammingDistances(q, rows, got)
+		hammingRowsGo(q, rows, twin)
 		for i := range n {
 			want := 0
 			for j, b := range q {
 				want += bits.OnesCount8(b ^ rows[i*dim+j])
 			}
-			require.Equal(t, float32(want), out[i])
+			require.Equal(t, float32(want), got[i], "%d bytes", dim)
+			require.Equal(t, float32(want), twin[i], "%d bytes", dim)
 		}
 	}
+	all := make([]byte, 5000)
+	for i := range all {
+		all[i] = 0xff
+	}
+	require.Equal(t, float32(40000), HammingDistance(all, make([]byte, 5000)))
 }
 
 func TestShapesThatDoNotFitPanic(t *testing.T) {

@@ -35,7 +35,7 @@
 //
 // # Kernels
 //
-// Each kernel is a function of its own name that takes slices and picks the implementation: AVX2 with FMA and F16C on amd64, NEON on arm64,
+// Each kernel is a function of its own name that takes slices and picks the implementation: AVX2 with FMA, F16C and POPCNT on amd64, NEON on arm64,
 // else the twin with the suffix Go. Kernels trust the shapes that they are given; exported functions check them first. The
 // build tag purego leaves the assembly out. To test the arm64 kernels on another machine, with QEMU's user mode (Debian: qemu-user-static):
 //

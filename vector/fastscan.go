@@ -68,7 +68,7 @@ func (t *Table) Fast(f *FastTable) {
 	f.steps = append(f.steps[:0], make([]byte, t.m*16)...)
 	var widest, total float32
 	for j := range t.m {
-		least, most := bounds(t.dist[j*16 : (j+1)*16])
+		least, most := bounds((*[16]float32)(t.dist[j*16:]))
 		f.base += least
 		total += most - least
 		widest = max(widest, most-least)
@@ -83,20 +83,29 @@ func (t *Table) Fast(f *FastTable) {
 		f.base = float32(math.NaN())
 		return
 	}
+	perStep := 1 / f.step
 	for j := range t.m {
-		dist := t.dist[j*16 : (j+1)*16]
+		dist := (*[16]float32)(t.dist[j*16:])
+		steps := (*[16]byte)(f.steps[j*16:])
 		least, _ := bounds(dist)
 		for c, d := range dist {
-			f.steps[j*16+c] = byte(min((d-least)/f.step+0.5, math.MaxUint8))
+			// Rounding may carry the widest of all just beyond a byte.
+			steps[c] = byte(min(int32((d-least)*perStep+0.5), math.MaxUint8))
 		}
 	}
 }
 
-// bounds returns the least and the most of some distances; NaN if there is one.
-func bounds(dist []float32) (least, most float32) {
+// bounds returns the least and the most of a sub-vector's distances. Where one is not finite, least, most or their
+// difference is not: an element of the query that is NaN or infinite makes the first distance so.
+func bounds(dist *[16]float32) (least, most float32) {
 	least, most = dist[0], dist[0]
 	for _, d := range dist {
-		least, most = min(least, d), max(most, d)
+		if d < least {
+			least = d
+		}
+		if d > most {
+			most = d
+		}
 	}
 	return least, most
 }

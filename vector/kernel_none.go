@@ -22,3 +22,5 @@ func dotPacked(x []float32, stride, n int, data []float32, dim int, out []float3
 func argmin(v []float32) (int32, float32) { return argminGo(v) }
 
 func fastScan(steps, blocks []byte, sums []uint16) { fastScanGo(steps, blocks, sums) }
+
+func hammingRows(q, rows []byte, out []float32) { hammingRowsGo(q, rows, out) }

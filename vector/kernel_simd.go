@@ -32,6 +32,9 @@ func dotPackedSIMD(x *float32, stride, n int, data *float32, dim int, out *float
 func argminSIMD(v *float32, n int, least *[8]float32, at *[8]int32)
 
 //go:noescape
+func hammingRowsSIMD(q, rows *byte, out *float32, dim, n int)
+
+//go:noescape
 func fastScanSIMD(steps, blocks *byte, width, n int, sums *uint16)
 
 // l2Rows writes the L2 distance of q to each row.
@@ -125,4 +128,13 @@ func fastScan(steps, blocks []byte, sums []uint16) {
 		return
 	}
 	fastScanSIMD(unsafe.SliceData(steps), unsafe.SliceData(blocks), len(steps)/32, len(sums)/BlockRows, unsafe.SliceData(sums))
+}
+
+// hammingRows writes the number of bits in which q and each row differ.
+func hammingRows(q, rows []byte, out []float32) {
+	if !accelerated {
+		hammingRowsGo(q, rows, out)
+		return
+	}
+	hammingRowsSIMD(unsafe.SliceData(q), unsafe.SliceData(rows), unsafe.SliceData(out), len(q), len(out))
 }

@@ -1,6 +1,10 @@
 package vector
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+)
 
 // The twins: each kernel in plain Go, the oracle of the assembly and what machines without it run. Four sums break the
 // chain of additions, which alone makes them more than twice as fast as one.
@@ -127,4 +131,21 @@ func fastScanGo(steps, blocks []byte, sums []uint16) {
 			sums[i] += uint16(steps[j*32+int(c&15)]) + uint16(steps[j*32+16+int(c>>4)])
 		}
 	}
+}
+
+func hammingRowsGo(q, rows []byte, out []float32) {
+	for i := range out {
+		out[i] = float32(differing(q, rows[i*len(q):(i+1)*len(q)]))
+	}
+}
+
+func differing(a, b []byte) int {
+	n := 0
+	for ; len(a) >= 8 && len(b) >= 8; a, b = a[8:], b[8:] {
+		n += bits.OnesCount64(binary.LittleEndian.Uint64(a) ^ binary.LittleEndian.Uint64(b))
+	}
+	for i, x := range a {
+		n += bits.OnesCount8(x ^ b[i])
+	}
+	return n
 }

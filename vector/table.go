@@ -41,15 +41,15 @@ func (p *PQ) Table(m Metric, q []float32, t *Table) {
 // Scan writes the distance of each code to out; the codes stand in rows.
 func (t *Table) Scan(codes []byte, out []float32) {
 	mustShape(t.m*t.bits/8, len(codes), len(out))
-	switch {
-	case t.bits == 4:
+	if t.bits == 4 {
 		t.scan4(codes, out)
-	case t.m == 16:
-		scan16((*[4096]float32)(t.dist), t.base, codes, out)
-	default:
+	} else {
 		t.scan8(codes, out)
 	}
 }
+
+// scanRows is how many sums stay in the first cache while sub-vector after sub-vector is added to them.
+const scanRows = 512
 
 // ScanColumns writes the distance of each code to out; the codes stand in columns, and have 8 bits. The distances have the
 // bits of Scan's.
@@ -62,10 +62,8 @@ func (t *Table) ScanColumns(codes []byte, out []float32) {
 	for i := range out {
 		out[i] = t.base
 	}
-	// A few hundred sums stay in the first cache while the columns pass.
-	const step = 512
-	for at := 0; at < n; at += step {
-		sums, j := out[at:min(at+step, n)], 0
+	for at := 0; at < n; at += scanRows {
+		sums, j := out[at:min(at+scanRows, n)], 0
 		for ; j+4 <= t.m; j += 4 {
 			words := (*[1024]float32)(t.dist[j*256:])
 			c0, c1 := codes[j*n+at:][:len(sums)], codes[(j+1)*n+at:][:len(sums)]
@@ -83,33 +81,49 @@ func (t *Table) ScanColumns(codes []byte, out []float32) {
 	}
 }
 
-// scan8 adds four look-ups at a time, so that their loads do not wait for each other. The order of additions is that of
-// scan16 and ScanColumns.
+// scan8 adds sixteen sub-vectors at a time, then four, then one. A sum grows by four look-ups added in pairs, whose loads do
+// not wait for each other, and in the order of ScanColumns.
 func (t *Table) scan8(codes []byte, out []float32) {
 	for i := range out {
-		code, sum, j := codes[i*t.m:(i+1)*t.m], t.base, 0
-		for ; j+4 <= len(code); j += 4 {
-			words, c := (*[1024]float32)(t.dist[j*256:]), (*[4]byte)(code[j:])
-			sum += (words[c[0]] + words[256+int(c[1])]) + (words[512+int(c[2])] + words[768+int(c[3])])
+		out[i] = t.base
+	}
+	for at := 0; at < len(out); at += scanRows {
+		sums, j := out[at:min(at+scanRows, len(out))], 0
+		chunk := codes[at*t.m : (at+len(sums))*t.m]
+		for ; j+16 <= t.m; j += 16 {
+			add16((*[4096]float32)(t.dist[j*256:]), chunk[j:], t.m, sums)
 		}
-		for ; j < len(code); j++ {
-			sum += t.dist[j*256+int(code[j])]
+		for ; j+4 <= t.m; j += 4 {
+			add4((*[1024]float32)(t.dist[j*256:]), chunk[j:], t.m, sums)
 		}
-		out[i] = sum
+		for ; j < t.m; j++ {
+			words := (*[256]float32)(t.dist[j*256:])
+			for i := range sums {
+				sums[i] += words[chunk[i*t.m+j]]
+			}
+		}
 	}
 }
 
-// scan16 is scan8 for 16 sub-vectors, the usual number: unrolled over arrays there is no check of bounds in it, and it takes
-// little more than half the time.
-func scan16(w *[4096]float32, base float32, codes []byte, out []float32) {
-	for i := range out {
-		c := (*[16]byte)(codes[i*16:])
-		sum := base
+// add16 adds sixteen sub-vectors to the sums; codes begins at the first of them and rows are stride bytes apart. Unrolled over
+// arrays no look-up is checked for bounds, and it takes a quarter of the time of a loop.
+func add16(w *[4096]float32, codes []byte, stride int, sums []float32) {
+	for i := range sums {
+		c := (*[16]byte)(codes[i*stride:])
+		sum := sums[i]
 		sum += (w[c[0]] + w[256+int(c[1])]) + (w[512+int(c[2])] + w[768+int(c[3])])
 		sum += (w[1024+int(c[4])] + w[1280+int(c[5])]) + (w[1536+int(c[6])] + w[1792+int(c[7])])
 		sum += (w[2048+int(c[8])] + w[2304+int(c[9])]) + (w[2560+int(c[10])] + w[2816+int(c[11])])
 		sum += (w[3072+int(c[12])] + w[3328+int(c[13])]) + (w[3584+int(c[14])] + w[3840+int(c[15])])
-		out[i] = sum
+		sums[i] = sum
+	}
+}
+
+// add4 is add16 for four.
+func add4(w *[1024]float32, codes []byte, stride int, sums []float32) {
+	for i := range sums {
+		c := (*[4]byte)(codes[i*stride:])
+		sums[i] += (w[c[0]] + w[256+int(c[1])]) + (w[512+int(c[2])] + w[768+int(c[3])])
 	}
 }
 
