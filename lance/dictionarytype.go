@@ -69,6 +69,18 @@ func (f *Field) storedIndex() arrow.DataType {
 	return t.IndexType
 }
 
+// Writable returns why a Writer cannot write further files of a table whose manifest has the schema: pages of dictionaries
+// must have indices of the type that the schema says, and the Writer's are not that narrow.
+func (s *Schema) Writable() error {
+	var err error
+	s.walk(func(f *Field, path string) {
+		if err == nil && f.index != "" && f.dictionary() && f.index != f.storedIndex().Name() {
+			err = fmt.Errorf("column %q: dictionaries with indices of %s: %w", path, f.index, ErrUnsupported)
+		}
+	})
+	return err
+}
+
 // numberBits is the width of the indices in a dictionary's pages.
 func (f *Field) numberBits() int {
 	return f.storedIndex().(arrow.FixedWidthDataType).BitWidth()

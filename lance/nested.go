@@ -203,11 +203,10 @@ func (t *protoTree) field(i, depth int) (Field, error) {
 	}
 	var err error
 	if strings.HasPrefix(f.GetLogicalType(), "dict:") {
-		var index string
-		out.Type, index, err = parseDictionaryName(f.GetLogicalType())
+		out.Type, out.index, err = parseDictionaryName(f.GetLogicalType())
 		if _, known := out.Metadata.GetValue(MetaDictionary); !known && err == nil {
 			md := out.Metadata
-			out.Metadata = arrow.NewMetadata(append(slices.Clone(md.Keys()), MetaDictionary), append(slices.Clone(md.Values()), index))
+			out.Metadata = arrow.NewMetadata(append(slices.Clone(md.Keys()), MetaDictionary), append(slices.Clone(md.Values()), out.index))
 		}
 		return out, err
 	}

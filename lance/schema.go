@@ -34,6 +34,8 @@ type Field struct {
 	Metadata arrow.Metadata
 	// Key is the 1-based place in the primary key, 0 for other columns.
 	Key int
+	// index names the type of the indices of a dictionary as a file or manifest has it.
+	index string
 	// Children are the fields of a struct, or the one item of a list. They say of their types what Type says, and
 	// their ids beside.
 	Children []Field
