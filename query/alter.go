@@ -330,7 +330,7 @@ func (e *Engine) tryAlter(in *instance, t tableInfo, columns []alteredColumn, sq
 	if err := in.execOn(conn, sql); err != nil {
 		return next, unplaced(err)
 	}
-	if next, err = in.readTable(conn, tableRef{t.schema, t.name}); err != nil {
+	if next, err = in.readTable(conn, tableRef{t.schema, t.name}, func(i int) bool { return i < len(columns) && columns[i].was != "" }); err != nil {
 		return next, err
 	}
 	now, err := in.columnsOn(conn, t)

@@ -364,7 +364,7 @@ func (st *Statement) tryCreate(in *instance, c creation) (t tableInfo, err error
 	if err := in.execOn(conn, c.sql); err != nil {
 		return t, err
 	}
-	return in.readTable(conn, c.table)
+	return in.readTable(conn, c.table, func(int) bool { return false })
 }
 
 // onlyCreates is only for CREATE.
@@ -392,7 +392,7 @@ func (in *instance) only(conn bind.Connection, sql string, kind bind.StatementTy
 }
 
 // readTable reads the definition of a table of the shadow.
-func (in *instance) readTable(conn bind.Connection, ref tableRef) (t tableInfo, err error) {
+func (in *instance) readTable(conn bind.Connection, ref tableRef, kept func(column int) bool) (t tableInfo, err error) {
 	t = tableInfo{schema: ref.schema, name: ref.name}
 	where := tableCondition(ref.schema, ref.name)
 	rows, err := in.stringsOn(conn, "SELECT sql FROM duckdb_tables() WHERE "+where)
@@ -414,7 +414,7 @@ func (in *instance) readTable(conn bind.Connection, ref tableRef) (t tableInfo, 
 	if err != nil {
 		return t, err
 	}
-	t.arrow, err = in.readColumns(conn, t, notNull)
+	t.arrow, err = in.readColumns(conn, t, notNull, kept)
 	return t, err
 }
 
@@ -459,8 +459,8 @@ func (in *instance) readConstraints(conn bind.Connection, where string, t *table
 // keyMetadata marks the columns of the key, as Lance does.
 const keyMetadata = "lance-schema:unenforced-primary-key"
 
-// readColumns returns the columns as Arrow fields.
-func (in *instance) readColumns(conn bind.Connection, t tableInfo, notNull map[string]bool) (*arrow.Schema, error) {
+// readColumns returns the columns as Arrow fields. Those that are kept have a type already, which SQL's may not tell.
+func (in *instance) readColumns(conn bind.Connection, t tableInfo, notNull map[string]bool, kept func(column int) bool) (*arrow.Schema, error) {
 	sql := "FROM " + t.qualified()
 	ps, free, err := in.prepareOne(conn, sql)
 	if err != nil {
@@ -473,10 +473,12 @@ func (in *instance) readColumns(conn bind.Connection, t tableInfo, notNull map[s
 		l := bind.PreparedStatementColumnLogicalType(ps, bind.IdxT(i))
 		typ, err := sqlTypeOfLogical(l)
 		bind.DestroyLogicalType(&l)
-		if err != nil {
+		if err != nil && !kept(i) {
 			return nil, errorf(Unimplemented, "column %q: %v", name, err)
 		}
-		fields[i] = typ.field(name)
+		if fields[i] = (arrow.Field{Name: name, Type: arrow.Null}); err == nil {
+			fields[i] = typ.field(name)
+		}
 		fields[i].Nullable = !notNull[name]
 		if slices.Contains(t.key, name) {
 			md := fields[i].Metadata
