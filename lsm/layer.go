@@ -131,8 +131,17 @@ func (c *chain) unref() {
 // active returns the memtable that is being written.
 func (c *chain) active() *memtable { return c.layers[len(c.layers)-1].layer.(*memtable) }
 
-// generations returns the generations, oldest first.
-func (c *chain) generations() []layerRef { return c.layers[:len(c.layers)-len(c.memtables())] }
+// generations returns the generations, oldest first. Each batch that comes asks how many there are.
+func (c *chain) generations() []layerRef {
+	n := len(c.layers)
+	for n > 0 {
+		if _, ok := c.layers[n-1].layer.(*memtable); !ok {
+			break
+		}
+		n--
+	}
+	return c.layers[:n]
+}
 
 // newest returns the number of the newest generation, 0 when there is none.
 func (c *chain) newest() uint64 {
