@@ -58,9 +58,9 @@ type DB struct {
 	end     context.CancelFunc
 	done    sync.WaitGroup
 
-	// atomicEnd is the end of the last records that become visible together. It belongs to the log goroutine.
+	// atomicEnd is the end of the last records that become visible together. It belongs to who writes the log.
 	atomicEnd LSN
-	// passing are the shards to which batches of a group go. They belong to the log goroutine.
+	// passing are the shards to which batches of a group go. They belong to who writes the log.
 	passing []*shard
 
 	// holdIndexes keeps indexes that may follow from doing so; tests set it.
@@ -400,7 +400,13 @@ func (db *DB) Err() error {
 }
 
 // Wait blocks until an LSN is visible, and durable unless it is that of a buffered batch.
-func (db *DB) Wait(ctx context.Context, lsn LSN) error { return db.marks.wait(ctx, lsn) }
+func (db *DB) Wait(ctx context.Context, lsn LSN) error {
+	if due := db.marks.unsynced(lsn); due > 0 && db.log != nil {
+		// A caller that is alone runs the sync itself there. The error, if there is one, is that of the marks, too.
+		_ = db.log.WaitDurable(ctx, due)
+	}
+	return db.marks.wait(ctx, lsn)
+}
 
 // settled blocks until an LSN is visible and durable, whatever it is of.
 func (db *DB) settled(ctx context.Context, lsn LSN) error {

@@ -7,7 +7,7 @@
 //	        one for all    batches as     a Lance        the table's own
 //	        tables         they came      dataset        Lance dataset
 //
-// Put hands a batch to the log, which gives it an LSN; a Stream does so without waiting, so that the log writes many at once. The log goroutine passes each written group to the shards'
+// Put hands a batch to the log, which gives it an LSN; a Stream does so without waiting, so that the log writes many at once. Who writes the log, its goroutine or the caller of a Put that is alone, passes each written group to the shards'
 // appliers, which put the batches into the active memtable and its key index, while the log is being synced. A
 // batch is visible, and DB.Wait returns, when it and all before it are in their memtables, and durable unless they are
 // buffered (durability.go). What outlives the log's tail, a flush, a trim, a rewrite, waits until it is durable in any

@@ -162,7 +162,7 @@ func fingerprint(s *arrow.Schema) uint64 {
 }
 
 // ledger remembers idempotency keys, each for a time after its last news, and of too many the youngest. The log has
-// them: replay and the log goroutine write it, in the order of the log; whoever claims a key reads it.
+// them: replay and who writes the log write it, in the order of the log; whoever claims a key reads it.
 type ledger struct {
 	window   time.Duration
 	maxKeys  int

@@ -94,7 +94,7 @@ func (db *DB) highestLSN() LSN {
 	return high
 }
 
-// appended is called by the log goroutine with each group it wrote.
+// appended is called with each group that was written to the log, one after the other.
 func (db *DB) appended(recs []*wal.Record) {
 	c := &db.counters
 	batches, rows, bytes := int64(0), int64(0), int64(0)

@@ -27,7 +27,7 @@ type shard struct {
 	queue   []queued
 	spare   []queued      // what queue was before, to be used again
 	kick    chan struct{} // tells the applier of work; holds one
-	// passing are batches of the group that the log has written; they belong to its goroutine.
+	// passing are batches of the group that the log has written; they belong to who writes it.
 	passing []queued
 	// onWay are ranges of LSNs that have all records on their way from the log to the memtable, in order, guarded by
 	// watermarks.mu.

@@ -160,6 +160,21 @@ func (w *watermarks) fenced() error {
 	return nil
 }
 
+// unsynced returns the highest LSN up to one that is not visible before it is durable, and is not durable yet; 0 for none.
+func (w *watermarks) unsynced(upTo LSN) LSN {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := len(w.strict) - 1; i >= 0; i-- {
+		if r := w.strict[i]; r.first <= upTo {
+			if last := min(r.last, upTo); last > w.durable {
+				return last
+			}
+			return 0
+		}
+	}
+	return 0
+}
+
 // watch returns a channel that is closed at the next move, and the error that ended all movement.
 func (w *watermarks) watch() (<-chan struct{}, error) {
 	w.mu.Lock()

@@ -75,7 +75,7 @@ func TestCheckpointsSurviveTrimsAndPowerCuts(t *testing.T) {
 				return countRecord(Idempotency, last.Load(), 200)
 			}}
 		require.NoError(t, o.validate())
-		l, err := open(o, env{disk: d, maxCount: 100, salt: rand.Uint64})
+		l, err := open(o, env{disk: d, maxCount: 100, salt: rand.Uint64, rest: afterFunc})
 		require.NoError(t, err)
 		for range random.IntN(60) {
 			count++

@@ -93,7 +93,7 @@ func (w *life) live() {
 	o := Options{Dir: "log", End: end, After: w.trimmed, SegmentBytes: minSegmentBytes, Spares: w.random.IntN(4) - 1,
 		Interval: time.Duration(1 + w.random.IntN(int(time.Millisecond)))}
 	require.NoError(t, o.validate())
-	l, err := open(o, env{disk: w.disk, maxCount: 500, salt: rand.Uint64, after: afterFunc})
+	l, err := open(o, env{disk: w.disk, maxCount: 500, salt: rand.Uint64, after: afterFunc, rest: afterFunc})
 	require.NoError(t, err)
 	log.Store(l)
 	recs := w.work(l, &trimmed)

@@ -23,7 +23,7 @@ type Local struct {
 	// appended and durable are the marks that callers read. They are written with mu held.
 	appended, durable atomic.Uint64
 
-	// end is where the log goroutine writes next. It has the fields up to mu to itself; Open has them before it starts.
+	// end is where the log is written next. The fields up to mu are of who has the pen (mu.pen); Open has it first.
 	end position
 	// seg is the segment of end.
 	seg segment
@@ -37,11 +37,12 @@ type Local struct {
 	bare  bool
 	group groupWriter
 	recs  []*Record
-	// doneWaiters belongs to the sync goroutine.
+	// doneWaiters belongs to who syncs.
 	doneWaiters []*waiter
 
 	keeper keeper
-	// logWork wakes the log goroutine, syncWork the sync goroutine. Each is the only one that waits for it.
+	// logWork wakes the log goroutine, which is the only one that waits for it. syncWork wakes the sync goroutine, and who
+	// syncs when it waits for Options.Appended.
 	logWork, syncWork sync.Cond
 	logDone, syncDone chan struct{}
 	closing           sync.Once
@@ -57,6 +58,10 @@ type Local struct {
 		waiters []*waiter
 		// err is the poison.
 		err error
+		// draining tells that who has the pen waits until all is synced.
+		draining bool
+		// pen tells that somebody writes the log: its goroutine, unless it waits for work, or a caller of Append.
+		pen bool
 		// closed refuses new calls, stopped ends the sync goroutine.
 		closed, stopped bool
 
@@ -74,8 +79,18 @@ type Local struct {
 		later, armed bool
 		// disarm stops the clock.
 		disarm func() bool
-		// unmarked tells that the last group has records, so that a sync mark is due when they are synced.
-		unmarked bool
+		// syncing tells that fdatasync runs, be it by the sync goroutine or by a caller of WaitDurable.
+		syncing bool
+		// unsynced counts the calls that were written since the last sync began, covered those that it covers. solo tells
+		// that the last one covered no more than one: then who waits syncs.
+		unsynced, covered int
+		solo              bool
+		// unmarked tells that the last group has records, so that a sync mark is due when they are synced and nothing came
+		// behind them for a while: the clock for that runs when resting is set, restLSN is what was written when it began.
+		unmarked, markDue, resting bool
+		restLSN                    LSN
+		// unrest stops that clock.
+		unrest func() bool
 		// checked is the end of the checkpoint of the segment that is written, beyond everything while it has none.
 		checked position
 		// sealed are the segments before the one of written, oldest first.
@@ -93,6 +108,8 @@ type env struct {
 	maxCount uint64
 	// after calls a function in a goroutine of its own once a time has passed, unless it is stopped before.
 	after func(time.Duration, func()) (stop func() bool)
+	// rest is after for sync marks.
+	rest func(time.Duration, func()) (stop func() bool)
 }
 
 // afterFunc is the clock that is none of a test's.
@@ -200,7 +217,7 @@ func Open(o Options) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(o, env{disk: d, salt: rand.Uint64, maxCount: maxCount, after: afterFunc})
+	return open(o, env{disk: d, salt: rand.Uint64, maxCount: maxCount, after: afterFunc, rest: afterFunc})
 }
 
 // open is Open on any disk. REQUIRES: o is valid.
@@ -210,6 +227,7 @@ func open(o Options, e env) (*Local, error) {
 	}
 	l := &Local{opts: o, env: e, last: o.End.LSN, logDone: make(chan struct{}), syncDone: make(chan struct{})}
 	l.logWork.L, l.syncWork.L = &l.mu, &l.mu
+	l.mu.pen = true
 	l.mu.sealed = slices.Clone(o.End.segments)
 	l.mu.writtenLSN, l.mu.published = o.End.LSN, o.End.LSN
 	l.keeper.init(l)
@@ -314,7 +332,7 @@ func (l *Local) enterSegmentLocked() {
 	l.mu.checked = position{l.seg.id, math.MaxInt64}
 	l.mu.file = l.seg.file
 	l.mu.written, l.mu.wanted, l.mu.synced = l.end, l.end, l.end
-	l.mu.unmarked, l.mu.later = false, false
+	l.mu.unmarked, l.mu.markDue, l.mu.later = false, false, false
 }
 
 // Append implements Log.
@@ -322,6 +340,12 @@ func (l *Local) Append(ctx context.Context, recs ...*Record) (LSN, error) {
 	c, err := newCall(recs)
 	if err != nil {
 		return 0, err
+	}
+	if ctx.Err() == nil && l.takePen(c) {
+		err := l.writeAlone(c)
+		last := c.last
+		c.free()
+		return last, err
 	}
 	if err := l.queue(c); err != nil {
 		c.free()
@@ -389,8 +413,11 @@ func (l *Local) AppendedLSN() LSN { return LSN(l.appended.Load()) }
 // DurableLSN implements Log.
 func (l *Local) DurableLSN() LSN { return LSN(l.durable.Load()) }
 
-// WaitDurable implements Log.
+// WaitDurable implements Log. A caller that is alone runs the sync that it waits for itself, even when ctx ends meanwhile.
 func (l *Local) WaitDurable(ctx context.Context, lsn LSN) error {
+	if ctx.Err() == nil {
+		l.syncAlone(lsn)
+	}
 	if l.DurableLSN() >= lsn {
 		return nil
 	}
@@ -497,6 +524,9 @@ func (l *Local) close() {
 	l.mu.stopped = true
 	if l.mu.armed {
 		l.mu.disarm()
+	}
+	if l.mu.resting {
+		l.mu.unrest()
 	}
 	waiting := l.mu.waiters
 	l.mu.waiters = nil

@@ -40,7 +40,7 @@ func openAt(t testing.TB, d disk, o Options) *Local {
 
 func testEnv(d disk) env {
 	salt := uint64(0)
-	return env{disk: d, maxCount: maxCount, after: afterFunc, salt: func() uint64 { salt++; return salt }}
+	return env{disk: d, maxCount: maxCount, after: afterFunc, rest: afterFunc, salt: func() uint64 { salt++; return salt }}
 }
 
 // testRecord returns a record whose fields all tell which one it is.

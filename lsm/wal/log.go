@@ -94,10 +94,12 @@ type Options struct {
 	Interval time.Duration
 	// Spares is how many trimmed segments are kept for use. Default 4; less than zero keeps none.
 	Spares int
-	// Appended is called by the log goroutine with each written group, in the order of the LSNs, before Append returns
-	// and before Durable is called for them. The slice is valid only during the call. It must not call the log.
+	// Appended is called with each written group, one after the other in the order of the LSNs, by the log goroutine or in a
+	// call of Append, before Append returns and before Durable is called for them. The slice is valid only during the call.
+	// It must not call the log.
 	Appended func(recs []*Record)
-	// Durable is called by the sync goroutine when the durable position has risen. It must not wait for the log.
+	// Durable is called when the durable position has risen, by the sync goroutine or in a call of WaitDurable, never twice
+	// at once. It must not wait for the log.
 	Durable func(LSN)
 	// Checkpoint returns what every segment begins with, so that Trim forgets nothing of it; nil is nothing. It is called
 	// whenever a segment is entered, after Appended has returned for all records before, by the log goroutine and by

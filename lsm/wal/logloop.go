@@ -28,23 +28,66 @@ func (l *Local) logLoop() {
 	}
 }
 
-// takeUp waits for something to write: queued calls, or a sync mark that is due. It tells when nothing will come.
+// takeUp lays the pen down, waits for something to write, queued calls or a sync mark that is due, and takes the pen for it.
+// It tells when nothing will come.
 func (l *Local) takeUp() (queued []*call, mark, more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for {
-		switch {
-		case len(l.mu.pending) > 0:
-			queued = l.mu.pending
-			l.mu.pending, l.mu.spare = l.mu.spare[:0], queued
-			return queued, false, true
-		case l.mu.closed:
-			return nil, false, false
-		case l.mu.unmarked && l.mu.synced == l.mu.written && l.mu.err == nil:
-			return nil, true, true
+	for l.mu.pen = false; ; l.logWork.Wait() {
+		if l.mu.pen {
+			continue // who has it wakes this goroutine when there is something to do
 		}
-		l.logWork.Wait()
+		queued, mark, more = l.dueLocked()
+		if len(queued) > 0 || mark || !more {
+			l.mu.pen = true
+			return queued, mark, more
+		}
 	}
+}
+
+// dueLocked returns what the log goroutine has to do now, nothing when all that it can do is wait. REQUIRES: l.mu is held,
+// and nobody has the pen.
+func (l *Local) dueLocked() (queued []*call, mark, more bool) {
+	switch {
+	case len(l.mu.pending) > 0:
+		queued = l.mu.pending
+		l.mu.pending, l.mu.spare = l.mu.spare[:0], queued
+		return queued, false, true
+	case l.mu.closed:
+		return nil, false, false
+	}
+	mark = l.mu.markDue
+	l.mu.markDue = false
+	return nil, mark, true
+}
+
+// takePen takes the pen for the caller of Append, if nobody has it or wants it, and if the call needs nothing but to be
+// written where the log ends. Handing a call to the log goroutine and back takes as long as writing it does twice.
+func (l *Local) takePen(c *call) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.pen || l.mu.closed || l.mu.err != nil || len(l.mu.pending) > 0 || l.bare || l.next.N()+uint64(len(c.recs))-1 > l.env.maxCount {
+		return false
+	}
+	alone := [1]*call{c}
+	l.mu.pen = l.fitting(alone[:]) == 1
+	return l.mu.pen
+}
+
+// writeAlone writes a call for its caller, who has the pen, and lays the pen down.
+func (l *Local) writeAlone(c *call) error {
+	alone := [1]*call{c}
+	err := l.writeCalls(alone[:])
+	if err != nil {
+		c.last = 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.pen = false
+	if len(l.mu.pending) > 0 || l.mu.closed || l.mu.markDue {
+		l.logWork.Signal()
+	}
+	return err
 }
 
 // appendCalls writes what callers have queued, in one group or in as many as it takes.
@@ -138,6 +181,9 @@ func (l *Local) writeCalls(group []*call) error {
 	if err := l.writeGroup(&h, recs); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	l.mu.unsynced += len(group)
+	l.mu.Unlock()
 	l.opts.Appended(recs)
 	l.publish()
 	clear(recs)
@@ -167,7 +213,7 @@ func (l *Local) writeGroup(h *groupHeader, recs []*Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.written, l.mu.writtenLSN = l.end, l.last
-	l.mu.unmarked = h.typ == recordGroup
+	l.mu.unmarked, l.mu.markDue = h.typ == recordGroup, false
 	if l.mu.unmarked {
 		l.appended.Store(uint64(l.last))
 		if slices.ContainsFunc(recs, func(r *Record) bool { return !r.Buffered }) {
@@ -205,7 +251,7 @@ func (l *Local) publish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.published = l.last
-	l.syncWork.Signal()
+	l.syncWork.Broadcast() // one may wait for this, and the other for work
 }
 
 // writeMark writes a group without records.
@@ -218,9 +264,11 @@ func (l *Local) syncAll() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wantLocked()
+	l.mu.draining = true
 	for l.mu.synced != l.mu.written && l.mu.err == nil {
 		l.logWork.Wait()
 	}
+	l.mu.draining = false
 	return l.mu.err
 }
 

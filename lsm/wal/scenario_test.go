@@ -88,7 +88,7 @@ func (s *scenario) open(after LSN) string {
 	}
 	o := Options{Dir: "log", End: end, After: after, SegmentBytes: minSegmentBytes, Spares: 1}
 	require.NoError(s.t, o.validate())
-	s.log, err = open(o, env{disk: s.disk, maxCount: maxCount, salt: func() uint64 { s.salt++; return s.salt }})
+	s.log, err = open(o, env{disk: s.disk, maxCount: maxCount, rest: afterFunc, salt: func() uint64 { s.salt++; return s.salt }})
 	require.NoError(s.t, err)
 	s.rest()
 	return fmt.Sprintf("next is above %s\n", s.log.AppendedLSN())
