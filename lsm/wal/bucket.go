@@ -215,6 +215,7 @@ func (b *Bucket) Append(ctx context.Context, recs ...*Record) (LSN, error) {
 	if err != nil {
 		return 0, err
 	}
+	c.answers()
 	if err := b.queue(c); err != nil {
 		c.free()
 		return 0, err

@@ -128,10 +128,12 @@
 // writes them itself.
 //
 // Who syncs (mu.syncing) runs fdatasync for what was written until then, and then raises the durable position. That is the
-// sync goroutine, which does so again as long as something was written since the last one began. A caller of WaitDurable
-// runs the sync that it waits for itself when that covers one call of Append and the one before covered no more. So a client
-// that is alone and waits for each of its batches wakes nobody and is woken by nobody: that took a fifth of its time. The keeper goroutine
-// prepares the next segment and gives trimmed ones back. All three are started by Open and awaited by Close.
+// sync goroutine, which does so again as long as something was written since the last one began. A caller of
+// WaitDurable runs the sync that it waits for itself when that covers one call of Append and the one before covered no more.
+// So a client that is alone and waits for each of its batches is woken by nobody.
+//
+// The keeper goroutine prepares the next segment and gives trimmed ones back. All three are started by Open and awaited by
+// Close.
 //
 // A sync mark is due when the last group with records is synced and nothing has come behind it for a millisecond or two;
 // that is a clock, too, but nobody waits for it. Written at once, it was in the way of a client's next batch, whose group

@@ -136,7 +136,10 @@ type call struct {
 	bytes int64
 	last  LSN
 	err   error
-	// done releases who called Append; Send has a receipt in its place, and may have an order.
+	// alone is the memory of recs when there is one.
+	alone [1]*Record
+	// done releases who called Append and waits, and is made for the first of them that uses the call; Send has a receipt in
+	// its place, and may have an order.
 	done    chan struct{}
 	receipt Receipt
 	order   *Order
@@ -160,8 +163,18 @@ func newCall(recs []*Record) (*call, error) {
 		return nil, fmt.Errorf("append %d bytes to the log, the most is %d: %w", bytes, maxGroupBytes-groupHeaderBytes, ErrTooLarge)
 	}
 	c := calls.Get().(*call)
+	if cap(c.recs) == 0 {
+		c.recs = c.alone[:0]
+	}
 	c.recs, c.bytes = append(c.recs[:0], recs...), bytes
 	return c, nil
+}
+
+// answers prepares a call whose caller waits for it.
+func (c *call) answers() {
+	if c.done == nil {
+		c.done = make(chan struct{}, 1)
+	}
 }
 
 // free gives a call back that nobody uses any more.
@@ -204,7 +217,7 @@ type waiter struct {
 }
 
 var (
-	calls   = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
+	calls   = sync.Pool{New: func() any { return new(call) }}
 	waiters = sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}
 )
 
@@ -347,6 +360,7 @@ func (l *Local) Append(ctx context.Context, recs ...*Record) (LSN, error) {
 		c.free()
 		return last, err
 	}
+	c.answers()
 	if err := l.queue(c); err != nil {
 		c.free()
 		return 0, err
