@@ -167,13 +167,13 @@ func (c *columnMerge) write(ctx context.Context, t *Table, m *merged, appended [
 		if seg == nil {
 			continue
 		}
-		live := m.live[i]
 		sources = append(sources, newKeySource(ctx, c.codec, seg.tree))
 		ids = append(ids, func(id uint64) (uint64, bool) {
-			if !live.Contains(uint32(id)) {
+			place, ok := m.place(i, uint32(id))
+			if !ok {
 				return 0, false
 			}
-			return address(m.place(i, uint32(id)), appended), true
+			return address(place, appended), true
 		})
 	}
 	for _, src := range c.sorter.sources(ctx) {

@@ -20,8 +20,10 @@ type moving struct {
 	base *base
 	old  []*fragment
 	ids  *roaring.Bitmap // of old
-	// live has the rows that go over, by fragment, and first the place of a fragment's first among all that do.
+	// live has the rows that go over, by fragment, with their ranks, and first the place of a fragment's first among all
+	// that do.
 	live  map[uint64]*roaring.Bitmap
+	ranks map[uint64]*rowRank
 	first map[uint64]int64
 	rows  int64
 	frags []manifest.Fragment
@@ -78,7 +80,7 @@ func (c *compactor) rewriteFragments(ctx context.Context, ids []uint64) (rows, b
 
 // newMoving works out which rows go over.
 func (c *compactor) newMoving(b *base, ids []uint64) (*moving, error) {
-	m := &moving{c: c, base: b, ids: fragmentSet(ids), live: make(map[uint64]*roaring.Bitmap), first: make(map[uint64]int64)}
+	m := &moving{c: c, base: b, ids: fragmentSet(ids), live: make(map[uint64]*roaring.Bitmap), ranks: make(map[uint64]*rowRank), first: make(map[uint64]int64)}
 	for _, id := range ids {
 		f := b.fragment(id)
 		if f == nil {
@@ -90,6 +92,7 @@ func (c *compactor) newMoving(b *base, ids []uint64) (*moving, error) {
 			live.AndNot(f.hidden)
 		}
 		m.old, m.live[id], m.first[id] = append(m.old, f), live, m.rows
+		m.ranks[id] = newRowRank(live)
 		m.rows += int64(live.GetCardinality())
 	}
 	return m, nil
@@ -169,11 +172,15 @@ func (m *moving) index(ctx context.Context, sources map[string][]*manifest.Index
 	var out []manifest.Index
 	for _, list := range sources {
 		x, err := m.c.writeSegment(ctx, m.base, list, fragmentSet(appended), func(source int, id uint64) (uint64, bool) {
-			live := m.live[id>>32]
-			if live == nil || !list[source].Fragments.Contains(uint32(id>>32)) || !live.Contains(uint32(id)) {
+			rank := m.ranks[id>>32]
+			if rank == nil || !list[source].Fragments.Contains(uint32(id>>32)) {
 				return 0, false
 			}
-			return address(m.first[id>>32]+int64(live.Rank(uint32(id)))-1, appended), true
+			n, ok := rank.place(uint32(id))
+			if !ok {
+				return 0, false
+			}
+			return address(m.first[id>>32]+n, appended), true
 		})
 		m.made = append(m.made, x)
 		if err != nil {

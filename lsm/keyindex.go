@@ -38,10 +38,11 @@ func (c *compactor) writeKeyIndex(ctx context.Context, m *merged, b *base, appen
 		keys = append(keys, l.layer.(*generation).keys)
 	}
 	err = btree.Merge(ctx, w, keys, func(gen int, id uint64) (uint64, bool) {
-		if !m.live[gen].Contains(uint32(id)) {
+		place, ok := m.place(gen, uint32(id))
+		if !ok {
 			return 0, false
 		}
-		return address(m.place(gen, uint32(id)), appended), true
+		return address(place, appended), true
 	})
 	if err != nil {
 		w.Abort()

@@ -26,6 +26,8 @@ type merged struct {
 	gens []layerRef
 	// live holds, for each generation, the rows that go over: neither tombstones nor replaced by another generation.
 	live []*roaring.Bitmap
+	// ranks are those of live.
+	ranks []*rowRank
 	// first is, for each generation, the place of its first live row among all that go over.
 	first []int64
 	rows  int64
@@ -108,16 +110,17 @@ func newMerged(now *tableSchema, set *layerSet) *merged {
 				live.AndNot(replaced)
 			}
 		}
-		m.live = append(m.live, live)
+		m.live, m.ranks = append(m.live, live), append(m.ranks, newRowRank(live))
 		m.first = append(m.first, m.rows)
 		m.rows += int64(live.GetCardinality())
 	}
 	return m
 }
 
-// place returns where a live row of a generation goes, as a number among all rows that go over.
-func (m *merged) place(gen int, row uint32) int64 {
-	return m.first[gen] + int64(m.live[gen].Rank(row)) - 1
+// place returns where a row of a generation goes, as a number among all rows that go over, and whether it does.
+func (m *merged) place(gen int, row uint32) (int64, bool) {
+	n, ok := m.ranks[gen].place(row)
+	return m.first[gen] + n, ok
 }
 
 // address returns the row address of a place, given the ids of the appended fragments.
