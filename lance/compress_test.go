@@ -157,8 +157,9 @@ func TestFSST(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, len(s), n)
 			out := make([]byte, n+8)
-			table.expand(out, coded)
-			require.Equal(t, s, out[:n])
+			expanded, err := table.expand(out, coded)
+			require.NoError(t, err)
+			require.Equal(t, s, out[:expanded])
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package lance
 
 import (
+	"errors"
 	"fmt"
 )
 
@@ -49,27 +50,32 @@ func (t *fsstTable) size(b []byte) (int, error) {
 			continue
 		}
 		if i++; i == len(b) {
-			return 0, fmt.Errorf("a coded string ends in an escape")
+			return 0, errors.New("a coded string ends in an escape")
 		}
 		n++
 	}
 	return n, nil
 }
 
-// expand writes what a coded string stands for to out and returns its size. REQUIRES: size has passed the string, and
-// out has room for seven bytes more.
-func (t *fsstTable) expand(out, b []byte) int {
+// expand writes what a coded string stands for to out and returns its size. REQUIRES: out has room for it and seven bytes
+// more; eight times the string is enough.
+func (t *fsstTable) expand(out, b []byte) (int, error) {
 	n := 0
 	for i := 0; i < len(b); i++ {
 		c := b[i]
-		if c == fsstEscape {
-			i++
-			out[n] = b[i]
-			n++
+		if int(c) < t.n {
+			*(*[8]byte)(out[n:]) = t.symbols[c]
+			n += int(t.lengths[c])
 			continue
 		}
-		*(*[8]byte)(out[n:]) = t.symbols[c]
-		n += int(t.lengths[c])
+		if c != fsstEscape {
+			return 0, fmt.Errorf("symbol %d of %d", c, t.n)
+		}
+		if i++; i == len(b) {
+			return 0, errors.New("a coded string ends in an escape")
+		}
+		out[n] = b[i]
+		n++
 	}
-	return n
+	return n, nil
 }

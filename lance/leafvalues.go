@@ -121,10 +121,16 @@ func (v *leafValues) addItems(valid []byte, from, n int) {
 // errTooWide is for strings that one array cannot hold.
 var errTooWide = errors.New("the strings of these rows are more than one array can hold: read fewer at once")
 
+// looseBytes is how many bytes of coded strings get as much room as they could need.
+const looseBytes = 64 << 10
+
 // addStrings appends values that vary in length.
 func (v *leafValues) addStrings(b *block, from, to int) error {
 	size := int(b.ends[to] - b.ends[from])
-	if b.fsst != nil {
+	switch {
+	case b.fsst != nil && size <= looseBytes:
+		size *= 8 // what it can be at most: to make too much room costs less than to ask
+	case b.fsst != nil:
 		size = 0
 		for i := from; i < to; i++ {
 			n, err := b.fsst.size(b.value(i))
@@ -140,7 +146,11 @@ func (v *leafValues) addStrings(b *block, from, to int) error {
 	if b.fsst != nil {
 		out := v.data.Bytes()
 		for i := from; i < to; i++ {
-			v.used += b.fsst.expand(out[v.used:], b.value(i))
+			n, err := b.fsst.expand(out[v.used:], b.value(i))
+			if err != nil {
+				return err
+			}
+			v.used += n
 			v.end()
 		}
 		return nil
