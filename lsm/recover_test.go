@@ -37,3 +37,34 @@ func TestLogThatLostItsHead(t *testing.T) {
 	_, err = Open(ctx, Options{Dir: dir, wrap: faulty})
 	require.ErrorAs(t, err, new(*object.CorruptError))
 }
+
+// TestFilesOfAnotherLengthAreNotMapped cuts and lengthens the data files and the key's index of a base, and the data file of
+// a generation: to touch what is missing of a mapped file would end the process.
+func TestFilesOfAnotherLengthAreNotMapped(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	db := openTest(t, dir)
+	table := createTest(t, db, "t", writesSchema)
+	putKeys(t, db, table, 1, 1, 2, 3)
+	require.NoError(t, db.Optimize(ctx, table.Name()))
+	putKeys(t, db, table, 1, 2, 3, 4)
+	require.NoError(t, db.Flush(ctx, table.Name()))
+	require.NoError(t, db.Close())
+	for _, pattern := range []string{"t.lance/data/*.lance", "t.lance/_indices/*/page_data.lance", "t.lance/_mem_wal/*/*_gen_2/data/*.lance"} {
+		for _, grow := range []int64{-1, -1000, 1} {
+			damaged := crashCopy(t, dir)
+			list, err := filepath.Glob(filepath.Join(damaged, pattern))
+			require.NoError(t, err)
+			require.Len(t, list, 1, pattern)
+			info, err := os.Stat(list[0])
+			require.NoError(t, err)
+			require.NoError(t, os.Truncate(list[0], max(info.Size()+grow, 1)))
+			db, err := Open(ctx, Options{Dir: damaged, SegmentBytes: 1 << 20})
+			if err == nil {
+				require.NoError(t, db.Close())
+			}
+			var corrupt *object.CorruptError
+			require.ErrorAs(t, err, &corrupt, "%s by %d bytes", pattern, grow)
+			require.Contains(t, corrupt.Name, filepath.Base(list[0]))
+		}
+	}
+}

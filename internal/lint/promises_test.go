@@ -15,7 +15,7 @@ import (
 const promises = "docs/testing.md"
 
 // TestPromisesHaveTheirTests looks for the tests that docs/testing.md names: `package.TestName` of a package, by its folder,
-// and `test_file.test_name` of e2e. Each line of a table of promises names one.
+// and `test_file.test_name` of e2e, and for the scenarios, `package/testdata/file`. Each line of a table of promises names one.
 func TestPromisesHaveTheirTests(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root(t), promises))
 	require.NoError(t, err)
@@ -27,9 +27,13 @@ func TestPromisesHaveTheirTests(t *testing.T) {
 			}
 		}
 	}
+	scenarios := regexp.MustCompile("`([a-z/]+/testdata/[a-z_/-]+)`")
 	named := regexp.MustCompile("`([a-z0-9_/]+)\\.(Test\\w+|test_\\w+)`")
 	count := 0
 	for i, line := range strings.Split(string(text), "\n") {
+		for _, m := range scenarios.FindAllStringSubmatch(line, -1) {
+			require.FileExists(t, filepath.Join(root(t), m[1]), "%s:%d", promises, i+1)
+		}
 		for _, m := range named.FindAllStringSubmatch(line, -1) {
 			count++
 			if strings.HasPrefix(m[2], "Test") {
