@@ -135,7 +135,7 @@ func (in *intake) give(ctx context.Context, b batch, store func(lsm.Batch) error
 		return fmt.Errorf("%w: %d rows, of which %d fit into memory at once; send fewer rows in a batch", errTooLarge, rows, in.maxRows)
 	}
 	if in.conform.Identity() {
-		out := lsm.Batch{Record: b.record}
+		out := lsm.Batch{Record: b.record, Keep: in.conform.Keep()}
 		if b.raw {
 			out.Meta, out.Body = b.meta, b.body
 		}

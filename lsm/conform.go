@@ -60,6 +60,8 @@ func (t *Table) Conform(stream *arrow.Schema, o ConformOptions) (*Conformer, err
 	}
 	if o.Missing == MissingKeep && now.codec == nil {
 		return nil, &NoKeyError{Table: t.name}
+	} else if o.Missing == MissingKeep {
+		c.keep = []int{}
 	}
 	fields := now.arrow.Fields()
 	if _, ok := byName[TombstoneColumn]; ok {
@@ -149,7 +151,8 @@ func (c *Conformer) checkType(want arrow.Field, came arrow.DataType) error {
 // can be logged as they are.
 func (c *Conformer) Identity() bool { return c.same }
 
-// Keep returns the columns of the table in which rows that are stored keep their values, as Batch.Keep wants them.
+// Keep returns the columns of the table in which rows that are stored keep their values, as Batch.Keep wants them: with
+// MissingKeep it is not nil.
 func (c *Conformer) Keep() []int { return c.keep }
 
 // Apply returns a batch of the stream as a batch of the table. The caller releases it. A value that a cast would

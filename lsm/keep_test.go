@@ -196,3 +196,31 @@ func TestPartialUpsertsOfAStageComeOneAfterTheOther(t *testing.T) {
 		require.NoError(t, db.Close())
 	}
 }
+
+// TestAStageKeepsColumnsThatComeLater: a stage of partial upserts that had all columns of its table when its batches came
+// keeps what is stored in one that the table got before the commit.
+func TestAStageKeepsColumnsThatComeLater(t *testing.T) {
+	ctx := context.Background()
+	for _, spill := range []int64{1, 1 << 20} {
+		db := openSpilling(t, t.TempDir(), spill)
+		table := createTest(t, db, "t", "key int64 key, a int64")
+		s := &scenario{t: t, db: db}
+		require.NoError(t, s.put(ctx, "t", false, "1 1\n2 2\n3 3"))
+		partly, whole := table.Stage(), table.Stage()
+		for stage, o := range map[*Stage]ConformOptions{partly: {Missing: MissingKeep}, whole: {}} {
+			text := map[*Stage]string{partly: "1 10\n4 40", whole: "2 20"}[stage]
+			b := partial(t, table, o, "key int64, a int64", text)
+			require.Empty(t, b.Keep)
+			require.NoError(t, stage.Put(ctx, b))
+			b.Record.Release()
+		}
+		require.NoError(t, s.alter(ctx, "t", "add c int64 = 5"))
+		require.NoError(t, s.put(ctx, "t", false, "1 1 100\n2 2 200"))
+		for _, stage := range []*Stage{partly, whole} {
+			_, err := stage.Commit(ctx)
+			require.NoError(t, err)
+		}
+		require.Equal(t, []string{"1 10 100", "2 20 5", "3 3 5", "4 40 5"}, tableLines(t, db, "t"))
+		require.NoError(t, db.Close())
+	}
+}

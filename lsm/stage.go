@@ -81,6 +81,8 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 	check := s.table.check
 	if len(b.Keep) > 0 {
 		check = s.table.checkShape // nulls are looked for when the rows are whole
+	}
+	if b.Keep != nil {
 		s.noteKept(now, b.Keep)
 	}
 	if err := check(now, b.Record); err != nil {
@@ -180,7 +182,7 @@ func (s *Stage) Commit(ctx context.Context) (LSN, error) {
 	if s.born != nil {
 		return s.table.db.bear(ctx, s)
 	}
-	if len(s.keep) > 0 {
+	if s.sent != nil {
 		if err := s.table.writes.lock(ctx); err != nil {
 			return 0, fmt.Errorf("table %q: wait for other writers: %w", s.table.name, err)
 		}
@@ -188,8 +190,11 @@ func (s *Stage) Commit(ctx context.Context) (LSN, error) {
 		if s.table.dropped {
 			return 0, fmt.Errorf("table %q: commit stage: %w", s.table.name, ErrTableNotFound)
 		}
-		if err := s.settleKept(ctx); err != nil {
-			return 0, err
+		s.locked = true
+		if keep := s.kept(s.table.now()); len(keep) > 0 {
+			if err := s.settleKept(ctx, keep); err != nil {
+				return 0, err
+			}
 		}
 	}
 	if !s.locked {

@@ -11,13 +11,24 @@ import (
 	"github.com/flightd/flightd/lance"
 )
 
+// kept returns the columns in which the stage's rows keep what is stored: those that some batch did not have, be it that the
+// table got them after it.
+func (s *Stage) kept(now *tableSchema) (keep []int) {
+	for i, f := range now.lance.Fields {
+		if slices.Contains(s.keep, f.ID) || f.Key == 0 && !slices.Contains(s.sent, f.ID) {
+			keep = append(keep, i)
+		}
+	}
+	return keep
+}
+
 // settleKept makes whole rows of a stage's partial upserts: everything that it holds, in memory and on disk, is put
-// again with what is stored. REQUIRES: table.writes is held for writing, until the stage is committed.
-func (s *Stage) settleKept(ctx context.Context) error {
+// again with what is stored in some columns. REQUIRES: table.writes is held for writing, until the stage is committed.
+func (s *Stage) settleKept(ctx context.Context, keep []int) error {
 	t := s.table
 	now := t.now()
 	puts, spilled := s.puts, s.spilled
-	s.puts, s.spilled, s.bytes, s.rows, s.locked = nil, nil, 0, 0, true
+	s.puts, s.spilled, s.bytes, s.rows = nil, nil, 0, 0
 	defer func() {
 		for _, p := range puts {
 			p.drop(t)
@@ -26,14 +37,7 @@ func (s *Stage) settleKept(ctx context.Context) error {
 			t.discard(ctx, g.dir())
 		}
 	}()
-	var keep []int
-	for i, f := range now.lance.Fields {
-		// A column that is younger than a batch of the stage is one that the batch lacks.
-		if slices.Contains(s.keep, f.ID) || f.Key == 0 && !slices.Contains(s.sent, f.ID) {
-			keep = append(keep, i)
-		}
-	}
-	s.keep = nil
+	s.keep, s.sent = nil, nil
 	k, err := t.newKeeper(ctx, keep)
 	if err != nil {
 		return err

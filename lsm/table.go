@@ -147,7 +147,8 @@ type Batch struct {
 	// Meta is nil, Put encodes Record and copies it out of the Go heap.
 	Meta, Body []byte
 	// Keep are columns of the table whose values in Record are only for keys that are not stored: rows that are there
-	// keep theirs. Meta must be nil then.
+	// keep theirs. Meta must be nil when there are any. A list that is empty and not nil says that the batch has all columns
+	// now: in those that the table gets before the batch's stage is committed, rows keep their values.
 	Keep []int
 	// Durable makes the batch durable before it is visible in a buffered table, too.
 	Durable bool
