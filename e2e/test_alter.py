@@ -167,3 +167,38 @@ def test_a_stream_goes_on_while_its_table_is_altered(server):
     with refused("INVALID_ARGUMENT", 'column "b"', "batch 3"):
         stream.finish()
     assert query(server, "FROM docs ORDER BY id").to_pylist() == [{"id": 1, "a": 1, "c": "c"}, {"id": 2, "a": 2, "c": "c"}]
+
+
+def test_columns_are_widened(server):
+    """Rows of all layers keep their values, for us and for pylance, and wider ones come in."""
+    execute(server, "CREATE TABLE t (id INTEGER PRIMARY KEY, a TINYINT, f FLOAT DEFAULT 1.5, d DECIMAL(6, 2), s VARCHAR)",
+            "INSERT INTO t VALUES (1, 100, 0.5, 1234.56, 'base'), (2, NULL, NULL, NULL, 'base')", "OPTIMIZE t",
+            "INSERT OR REPLACE INTO t VALUES (2, -128, 2.5, -0.01, 'memory')", "COMMENT ON COLUMN t.a IS 'narrow once'")
+    stream = Stream(server, "t", pa.schema([("id", pa.int32()), ("a", pa.int8())]))
+    stream.send(batch(id=pa.array([3], pa.int32()), a=pa.array([7], pa.int8())))
+    eventually(lambda: stream.acked == 1)
+    execute(server, "ALTER TABLE t ALTER COLUMN a SET DATA TYPE SMALLINT", "ALTER TABLE t ALTER f TYPE DOUBLE", "ALTER TABLE t ALTER d TYPE DECIMAL(18, 2)",
+            "ALTER TABLE t ALTER a TYPE BIGINT", "ALTER TABLE t ALTER COLUMN s SET DATA TYPE VARCHAR")
+    stream.send(batch(id=pa.array([4], pa.int32()), a=pa.array([8], pa.int8())))
+    stream.finish()
+    execute(server, "INSERT INTO t VALUES (5, 5000000000, 1e300, 9999999999999999.99, 'wide')")
+    want = query(server, "FROM t ORDER BY id")
+    assert want.schema.types == [pa.int32(), pa.int64(), pa.float64(), pa.decimal128(18, 2), pa.string()]
+    assert want.column("a").to_pylist() == [100, -128, 7, 8, 5000000000]
+    assert want.column("f").to_pylist() == [0.5, 2.5, 1.5, 1.5, 1e300]
+    assert [str(v) for v in want.column("d").to_pylist()] == ["1234.56", "-0.01", "None", "None", "9999999999999999.99"]
+    assert scalar(server, "SELECT comment FROM duckdb_columns() WHERE table_name = 't' AND column_name = 'a'") == "narrow once"
+    server.restart()
+    assert query(server, "FROM t ORDER BY id").equals(want)
+    execute(server, "OPTIMIZE t", "CREATE INDEX by_a ON t (a)")
+    assert query(server, "FROM t ORDER BY id").equals(want)
+    assert query(server, "SELECT id FROM t WHERE a = 100").to_pylist() == [{"id": 1}]
+    table = lance.dataset(str(server.dataset("t"))).to_table().sort_by("id")
+    assert table.equals(want.cast(table.schema)) and table.schema.types == want.schema.types
+    execute(server, "ALTER TABLE t ADD COLUMN n INTEGER DEFAULT 3", "CREATE INDEX by_n ON t (n)")
+    want = query(server, "FROM t ORDER BY id")
+    for sql, code, word in [("ALTER TABLE t ALTER d TYPE INTEGER", "INVALID_ARGUMENT", "does not have all its values"), ("ALTER TABLE t ALTER id TYPE BIGINT", "FAILED_PRECONDITION", "primary key"),
+                            ("ALTER TABLE t ALTER n TYPE BIGINT", "FAILED_PRECONDITION", "by_n"), ("ALTER TABLE t ALTER a TYPE DOUBLE USING a / 2", "UNIMPLEMENTED", "USING")]:
+        with refused(code, word):
+            execute(server, sql)
+    assert query(server, "FROM t ORDER BY id").equals(want)

@@ -3,9 +3,12 @@ package lsm
 import (
 	"context"
 	"errors"
+	"io"
 	"path"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
@@ -54,7 +57,7 @@ func (c *compactor) align(ctx context.Context) (*tableSchema, error) {
 	}
 	change := manifest.Change{Schema: &lance.Schema{Fields: now.lance.Fields, Metadata: old.version.Schema.Metadata}}
 	var err error
-	if change.AddFiles, err = c.writeAdded(ctx, now, old.version); err != nil {
+	if change.AddFiles, err = c.writeAdded(ctx, now, old); err != nil {
 		return nil, err
 	}
 	v, err := manifest.Commit(ctx, c.db.st, t.root, old.version, change, t.manifestOptions())
@@ -88,63 +91,91 @@ func (s *tableSchema) sameColumns(other *lance.Schema) bool {
 	return true
 }
 
-// writeAdded writes, for each fragment of a version, the values that its rows have in columns which the version does
-// not have.
-func (c *compactor) writeAdded(ctx context.Context, now *tableSchema, v *manifest.Version) (map[uint64][]manifest.DataFile, error) {
-	added := &lance.Schema{}
-	var ones []arrow.Array
-	for _, f := range now.lance.Fields {
-		known := false
-		for _, o := range v.Schema.Fields {
-			known = known || o.ID == f.ID
+// writeAdded writes, for each fragment of a base, the values that its rows have in columns which the base does not have:
+// the value that a column was added with, or those of the narrower column whose place it took.
+func (c *compactor) writeAdded(ctx context.Context, now *tableSchema, b *base) (map[uint64][]manifest.DataFile, error) {
+	var columns []int
+	for i, f := range now.lance.Fields {
+		if fieldIn(b.version.Schema, f.ID) {
+			continue
 		}
-		if one := now.fill[f.ID]; one != nil && !known {
-			added.Fields = append(added.Fields, f)
-			ones = append(ones, one)
+		narrower := false
+		for id := range now.lives(i) {
+			narrower = narrower || fieldIn(b.version.Schema, id)
+		}
+		if narrower || now.fill[f.ID] != nil {
+			columns = append(columns, i)
 		}
 	}
 	out := make(map[uint64][]manifest.DataFile)
-	for i := 0; i < len(v.Fragments) && len(ones) > 0; i++ {
-		f := &v.Fragments[i]
-		file, err := c.writeConstants(ctx, added, ones, f.Rows)
+	for i := 0; i < len(b.frags) && len(columns) > 0; i++ {
+		file, err := c.writeColumns(ctx, now, columns, b.frags[i])
 		if err != nil {
 			c.discardAdded(ctx, out)
 			return nil, err
 		}
-		out[f.ID] = []manifest.DataFile{file}
+		out[b.frags[i].id] = []manifest.DataFile{file}
 	}
 	return out, nil
 }
 
-// writeConstants writes a file of columns that are the same in all rows.
-func (c *compactor) writeConstants(ctx context.Context, schema *lance.Schema, ones []arrow.Array, rows int64) (manifest.DataFile, error) {
+// fieldIn reports whether a schema has a column with an id.
+func fieldIn(s *lance.Schema, id int32) bool {
+	return slices.ContainsFunc(s.Fields, func(f lance.Field) bool { return f.ID == id })
+}
+
+// writeColumns writes some columns of all rows of a fragment to a file of their own.
+func (c *compactor) writeColumns(ctx context.Context, now *tableSchema, columns []int, f *fragment) (manifest.DataFile, error) {
+	none := manifest.DataFile{}
 	name, err := newFileName()
 	if err != nil {
-		return manifest.DataFile{}, err
+		return none, err
 	}
-	part, err := constants(schema.Arrow(), ones, int(min(rows, copyRows)))
-	if err != nil {
-		return manifest.DataFile{}, err
+	schema := &lance.Schema{}
+	for _, i := range columns {
+		schema.Fields = append(schema.Fields, now.lance.Fields[i])
 	}
-	defer part.Release()
 	w, err := lance.Create(ctx, c.db.st, path.Join(c.table.root, "data", name), schema, lance.WriterOptions{Version: c.table.fileVersion()})
 	if err != nil {
-		return manifest.DataFile{}, err
+		return none, err
 	}
-	for done := int64(0); done < rows; done += part.NumRows() {
-		some := part.NewSlice(0, min(part.NumRows(), rows-done))
-		err := w.Write(ctx, some)
-		some.Release()
-		if err != nil {
-			w.Abort()
-			return manifest.DataFile{}, err
-		}
+	if err := copyColumns(ctx, w, schema.Arrow(), f.scan(now, columns, 0, f.rows, copyRows)); err != nil {
+		w.Abort()
+		return none, err
 	}
 	info, err := w.Finish(ctx)
 	if err != nil {
-		return manifest.DataFile{}, err
+		return none, err
 	}
 	return writtenFragment(name, info, schema).Files[0], nil
+}
+
+// copyColumns writes what is read.
+func copyColumns(ctx context.Context, w *lance.Writer, s *arrow.Schema, r rowReader) error {
+	defer r.Close()
+	for {
+		rec, err := r.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		cols := make([]arrow.Array, rec.NumCols())
+		for i := range cols {
+			cols[i] = relabel(rec.Column(i), s.Field(i).Type)
+		}
+		out := array.NewRecordBatch(s, cols, rec.NumRows())
+		rec.Release()
+		for _, col := range cols {
+			col.Release()
+		}
+		err = w.Write(ctx, out)
+		out.Release()
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // discardAdded removes files that no version names.

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/flightd/flightd/lance"
 )
@@ -30,8 +30,10 @@ type Alteration struct {
 type AlteredColumn struct {
 	// Was is the name that the column has until now, empty for a new one.
 	Was string
-	// Field is the column from now on. Of a column that stays only the name and the nullability count.
+	// Field is the column from now on. Of a column that stays only the name and the nullability count, and the type when
+	// Widen is set: then the new type has all values of the old one.
 	Field arrow.Field
+	Widen bool
 	// Fill is one value that rows which are there already have in a new column; nil means null.
 	Fill arrow.Array
 }
@@ -95,11 +97,14 @@ func (db *DB) AlterTable(ctx context.Context, n TableName, a Alteration) error {
 func (t *Table) alter(now *tableSchema, a Alteration) (*ddlAlter, *tableSchema, error) {
 	last := max(now.lastField, t.set.Load().base.version.NextFieldID()-1)
 	// One id is left out: the next may be that of _tombstone in generations.
-	b := schemaBuilder{now: now, next: last + 2, fill: make(map[int32]arrow.Array)}
+	b := schemaBuilder{now: now, next: last + 2, fill: make(map[int32]arrow.Array), was: maps.Clone(now.was)}
 	for _, c := range a.Columns {
 		if err := b.add(c); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := t.refuseIndexed(b.widened); err != nil {
+		return nil, nil, err
 	}
 	key, err := b.key()
 	if err != nil {
@@ -115,6 +120,7 @@ func (t *Table) alter(now *tableSchema, a Alteration) (*ddlAlter, *tableSchema, 
 	if e.Fill, err = marshalFill(b.fill); err != nil {
 		return nil, nil, err
 	}
+	e.Was = b.was
 	next, err := newTableSchema(&e, key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -131,6 +137,9 @@ type schemaBuilder struct {
 	ids    []int32 // of fields and what is nested in them
 	fill   map[int32]arrow.Array
 	kept   []int32 // ids of the columns that stay
+	was    map[int32]int32
+	// widened are ids of the columns that are widened, those that they had.
+	widened []int32
 }
 
 // add appends a column.
@@ -165,11 +174,51 @@ func (b *schemaBuilder) add(c AlteredColumn) error {
 	}
 	f := b.now.arrow.Field(i)
 	f.Name, f.Nullable = c.Field.Name, c.Field.Nullable && old.Key == 0
+	if c.Widen {
+		f.Type = c.Field.Type
+		return b.widen(old, f)
+	}
 	b.fields = append(b.fields, f)
 	b.ids = append(b.ids, (&lance.Schema{Fields: b.now.lance.Fields[i : i+1]}).FieldIDs()...)
 	b.kept = append(b.kept, old.ID)
 	if one := b.now.fill[old.ID]; one != nil {
 		b.fill[old.ID] = one
+	}
+	return nil
+}
+
+// widen appends a column that takes the place of a narrower one.
+func (b *schemaBuilder) widen(old lance.Field, f arrow.Field) error {
+	if old.Key > 0 {
+		return fmt.Errorf("%w: column %q is part of the primary key, whose type cannot change; make a table with the other type by CREATE TABLE AS", ErrKeyColumn, old.Name)
+	}
+	if !widens(old.Type, f.Type) {
+		return fmt.Errorf("%w: column %q is %s, and %s does not have all its values; add a column of that type, UPDATE it, drop the old one and rename the new", ErrInvalid, old.Name, old.Type, f.Type)
+	}
+	id := b.next
+	b.next++
+	if b.was == nil {
+		b.was = make(map[int32]int32)
+	}
+	b.was[id] = old.ID
+	b.widened = append(b.widened, old.ID)
+	b.fields, b.ids = append(b.fields, f), append(b.ids, id)
+	if one := b.now.fill[old.ID]; one != nil {
+		wide, err := (&tableSchema{lance: &lance.Schema{Fields: []lance.Field{{Name: f.Name, Type: f.Type}}}}).widened(one, 0)
+		if err != nil {
+			return err
+		}
+		b.fill[id] = wide
+	}
+	return nil
+}
+
+// refuseIndexed refuses to change columns that an index of the table is over.
+func (t *Table) refuseIndexed(ids []int32) error {
+	for _, x := range t.indexList() {
+		if slices.ContainsFunc(x.Fields, func(id int32) bool { return slices.Contains(ids, id) }) {
+			return fmt.Errorf("%w: %q; DROP INDEX it before the column's type changes, and CREATE INDEX afterwards", ErrColumnIndexed, x.Name)
+		}
 	}
 	return nil
 }
@@ -276,22 +325,4 @@ func (m *Morsel) lives(row int) bool {
 	}
 	_, ok := slices.BinarySearch(m.Live, uint32(row))
 	return ok
-}
-
-// constants returns the rows of a batch of columns that are the same in all rows, from one row of each.
-func constants(s *arrow.Schema, ones []arrow.Array, rows int) (arrow.RecordBatch, error) {
-	cols := make([]arrow.Array, 0, len(ones))
-	defer func() {
-		for _, c := range cols {
-			c.Release()
-		}
-	}()
-	for _, one := range ones {
-		col, err := repeat(one, rows)
-		if err != nil {
-			return nil, err
-		}
-		cols = append(cols, col)
-	}
-	return array.NewRecordBatch(s, cols, int64(rows)), nil
 }

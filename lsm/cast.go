@@ -14,13 +14,18 @@ import (
 // error that names its row. The casts are our own because the kernels of arrow's compute package run on goroutines
 // whose panics nobody can recover: a fault in one would end the process.
 func (s *tableSchema) cast(col arrow.Array, want arrow.DataType) (arrow.Array, error) {
+	return s.castIn(memory.DefaultAllocator, col, want)
+}
+
+// castIn is cast with the memory of an allocator.
+func (s *tableSchema) castIn(mem memory.Allocator, col arrow.Array, want arrow.DataType) (arrow.Array, error) {
 	if sameLayout(col.DataType(), want) {
 		return relabel(col, want), nil
 	}
 	if col.DataType().ID() == arrow.NULL { // whose rows arrow-go calls valid
-		return s.nulls(want, col.Len(), memory.DefaultAllocator), nil
+		return s.nulls(want, col.Len(), mem), nil
 	}
-	b := array.NewBuilder(memory.DefaultAllocator, want)
+	b := array.NewBuilder(mem, want)
 	defer b.Release()
 	b.Reserve(col.Len())
 	put, err := caster(col, b)

@@ -70,6 +70,8 @@ type schemaEntry struct {
 	LastField int32 `json:"last_field,omitempty"`
 	// Fill is an Arrow IPC stream of one row: for columns, named by their field id, the value of rows that are older.
 	Fill []byte `json:"fill,omitempty"`
+	// Was has, by the field id of a column that was widened, the id that the narrower one had.
+	Was map[int32]int32 `json:"was,omitempty"`
 }
 
 // catalog is the set of tables as of an LSN: a checkpoint file plus the DDL records of the log behind it.

@@ -85,7 +85,13 @@ func (t *Table) Comments() Comments {
 	}
 	out := Comments{Self: stored.Self, Columns: make(map[string]string)}
 	for i, f := range now.arrow.Fields() {
-		text, ok := stored.Columns[fieldKey(now, i)]
+		var text *string
+		ok := false
+		for id := range now.lives(i) {
+			if text, ok = stored.Columns[strconv.Itoa(int(id))]; ok {
+				break
+			}
+		}
 		switch came, has := f.Metadata.GetValue(CommentKey); {
 		case text != nil:
 			out.Columns[f.Name] = *text

@@ -41,8 +41,11 @@ var (
 	// remedy is to look at the table again and to make the batch anew.
 	ErrTableChanged = errors.New("the table was altered meanwhile")
 
-	// ErrKeyColumn is returned for an alteration that would take a column out of the primary key.
-	ErrKeyColumn = errors.New("a column of the primary key cannot be dropped")
+	// ErrKeyColumn is returned for an alteration that would take a column out of the primary key, or give it another type.
+	ErrKeyColumn = errors.New("a column of the primary key stays as it is")
+
+	// ErrColumnIndexed is returned for another type of a column that an index of the table is over.
+	ErrColumnIndexed = errors.New("the column has an index")
 
 	// ErrIndexExists is returned by CreateIndex when the table has an index of the name.
 	ErrIndexExists = errors.New("index already exists")

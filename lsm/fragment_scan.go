@@ -28,6 +28,8 @@ type layout struct {
 	from []place
 	// older says of a column that no file has whether it is younger than the fragment.
 	older []bool
+	// narrow says that a file has a column under an id that it had before it was widened.
+	narrow bool
 }
 
 // fileColumns are some columns of one file.
@@ -41,10 +43,16 @@ func (f *fragment) layout(s *tableSchema, columns []int) *layout {
 	l := &layout{schema: s, columns: columns, from: make([]place, len(columns)), older: make([]bool, len(columns))}
 	used := make(map[int]int, 1) // a file's place in l.files
 	for i, c := range columns {
-		id := s.lance.Fields[c].ID
-		at, ok := f.at[id]
+		at, ok, known := place{}, false, false
+		for id := range s.lives(c) {
+			known = known || f.known[id]
+			if at, ok = f.at[id]; ok {
+				l.narrow = l.narrow || id != s.lance.Fields[c].ID
+				break
+			}
+		}
 		if !ok {
-			l.from[i], l.older[i] = place{-1, -1}, !f.known[id]
+			l.from[i], l.older[i] = place{-1, -1}, !known
 			continue
 		}
 		n, ok := used[at.file]
@@ -62,8 +70,11 @@ func (f *fragment) layout(s *tableSchema, columns []int) *layout {
 	return l
 }
 
-// whole reports whether one file has all columns, in their order.
+// whole reports whether one file has all columns, in their order and as the schema has them.
 func (l *layout) whole() bool {
+	if l.narrow {
+		return false
+	}
 	for _, p := range l.from {
 		if p.file != 0 {
 			return false
@@ -88,8 +99,10 @@ func (l *layout) join(parts []arrow.RecordBatch) (arrow.RecordBatch, error) {
 		fields[i] = l.schema.arrow.Field(c)
 		fields[i].Nullable = true
 		if p := l.from[i]; p.file >= 0 {
-			cols[i] = parts[p.file].Column(p.column)
-			cols[i].Retain()
+			var err error
+			if cols[i], err = l.schema.widened(parts[p.file].Column(p.column), c); err != nil {
+				return nil, err
+			}
 			fields[i].Type = cols[i].DataType()
 			continue
 		}

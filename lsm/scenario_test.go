@@ -244,6 +244,12 @@ func alterLine(a *Alteration, line string) error {
 		a.Columns = slices.Delete(a.Columns, i, i+1)
 	case "rename":
 		a.Columns[i].Field.Name = words[2]
+	case "widen":
+		schema, err := rows.Schema(strings.Join(words[1:], " "))
+		if err != nil {
+			return err
+		}
+		a.Columns[i].Field.Type, a.Columns[i].Widen = schema.Field(0).Type, true
 	case "forbid-null":
 		a.Columns[i].Field.Nullable = false
 	}

@@ -21,7 +21,8 @@ import (
 //
 // Rows are never rewritten by it: batches, generations and fragments keep the columns that they were written with,
 // and readers match these by field id with the columns of the schema under which they read. A column that was dropped
-// is skipped, one that was renamed has the same id. A column that is younger than the rows has in them the one value
+// is skipped, one that was renamed has the same id, and one that was widened also counts under the ids that it had
+// (widen.go). A column that is younger than the rows has in them the one value
 // that it was added with, its fill.
 //
 // INVARIANT: the schema under which a layer is read is never older than one with which any of its rows was written,
@@ -37,6 +38,8 @@ type tableSchema struct {
 	files lance.Version
 	// fill has, by field id, one value for rows that are older than the column; without one they have null.
 	fill map[int32]arrow.Array
+	// was has, by the field id of a column that was widened, the id of the narrower column whose place it took.
+	was map[int32]int32
 	// lastField is the highest field id that the table ever gave.
 	lastField int32
 	// sql is the CREATE TABLE statement that makes the same table in DuckDB. Only the current schema has it.
@@ -104,6 +107,7 @@ func newTableSchema(e *schemaEntry, key []string) (*tableSchema, error) {
 			out.required = append(out.required, i)
 		}
 	}
+	out.was = e.Was
 	out.fill, err = unmarshalFill(e.Fill)
 	return out, err
 }
@@ -249,14 +253,17 @@ func (s *tableSchema) missing(column, n int, older bool) (arrow.Array, error) {
 func (s *tableSchema) pick(from *tableSchema, rec arrow.RecordBatch, column int) (arrow.Array, error) {
 	at := column
 	if from != s {
-		at = from.column(s.lance.Fields[column].ID)
+		at = -1
+		for id := range s.lives(column) {
+			if at = from.column(id); at >= 0 {
+				break
+			}
+		}
 	}
 	if at < 0 {
 		return s.missing(column, int(rec.NumRows()), true)
 	}
-	col := rec.Column(at)
-	col.Retain()
-	return col, nil
+	return s.widened(rec.Column(at), column)
 }
 
 // repeat returns n rows that are all the one of a column. The caller releases them.

@@ -563,7 +563,11 @@ func (t *Table) checkShape(s *tableSchema, rec arrow.RecordBatch) error {
 		}
 	}
 	for i, f := range s.arrow.Fields() {
-		if col := rec.Column(i); !sameLayout(col.DataType(), f.Type) {
+		col := rec.Column(i)
+		if widens(col.DataType(), f.Type) { // it was widened since the batch was made
+			return fmt.Errorf("table %q: %w: column %q is %s, the batch has %s", t.name, ErrTableChanged, f.Name, f.Type, col.DataType())
+		}
+		if !sameLayout(col.DataType(), f.Type) {
 			return &ColumnError{Table: t.name.String(), Column: f.Name, Came: col.DataType().String(), Want: f.Type.String()}
 		}
 	}

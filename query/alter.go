@@ -20,7 +20,7 @@ type altering struct {
 	column   string
 	lenient  bool   // IF [NOT] EXISTS of the column
 	to       string // the new name
-	text     span   // the definition of a column, or its default
+	text     span   // the definition of a column, its default, or its type
 }
 
 // alterAction is what ALTER TABLE does.
@@ -34,6 +34,7 @@ const (
 	alterDropDefault
 	alterSetNotNull
 	alterDropNotNull
+	alterType
 )
 
 // altering reads ALTER TABLE [IF EXISTS] name action. The definition of a column is DuckDB's.
@@ -130,7 +131,7 @@ func (p *parsed) oneDefinition(i int) error {
 	return nil
 }
 
-// alterColumnDefinition reads name SET DEFAULT, DROP DEFAULT, SET NOT NULL or DROP NOT NULL behind ALTER [COLUMN].
+// alterColumnDefinition reads name [SET DATA] TYPE, SET DEFAULT, DROP DEFAULT, SET NOT NULL or DROP NOT NULL behind ALTER [COLUMN].
 func (p *parsed) alterColumnDefinition(a *altering, i int) (err error) {
 	if i, err = p.alterColumn(a, i); err != nil {
 		return err
@@ -152,10 +153,28 @@ func (p *parsed) alterColumnDefinition(a *altering, i int) (err error) {
 			a.action = alterDropNotNull
 		}
 		return p.end(i + 3)
-	case verb == "TYPE", verb == "SET" && (what == "DATA" || what == "TYPE"):
-		return p.unimplementedAt(i, "a change of a column's type (add a column of the other type, UPDATE it, drop the old one and rename the new)")
+	case verb == "TYPE":
+		return p.alterType(a, i+1)
+	case verb == "SET" && what == "TYPE":
+		return p.alterType(a, i+2)
+	case verb == "SET" && what == "DATA" && p.word(i+2) == "TYPE":
+		return p.alterType(a, i+3)
 	}
-	return p.syntaxError(i, "SET DEFAULT, DROP DEFAULT, SET NOT NULL or DROP NOT NULL is expected")
+	return p.syntaxError(i, "SET DATA TYPE, SET DEFAULT, DROP DEFAULT, SET NOT NULL or DROP NOT NULL is expected")
+}
+
+// alterType reads the type behind [SET DATA] TYPE.
+func (p *parsed) alterType(a *altering, i int) error {
+	a.action, a.text = alterType, span{i, len(p.tokens)}
+	if a.text.empty() {
+		return p.syntaxError(i, "a type is expected")
+	}
+	for j := i; j < len(p.tokens); j++ {
+		if w := p.word(j); w == "USING" || w == "COLLATE" {
+			return p.unimplementedAt(j, w+" in a change of a column's type (add a column of the other type, UPDATE it, drop the old one and rename the new)")
+		}
+	}
+	return p.oneDefinition(i)
 }
 
 // An alteredColumn is one column of a table that is being altered.
@@ -166,6 +185,7 @@ type alteredColumn struct {
 	typ     string
 	initial string // its default, "" without one
 	notNull bool
+	retyped bool         // it is to have another type
 	came    *arrow.Field // of a new one that came as an Arrow schema
 	fill    arrow.Array  // of a new one: the value of the rows that are there, nil for null
 }
@@ -281,6 +301,8 @@ func (p *parsed) change(a altering, t tableInfo, columns []alteredColumn) ([]alt
 			return nil, errorf(FailedPrecondition, "column %q is part of the primary key, which is never null", c.was)
 		}
 		c.notNull = false
+	case alterType:
+		c.typ, c.retyped = p.text(a.text), true
 	}
 	return columns, nil
 }
@@ -395,6 +417,17 @@ func (in *instance) volatile(conn bind.Connection, expr string) (bool, error) {
 	return len(rows) > 0, err
 }
 
+// retypes reports whether a column would have another type in SQL: Arrow has several for some.
+func (t tableInfo) retypes(column string, to arrow.Field) bool {
+	i := t.field(column)
+	if i < 0 {
+		return true
+	}
+	from, err := sqlTypeOf(t.arrow.Field(i))
+	into, err2 := sqlTypeOf(to)
+	return err != nil || err2 != nil || from.String() != into.String()
+}
+
 // alter implements store.
 func (s lsmStore) alter(ctx context.Context, t tableInfo, columns []alteredColumn, next tableInfo) error {
 	a := lsm.Alteration{Incarnation: t.incarnation, SchemaID: t.version, SQL: next.sql}
@@ -403,7 +436,7 @@ func (s lsmStore) alter(ctx context.Context, t tableInfo, columns []alteredColum
 		if c.came != nil {
 			f = *c.came
 		}
-		a.Columns = append(a.Columns, lsm.AlteredColumn{Was: c.was, Field: f, Fill: c.fill})
+		a.Columns = append(a.Columns, lsm.AlteredColumn{Was: c.was, Field: f, Fill: c.fill, Widen: c.retyped && t.retypes(c.was, f)})
 	}
 	return s.db.AlterTable(ctx, lsm.TableName{Schema: t.schema, Name: t.name}, a)
 }

@@ -131,7 +131,9 @@ func TestAlterTableRefuses(t *testing.T) {
 		{Unimplemented, "", "ALTER TABLE docs ADD COLUMN x INT GENERATED ALWAYS AS (id)"},
 		{InvalidArgument, "", "ALTER TABLE docs ADD COLUMN x INT PRIMARY KEY"},
 		{Unimplemented, "field within a column", "ALTER TABLE docs DROP COLUMN s.x"},
-		{Unimplemented, "type", "ALTER TABLE docs ALTER COLUMN body TYPE INT"},
+		{InvalidArgument, "does not have all its values", "ALTER TABLE docs ALTER COLUMN body TYPE INT"},
+		{Unimplemented, "USING", "ALTER TABLE docs ALTER COLUMN body TYPE INT USING 1"},
+		{InvalidArgument, "a type is expected", "ALTER TABLE docs ALTER COLUMN body SET DATA TYPE"},
 		{Unimplemented, "", "ALTER TABLE docs RENAME TO other"},
 	} {
 		h.fails(c.code, c.message, c.sql)
