@@ -49,7 +49,7 @@ make("later", "2.1")
 make("Keyed20", "2.0")
 make("with space", "2.0")
 make("stable", "2.2", enable_stable_row_ids=True)
-make("maps", "2.2", extra=(pa.field("m", pa.map_(pa.string(), pa.int64())), [("a", 1)]))
+make("boxes", "2.2", extra=(pa.field("b", pa.list_(pa.struct([("x", pa.int64())]), 2)), [{"x": 1}, {"x": 2}]))
 make("broken", "2.2")
 make("halved", "2.2")
 os.mkdir(os.path.join(root, "empty.lance"))
@@ -199,13 +199,13 @@ func TestForeignDatasetsThatAreNotServed(t *testing.T) {
 	for _, m := range manifests {
 		require.NoError(t, os.WriteFile(m, []byte("no manifest"), 0o644))
 	}
-	before := pathsBelow(t, dir, "broken.lance", "halved.lance", "stable.lance", "empty.lance", "maps.lance", "with space.lance", "keyed20.lance")
+	before := pathsBelow(t, dir, "broken.lance", "halved.lance", "stable.lance", "empty.lance", "boxes.lance", "with space.lance", "keyed20.lance")
 	schema, err := rows.Schema("k int64 key")
 	require.NoError(t, err)
 	for range 2 { // the second time with the catalog that the first left
 		db := openTest(t, dir)
 		for name, reason := range map[string]string{
-			"stable": "feature flag 1 (stable row ids)", "maps": "map", "broken": "no footer of a Lance manifest",
+			"stable": "feature flag 1 (stable row ids)", "boxes": "not supported", "broken": "no footer of a Lance manifest",
 			"empty": "it has no versions", "with space": `has to be named "with%20space.lance"; rename it`, "halved": "open fragment 0",
 		} {
 			n := TableName{Name: name}
@@ -222,7 +222,7 @@ func TestForeignDatasetsThatAreNotServed(t *testing.T) {
 		_, err := db.Table(TableName{Name: "broken"})
 		require.ErrorAs(t, err, &corrupt)
 		require.NoError(t, db.Close())
-		require.Equal(t, before, pathsBelow(t, dir, "broken.lance", "halved.lance", "stable.lance", "empty.lance", "maps.lance", "with space.lance", "keyed20.lance"))
+		require.Equal(t, before, pathsBelow(t, dir, "broken.lance", "halved.lance", "stable.lance", "empty.lance", "boxes.lance", "with space.lance", "keyed20.lance"))
 	}
 
 	// A folder that came while the table was being made is not lost either, and one that went leaves the name.
