@@ -83,6 +83,10 @@ def test_a_writer_in_front_of_a_table_of_flightd(server):
     with ds.mem_wal_writer(memwal.SHARDS[0]) as w:
         w.put(theirs)
         w.delete(theirs.select(["id"]).slice(1, 1))
+    writer = ds.mem_wal_writer(memwal.SHARDS[0])
+    writer.put(theirs.slice(2, 1))  # has no generation
+    checked = server.check()
+    assert checked.returncode == 0 and "of other MemWAL writers: 1 shard, with 2 log entries" in checked.stdout, checked.stdout
     server.start()
     want = {i: "ours" for i in range(10) if i != 4} | {3: "theirs", 20: "theirs"}
     assert {r["id"]: r["v"] for r in query(server, "FROM docs").to_pylist()} == want

@@ -52,6 +52,9 @@ type Checked struct {
 	// another program left, and the collector removes in time.
 	Unnamed      int
 	UnnamedBytes int64
+	// Strangers are shards of other MemWAL writers, StrangerEntries the log entries in them that no generation has; they
+	// have no checksums.
+	Strangers, StrangerEntries int
 	// Faults is how often report was called.
 	Faults int
 }
@@ -91,8 +94,11 @@ func check(ctx context.Context, dir string, st object.Store, report func(Fault))
 	for i := range cat.Tables {
 		c.table(ctx, &cat.Tables[i], cat.Tables[i].Incarnation == cat.LastIncarnation)
 	}
-	if !whole {
+	switch {
+	case !whole:
 		c.strays(ctx, cat)
+	case !c.shared:
+		c.guests(ctx, cat)
 	}
 	if c.highest > end && !c.brokenLog {
 		c.fault(walFolder, fmt.Errorf("the log ends at LSN %s, but manifests and catalog go up to %s: its end is missing", end, c.highest))
@@ -290,6 +296,11 @@ func (c *checker) table(ctx context.Context, e *tableEntry, newest bool) {
 		if s != nil {
 			c.shard(ctx, t.shards[i], s, v)
 		}
+	}
+	if v != nil && !c.shared {
+		c.strangers(ctx, t.root, v, func(dir string) bool {
+			return slices.ContainsFunc(t.shards, func(own *shard) bool { return own.dir() == dir })
+		})
 	}
 	c.unnamed(ctx, t, shards)
 }

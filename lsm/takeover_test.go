@@ -442,3 +442,39 @@ func TestGenerationsThatAreInTheBaseAreNotTakenIn(t *testing.T) {
 	defer func() { require.NoError(t, db.Close()) }()
 	require.Equal(t, []string{"1 10", "2 20", "3 30", "3 32", "3 34", "4 40", "5 50", "6 60", "7 70", "8 80"}, tableLines(t, db, "p"))
 }
+
+// TestCheckVerifiesShardsOfOtherWriters looks at such a shard before it is taken over, whole and with each kind of file
+// damaged, and after that.
+func TestCheckVerifiesShardsOfOtherWriters(t *testing.T) {
+	f := newForeignShard(t, true, true)
+	sum, list := faults(t, f.dir)
+	require.Empty(t, list)
+	require.Equal(t, []int{1, 4}, []int{sum.Strangers, sum.StrangerEntries})
+	generation := path.Join(f.shard(), f.man.Generations[1].Path)
+	for _, pattern := range []string{
+		path.Join(f.shard(), "manifest", "*.binpb"), path.Join(generation, "_versions", "*.manifest"), path.Join(generation, "data", "*"),
+		path.Join(generation, "_pk_index", "page_data.lance"), f.entryName(f.last), f.entryName(f.last - 1),
+	} {
+		for _, cut := range []bool{true, false} {
+			victim := filepath.Join(t.TempDir(), "copy")
+			require.NoError(t, os.CopyFS(victim, os.DirFS(f.dir)))
+			name := newestMatch(t, victim, pattern)
+			full := filepath.Join(victim, name)
+			switch {
+			case cut:
+				require.NoError(t, os.Truncate(full, fileBytes(full)/2))
+			case name == f.entryName(f.last-1):
+				require.NoError(t, os.Remove(full))
+			default:
+				flip(t, full, 1)
+			}
+			_, list := faults(t, victim)
+			require.True(t, slices.ContainsFunc(list, func(x Fault) bool { return x.File == name }), "%s, cut %t: %v", name, cut, list)
+		}
+	}
+	db := openTest(t, f.dir)
+	require.NoError(t, db.Close())
+	sum, list = faults(t, f.dir)
+	require.Empty(t, list)
+	require.Equal(t, []int{1, 0}, []int{sum.Strangers, sum.StrangerEntries})
+}

@@ -81,6 +81,10 @@ func (p process) printChecked(sum lsm.Checked, took time.Duration) error {
 		counted(int64(sum.Tables), "table"), counted(int64(sum.Fragments), "fragment"), counted(int64(sum.DeletionFiles), "deletion file"),
 		countedAs(int64(sum.Indexes), "index", "indexes"), counted(int64(sum.Generations), "generation"),
 		thousands(sum.Rows), byteSize(sum.Bytes), thousands(sum.LogRows), counted(sum.LogRecords, "record"))
+	if err == nil && sum.Strangers > 0 {
+		_, err = fmt.Fprintf(p.stdout, "of other MemWAL writers: %s, with %s that the next start takes in\n",
+			counted(int64(sum.Strangers), "shard"), countedAs(int64(sum.StrangerEntries), "log entry", "log entries"))
+	}
 	if err == nil && sum.Unfinished > 0 {
 		_, err = fmt.Fprintf(p.stdout, "%s was being created when the server ended; the next start finishes that\n", counted(int64(sum.Unfinished), "table"))
 	}
