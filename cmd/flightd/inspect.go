@@ -30,12 +30,12 @@ import (
 )
 
 // kinds are what inspect knows, in the order of its help.
-var kinds = []string{"wal", "shard", "manifest", "file", "index", "filter", "catalog"}
+var kinds = []string{"wal", "shard", "manifest", "file", "index", "filter", "catalog", "entry"}
 
 func (p process) inspectCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "inspect PATH [wal|shard|manifest|file|index|filter|catalog]",
+		Use:   "inspect PATH [wal|shard|manifest|file|index|filter|catalog|entry]",
 		Short: "Describe what is on disk, for people or as JSON",
 		Long: "inspect describes a file or a folder of a data folder, which may be in use. Without a kind it is guessed:\n\n" +
 			"  wal       the log: DATA or DATA/_flightd/wal, or one segment in it\n" +
@@ -44,7 +44,8 @@ func (p process) inspectCommand() *cobra.Command {
 			"  manifest  a version of a table: TABLE.lance for the newest, or a file in TABLE.lance/_versions\n" +
 			"  file      a Lance data file\n" +
 			"  index     a BTREE, BITMAP or LABEL_LIST: a folder in TABLE.lance/_indices, or the _pk_index of a generation\n" +
-			"  filter    the filter of a generation's keys: its key_filter.bin\n\n" +
+			"  filter    the filter of a generation's keys: its key_filter.bin\n" +
+			"  entry     what another MemWAL writer logged: TABLE.lance/_mem_wal/SHARD/wal, or one .arrow object in it\n\n" +
 			"DATA alone lists its tables. With --json each line of the output is one JSON object.",
 		Example: "  flightd inspect /var/lib/flightd\n" +
 			"  flightd inspect /var/lib/flightd/readings.lance\n" +
@@ -113,13 +114,18 @@ func guessKind(path string, info fs.FileInfo) string {
 			return "manifest"
 		case ".lance":
 			return "file"
+		case ".arrow":
+			if _, ok := wal.EntryPosition(filepath.Base(path)); ok {
+				return "entry"
+			}
 		}
 		if filepath.Base(path) == "key_filter.bin" {
 			return "filter"
 		}
 		return ""
 	}
-	segments, _ := filepath.Glob(filepath.Join(path, "*.wal")) // the pattern is good
+	segments, _ := filepath.Glob(filepath.Join(path, "*.wal")) // the patterns are good
+	entries, _ := filepath.Glob(filepath.Join(path, "*.arrow"))
 	switch {
 	case has("_flightd", "format"):
 		return kindData
@@ -131,6 +137,8 @@ func guessKind(path string, info fs.FileInfo) string {
 		return "index"
 	case len(segments) > 0:
 		return "wal"
+	case filepath.Base(path) == "wal" && len(entries) > 0:
+		return "entry"
 	}
 	return ""
 }
@@ -159,6 +167,8 @@ func (v *inspector) describe(ctx context.Context, kind string) error {
 		return v.catalog(ctx)
 	case "filter":
 		return v.filter(ctx)
+	case "entry":
+		return v.entries(ctx)
 	}
 	return v.index(ctx)
 }

@@ -1,12 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/rows"
+	"github.com/flightd/flightd/lsm/wal"
+	"github.com/flightd/flightd/object"
 )
 
 func TestInspectGuessesTheKind(t *testing.T) {
@@ -53,7 +61,7 @@ func TestInspectTakesTheKindThatItIsTold(t *testing.T) {
 
 	code, _, stderr = call("inspect", filepath.Join(dir, "_flightd"))
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "say one of wal, shard, manifest, file, index, filter, catalog")
+	require.Contains(t, stderr, "say one of wal, shard, manifest, file, index, filter, catalog, entry")
 	code, _, _ = call("inspect", dir, "table")
 	require.Equal(t, exitUsage, code)
 	code, _, stderr = call("inspect", filepath.Join(dir, "_flightd", "catalog.json"), "file")
@@ -101,4 +109,39 @@ func TestInspectShowsOneFile(t *testing.T) {
 		versions[object["version"]] = true
 	}
 	require.Len(t, versions, len(manifests))
+}
+
+// TestInspectDescribesLogEntriesOfOthers has a shard's log of which one entry is a sentinel, one is damaged and one missing.
+func TestInspectDescribesLogEntriesOfOthers(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	st := object.NewLocal(dir)
+	stream := &wal.Stream{ID: uuid.New(), Dir: "wal", Epoch: 3}
+	require.NoError(t, stream.Fence(ctx, st))
+	md := arrow.MetadataFrom(map[string]string{"writer_epoch": "2", "generation": "7"})
+	schema, err := rows.Schema("id int64 key, word utf8")
+	require.NoError(t, err)
+	rec, err := rows.Parse(arrow.NewSchema(schema.Fields(), &md), "1 one\n2 two")
+	require.NoError(t, err)
+	defer rec.Release()
+	var b bytes.Buffer
+	w := ipc.NewWriter(&b, ipc.WithSchema(rec.Schema()))
+	require.NoError(t, w.Write(rec))
+	require.NoError(t, w.Close())
+	require.NoError(t, st.Put(ctx, "wal/"+wal.EntryName(2), b.Bytes()))
+	require.NoError(t, st.Put(ctx, "wal/"+wal.EntryName(5), b.Bytes()))
+
+	folder := filepath.Join(dir, "wal")
+	code, stdout, stderr := call("inspect", folder)
+	require.Zero(t, code, stderr)
+	require.Equal(t, "entry 1: sentinel of epoch 3\nentry 2: epoch 2, generation 7, 2 rows in 1 batch\nno entries 3 to 4\n"+
+		"entry 5: epoch 2, generation 7, 2 rows in 1 batch\n", stdout)
+	code, stdout, stderr = call("inspect", filepath.Join(folder, wal.EntryName(2)), "--json")
+	require.Zero(t, code, stderr)
+	require.JSONEq(t, `{"position": 2, "epoch": 2, "generation": 7, "sentinel": false, "batches": 1, "rows": 2, "columns": ["id", "word"]}`, stdout)
+
+	require.NoError(t, st.Put(ctx, "wal/"+wal.EntryName(2), b.Bytes()[:b.Len()-9]))
+	code, stdout, stderr = call("inspect", folder)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, wal.EntryName(2)+" is corrupt")
+	require.Contains(t, stdout, "entry 5")
 }
