@@ -25,7 +25,7 @@ type chunker struct {
 func (s *shredded) writeChunks(p *pageWriter, f *Field, compress bool) (*lancepb.PageLayout, error) {
 	c := &chunker{shredded: s, repBits: 16, defBits: 16}
 	l := &lancepb.MiniBlockLayout{Layers: s.layers, NumItems: uint64(s.n), HasLargeChunk: true}
-	if compress {
+	if compress || s.entries() > chunkLevels { // a row of that many, whose levels have to fit into a chunk
 		c.repBits, c.defBits = bits.Len16(s.lists), bits.Len(uint(s.definitions()-1))
 	}
 	if s.rep != nil {

@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
 
 	"github.com/flightd/flightd/internal/python"
@@ -92,6 +94,21 @@ func TestEveryTypeGoesThereAndBackInLaterFiles(t *testing.T) {
 				requireFile(t, openFile(t, st, "f"), schema, joined(t, schema, batches), g)
 			})
 		}
+	}
+}
+
+// TestManyEmptyListsInARow: levels without values belong to the chunk of the next value, whose size of levels has 16 bits.
+func TestManyEmptyListsInARow(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "l", Type: arrow.ListOf(arrow.ListOf(arrow.PrimitiveTypes.Int32)), Nullable: true}}, nil)
+	row := `{"l": [[1], ` + strings.Repeat("[], ", 40_000) + `[2], [3, 4], null]}`
+	rec, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"l": [[5]]}, `+row+`, {"l": null}, {"l": [[6], []]}]`))
+	require.NoError(t, err)
+	defer rec.Release()
+	for _, compress := range []bool{false, true} {
+		st := object.NewMem()
+		writeFile(t, st, "f", schema, WriterOptions{Version: Version22, Compress: compress}, rec)
+		r := openFile(t, st, "f")
+		requireScan(t, r, joined(t, schema, []arrow.RecordBatch{rec}), []int{0}, 0, 4, 0)
 	}
 }
 
