@@ -22,7 +22,7 @@ PACKAGES    := ./... ./testdata
 # RACE are the packages whose tests also run under the race detector.
 RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap ./vector
 
-.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load bench-files torture venv clean
+.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load bench-files fuzz torture venv clean
 
 all: build
 
@@ -84,6 +84,10 @@ bench-ingest bench-scan bench-load bench-files: bench-%: build venv
 
 bench:
 	$(GO) test $(GOFLAGS_ALL) -run '^$$' -bench . -benchmem $(PACKAGES)
+
+# fuzz has each decoder of Lance's formats read anything for ten seconds, two at a time; torture does so with every fuzz target.
+fuzz:
+	.ci/fuzz 10s lance manifest bitmap
 
 # torture is the long one: FUZZTIME for each fuzz target, SEEDS power cuts and random lists of operations, many kills, the
 # race detector again and again.
