@@ -29,7 +29,7 @@ func l2PackedSIMD(x *float32, stride, n int, data *float32, dim int, out *float3
 func dotPackedSIMD(x *float32, stride, n int, data *float32, dim int, out *float32, blocks int)
 
 //go:noescape
-func argminSIMD(v *float32, n int, least *[8]float32, at *[8]int32)
+func argminSIMD(v *float32, n int) (at int32, least float32)
 
 //go:noescape
 func hammingRowsSIMD(q, rows *byte, out *float32, dim, n int)
@@ -104,21 +104,12 @@ func dotPacked(x []float32, stride, n int, data []float32, dim int, out []float3
 }
 
 // argmin returns the place of the least number below +Inf, the first of equals, and the number; -1 and +Inf if there is
-// none. NaN is not less than anything. The length is a multiple of eight.
+// none. NaN is not less than anything. The length is a multiple of sixteen.
 func argmin(v []float32) (int32, float32) {
 	if !accelerated {
 		return argminGo(v)
 	}
-	var leasts [8]float32
-	var places [8]int32
-	argminSIMD(unsafe.SliceData(v), len(v), &leasts, &places)
-	at, least := places[0], leasts[0]
-	for i := 1; i < 8; i++ {
-		if leasts[i] < least || leasts[i] == least && places[i] < at {
-			at, least = places[i], leasts[i]
-		}
-	}
-	return at, least
+	return argminSIMD(unsafe.SliceData(v), len(v))
 }
 
 // fastScan adds the steps of each row's code: 32 steps for each byte of it, 32 rows to a block.

@@ -6,6 +6,12 @@
 #define FADDP4(n, m, d) WORD $(0x6E20D400 | (m)<<16 | (n)<<5 | (d))
 // FCMGT4 sets the words of d in which n > m to ones.
 #define FCMGT4(n, m, d) WORD $(0x6EA0E400 | (m)<<16 | (n)<<5 | (d))
+#define FCMEQ4(n, m, d) WORD $(0x4E20E400 | (m)<<16 | (n)<<5 | (d))
+#define FMIN4(n, m, d) WORD $(0x4EA0F400 | (m)<<16 | (n)<<5 | (d))
+#define SMIN4(n, m, d) WORD $(0x4EA06C00 | (m)<<16 | (n)<<5 | (d))
+// FMINV4 and SMINV4 set the first word of d to the least word of n.
+#define FMINV4(n, d) WORD $(0x6EB0F800 | (n)<<5 | (d))
+#define SMINV4(n, d) WORD $(0x4EB1A800 | (n)<<5 | (d))
 // The conversions take the low or the high (2) four halves.
 #define FCVTL(n, d) WORD $(0x0E217800 | (n)<<5 | (d))
 #define FCVTL2(n, d) WORD $(0x4E217800 | (n)<<5 | (d))

@@ -212,36 +212,70 @@ DATA places<>+16(SB)/8, $0x0000000500000004
 DATA places<>+24(SB)/8, $0x0000000700000006
 GLOBL places<>(SB), RODATA|NOPTR, $32
 
-// func argminSIMD(v *float32, n int, least *[8]float32, at *[8]int32)
-// Each lane keeps its own least number and where it was.
-TEXT ·argminSIMD(SB), NOSPLIT, $0-32
+// LEAST looks at the eight numbers off bytes on: each lane keeps its least number and where it was. VMINPS returns its first operand
+// here when the number is NaN.
+#define LEAST(off, places, least, at, number, mask) \
+	VMOVUPS	off(SI), number; \
+	VCMPPS	$0x11, least, number, mask; \
+	VMINPS	least, number, least; \
+	VBLENDVPS	mask, places, at, at
+
+// func argminSIMD(v *float32, n int) (at int32, least float32)
+// Two chains of eight lanes, since the latency of a chain is what it takes.
+TEXT ·argminSIMD(SB), NOSPLIT, $0-24
 	MOVQ	v+0(FP), SI
 	MOVQ	n+8(FP), CX
-	MOVQ	least+16(FP), DI
-	MOVQ	at+24(FP), DX
 	MOVL	$0x7f800000, AX
 	VMOVD	AX, X0
 	VBROADCASTSS	X0, Y0            // least so far: +Inf
-	VPCMPEQD	Y1, Y1, Y1        // its place: -1
-	VMOVDQU	places<>(SB), Y2          // the places at hand
+	VMOVAPS	Y0, Y1
+	VPCMPEQD	Y2, Y2, Y2        // its place: -1
+	VMOVDQA	Y2, Y3
+	VMOVDQU	places<>(SB), Y4          // the places at hand
 	MOVL	$8, AX
-	VMOVD	AX, X3
-	VPBROADCASTD	X3, Y3
-	SHRQ	$3, CX
-	JZ	done
+	VMOVD	AX, X6
+	VPBROADCASTD	X6, Y6
+	VPADDD	Y6, Y4, Y5
+	VPADDD	Y6, Y6, Y6
+	SHRQ	$4, CX
+	JZ	reduce
 
 loop:
-	VMOVUPS	(SI), Y4
-	VCMPPS	$0x11, Y0, Y4, Y5         // less, quiet, false for NaN
-	VBLENDVPS	Y5, Y4, Y0, Y0
-	VBLENDVPS	Y5, Y2, Y1, Y1
-	VPADDD	Y3, Y2, Y2
-	ADDQ	$32, SI
+	LEAST(0, Y4, Y0, Y2, Y7, Y8)
+	LEAST(32, Y5, Y1, Y3, Y9, Y10)
+	VPADDD	Y6, Y4, Y4
+	VPADDD	Y6, Y5, Y5
+	ADDQ	$64, SI
 	DECQ	CX
 	JNZ	loop
 
-done:
-	VMOVUPS	Y0, (DI)
-	VMOVDQU	Y1, (DX)
+reduce:
+	VMINPS	Y0, Y1, Y7
+	VEXTRACTF128	$1, Y7, X8
+	VMINPS	X8, X7, X7
+	VPERMILPS	$0x4e, X7, X8
+	VMINPS	X8, X7, X7
+	VPERMILPS	$0xb1, X7, X8
+	VMINPS	X8, X7, X7
+	VBROADCASTSS	X7, Y8
+
+	// The lowest of the places where that is; other lanes count as the largest integer.
+	MOVL	$0x7fffffff, AX
+	VMOVD	AX, X9
+	VPBROADCASTD	X9, Y9
+	VCMPPS	$0, Y8, Y0, Y10
+	VCMPPS	$0, Y8, Y1, Y11
+	VBLENDVPS	Y10, Y2, Y9, Y2
+	VBLENDVPS	Y11, Y3, Y9, Y3
+	VPMINSD	Y3, Y2, Y2
+	VEXTRACTI128	$1, Y2, X3
+	VPMINSD	X3, X2, X2
+	VPSHUFD	$0x4e, X2, X3
+	VPMINSD	X3, X2, X2
+	VPSHUFD	$0xb1, X2, X3
+	VPMINSD	X3, X2, X2
+	VMOVD	X2, AX
+	MOVL	AX, at+16(FP)
+	VMOVSS	X7, least+20(FP)
 	VZEROUPPER
 	RET

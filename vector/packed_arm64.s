@@ -137,13 +137,11 @@ DATA places<>+16(SB)/8, $0x0000000500000004
 DATA places<>+24(SB)/8, $0x0000000700000006
 GLOBL places<>(SB), RODATA|NOPTR, $32
 
-// func argminSIMD(v *float32, n int, least *[8]float32, at *[8]int32)
-// Each lane keeps its own least number and where it was.
-TEXT ·argminSIMD(SB), NOSPLIT, $0-32
+// func argminSIMD(v *float32, n int) (at int32, least float32)
+// Each lane of two chains keeps its own least number and where it was.
+TEXT ·argminSIMD(SB), NOSPLIT, $0-24
 	MOVD	v+0(FP), R0
 	MOVD	n+8(FP), R1
-	MOVD	least+16(FP), R2
-	MOVD	at+24(FP), R3
 	MOVD	$0x7f800000, R4
 	VDUP	R4, V0.S4                 // least so far: +Inf
 	VDUP	R4, V1.S4
@@ -155,7 +153,7 @@ TEXT ·argminSIMD(SB), NOSPLIT, $0-32
 	MOVD	$8, R4
 	VDUP	R4, V6.S4
 	LSR	$3, R1
-	CBZ	R1, done
+	CBZ	R1, reduce
 
 loop:
 	VLD1.P	32(R0), [V16.S4, V17.S4]
@@ -170,7 +168,22 @@ loop:
 	SUB	$1, R1
 	CBNZ	R1, loop
 
-done:
-	VST1	[V0.S4, V1.S4], (R2)
-	VST1	[V2.S4, V3.S4], (R3)
+reduce:
+	FMIN4(0, 1, 16)
+	FMINV4(16, 7)
+	VDUP	V7.S[0], V16.S4
+
+	// The lowest of the places where that is; other lanes count as the largest integer.
+	FCMEQ4(0, 16, 18)
+	FCMEQ4(1, 16, 19)
+	MOVD	$0x7fffffff, R4
+	VDUP	R4, V20.S4
+	VDUP	R4, V21.S4
+	VBIT	V18.B16, V2.B16, V20.B16
+	VBIT	V19.B16, V3.B16, V21.B16
+	SMIN4(20, 21, 20)
+	SMINV4(20, 20)
+	VMOV	V20.S[0], R4
+	MOVW	R4, at+16(FP)
+	FMOVS	F7, least+20(FP)
 	RET
