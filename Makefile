@@ -22,7 +22,7 @@ PACKAGES    := ./... ./testdata
 # RACE are the packages whose tests also run under the race detector.
 RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap ./vector
 
-.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load bench-files fuzz torture venv clean
+.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load bench-files bench-engine fuzz torture venv clean
 
 all: build
 
@@ -81,6 +81,10 @@ race:
 # bench-ingest, bench-scan and bench-files run a peer beside flightd; bench-load watches its memory.
 bench-ingest bench-scan bench-load bench-files: bench-%: build venv
 	$(PY) bench/$*.py
+
+# bench-engine runs lsm's benchmarks and prints their figures beside the aims. It takes a quarter of an hour, alone on the machine.
+bench-engine:
+	$(PYTHON) bench/engine.py $(ENGINE)
 
 bench:
 	$(GO) test $(GOFLAGS_ALL) -run '^$$' -bench . -benchmem $(PACKAGES)

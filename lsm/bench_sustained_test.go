@@ -28,7 +28,8 @@ const benchRandomKeys = 100_000_000
 // BenchmarkSustained writes batches of 100 rows of schema A for a while, flushes and merges included, and then waits until
 // the last of them is durable. limit-Mrows/s is what the disk could take of the bytes that the process wrote for a row
 // (log, generations, merges and new log segments), measured in the same run, and rate-of-limit our part of it. p99.9-ms and
-// max-ms are of the calls of Put.
+// max-ms are of the calls of Put. over-MiB is the most memory that the process had beyond Options.Memory, the benchmark's own
+// included: RssAnon and RssShmem, looked at ten times a second.
 func BenchmarkSustained(b *testing.B) {
 	for _, order := range []string{"sequential", "random"} {
 		b.Run("keys="+order, func(b *testing.B) {
@@ -49,6 +50,7 @@ func benchSustained(b *testing.B, random bool) {
 	}
 	table := benchTable(b, db, benchSchema)
 	source := newBatchSource(b, n, random)
+	most := watchMemory(b)
 	var calls []time.Duration
 	const probe = 512 << 20
 	limit := benchDisk(b, dir, probe)
@@ -74,12 +76,13 @@ func benchSustained(b *testing.B, random bool) {
 		b.Fatal(err)
 	}
 	total := float64(len(calls) * n)
-	rate, most := total/took.Seconds(), probe/limit.Seconds()/(float64(written)/total)
+	rate, could := total/took.Seconds(), probe/limit.Seconds()/(float64(written)/total)
 	slices.Sort(calls)
 	b.ReportMetric(rate/1e6, "Mrows/s")
 	b.ReportMetric(float64(written)/total, "B/row")
-	b.ReportMetric(most/1e6, "limit-Mrows/s")
-	b.ReportMetric(rate/most, "rate-of-limit")
+	b.ReportMetric(could/1e6, "limit-Mrows/s")
+	b.ReportMetric(rate/could, "rate-of-limit")
+	b.ReportMetric(float64(most()-db.opt.Memory)/(1<<20), "over-MiB")
 	b.ReportMetric(calls[len(calls)*999/1000].Seconds()*1e3, "p99.9-ms")
 	b.ReportMetric(calls[len(calls)-1].Seconds()*1e3, "max-ms")
 }
@@ -147,6 +150,46 @@ func (x *batchSource) next(b *testing.B) sourceBatch {
 func (x sourceBatch) release() {
 	x.Record.Release()
 	x.body.Release()
+}
+
+// watchMemory looks at the process's memory until the function that it returns is called, which returns the most there was.
+func watchMemory(b *testing.B) (stop func() int64) {
+	done, most := make(chan struct{}), make(chan int64)
+	go func() {
+		high := int64(0)
+		for tick := time.Tick(100 * time.Millisecond); ; {
+			high = max(high, benchMemory(b))
+			select {
+			case <-tick:
+			case <-done:
+				most <- high
+				return
+			}
+		}
+	}()
+	return func() int64 {
+		close(done)
+		return <-most
+	}
+}
+
+// memoryLines are those of what Options.Memory bounds.
+var memoryLines = regexp.MustCompile(`(?m)^Rss(?:Anon|Shmem):\s*(\d+) kB$`)
+
+// benchMemory returns the memory of the process that no file backs, 0 when the system does not tell.
+func benchMemory(b *testing.B) (bytes int64) {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for _, found := range memoryLines.FindAllSubmatch(text, -1) {
+		kilobytes, err := strconv.ParseInt(string(found[1]), 10, 64)
+		if err != nil {
+			b.Error(err)
+		}
+		bytes += kilobytes << 10
+	}
+	return bytes
 }
 
 // benchWritten returns how many bytes the process has given to disks so far.
