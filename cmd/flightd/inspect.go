@@ -77,6 +77,13 @@ func (p process) inspect(ctx context.Context, path, kind string, asJSON bool) er
 	if path, err = filepath.Abs(path); err != nil {
 		return fmt.Errorf("inspect: %w", err)
 	}
+	switch {
+	case kind != "" || !info.IsDir():
+	case filepath.Base(path) == "_mem_wal": // of the table in whose folder they are
+		path, kind = filepath.Dir(path), "shard"
+	case filepath.Base(path) == "_versions":
+		path, kind = filepath.Dir(path), "manifest"
+	}
 	if kind == "" {
 		if kind = guessKind(path, info); kind == "" {
 			return fmt.Errorf("inspect: cannot tell what %s is; say one of %s", path, strings.Join(kinds, ", "))

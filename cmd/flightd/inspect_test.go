@@ -28,6 +28,8 @@ func TestInspectGuessesTheKind(t *testing.T) {
 		{"words.lance/_versions/*.manifest", "version 2 by flightd", "fragments"},
 		{"words.lance/data/*.lance", "Lance 2.0", "checksums"},
 		{"words.lance/_indices/*", "btree of int64, 3 rows in 1 pages", "least"},
+		{"words.lance/_versions", "version 2 by flightd", "fragments"},
+		{"words.lance/_mem_wal", "generation 2 in ", "generations"},
 		{"words.lance/_mem_wal/*", "generation 2 in ", "generations"},
 		{"words.lance/_mem_wal/*/*_gen_2", "version 1 by flightd", "rows"},
 		{"words.lance/_mem_wal/*/*_gen_2/_pk_index", "from 2 to 4\n", "greatest"},
