@@ -142,7 +142,10 @@ func (p *PQ) Decode(codes []byte, rows []float32) {
 // TransposeCodes turns the codes of n rows from rows into columns; with n and the bytes of a code exchanged it turns them
 // back.
 func TransposeCodes(dst, src []byte, n int) {
-	if n == 0 || len(dst) != len(src) || len(src)%n != 0 {
+	if n == 0 && len(src) == 0 && len(dst) == 0 {
+		return
+	}
+	if n <= 0 || len(dst) != len(src) || len(src)%n != 0 {
 		panic(fmt.Sprintf("vector: %d bytes of codes of %d rows transposed into %d", len(src), n, len(dst)))
 	}
 	width := len(src) / n

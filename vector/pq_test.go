@@ -82,7 +82,7 @@ func TestAScanIsTheDistanceOfTheDecodedVector(t *testing.T) {
 				for i := range want {
 					require.InDelta(t, want[i], got[i], 1e-5*(1+math.Abs(float64(want[i]))+float64(shape.dim)), "%v, %+v, row %d", m, shape, i)
 				}
-				if shape.bits == 8 && n > 0 {
+				if shape.bits == 8 {
 					columns, same := make([]byte, len(codes)), make([]float32, n)
 					TransposeCodes(columns, codes, n)
 					table.ScanColumns(columns, same)
