@@ -67,15 +67,7 @@ func (c *compactor) align(ctx context.Context) (*tableSchema, error) {
 		}
 		return nil, err
 	}
-	b, err := openBase(context.WithoutCancel(ctx), c.db.st, t, v, old)
-	if err != nil {
-		return nil, err
-	}
-	defer b.unref()
-	t.swap.Lock()
-	defer t.swap.Unlock()
-	t.publish(b, t.set.Load().chains) // the same rows have the same addresses, so the masks stay
-	return now, nil
+	return now, c.rebase(context.WithoutCancel(ctx), v)
 }
 
 // sameColumns reports whether a dataset has the schema's columns, in their order.

@@ -70,13 +70,18 @@ func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Versio
 func (b *base) openFragment(ctx context.Context, st object.Store, t *Table, f *manifest.Fragment, reuse *base) (*fragment, error) {
 	if reuse != nil && sameFields(reuse.version.Schema, b.version.Schema) {
 		old, ok := reuse.version.Fragment(f.ID)
-		if ok && slices.EqualFunc(old.Files, f.Files, func(a, b manifest.DataFile) bool { return a.Path == b.Path }) && sameDeletion(old.Deletion, f.Deletion) {
+		if ok && sameFiles(old, f) && sameDeletion(old.Deletion, f.Deletion) {
 			x := reuse.byID[f.ID]
 			x.retain()
 			return x, nil
 		}
 	}
 	return openFragment(ctx, st, t.root, b.version, f, b.schema)
+}
+
+// sameFiles reports whether a fragment has the same files in two versions: then it has the same rows at the same places.
+func sameFiles(a, b *manifest.Fragment) bool {
+	return slices.EqualFunc(a.Files, b.Files, func(x, y manifest.DataFile) bool { return x.Path == y.Path })
 }
 
 // sameFields reports whether two schemas have the same columns, by their ids.

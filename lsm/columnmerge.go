@@ -77,7 +77,7 @@ func (w *segmentWriter) prepare(ctx context.Context, change *manifest.Change) er
 func (w *segmentWriter) write(ctx context.Context, appended []uint64) ([]manifest.Index, error) {
 	var out []manifest.Index
 	if w.table.indexable() {
-		x, err := w.c.writeKeyIndex(ctx, w.m, w.m.set.base, appended)
+		x, err := w.c.writeKeyIndex(ctx, w.m, w.m.base, appended)
 		w.written = append(w.written, x.UUID)
 		if err != nil {
 			return nil, err
@@ -105,7 +105,7 @@ func (w *segmentWriter) close() {
 // catchUp chooses the fragments that the new segment covers beside those that are appended.
 func (c *columnMerge) catchUp(m *merged) {
 	left := int64(lateRows)
-	for _, f := range m.set.base.lacking(c.entry) {
+	for _, f := range m.base.lacking(c.entry) {
 		if f.rows <= left {
 			left -= f.rows
 			c.late.Add(uint32(f.id))
@@ -117,7 +117,7 @@ func (c *columnMerge) catchUp(m *merged) {
 // addresses yet.
 func (c *columnMerge) prepare(ctx context.Context, m *merged) error {
 	for _, id := range c.late.ToArray() {
-		f := m.set.base.byID[uint64(id)]
+		f := m.base.byID[uint64(id)]
 		if err := c.sorter.add(ctx, f, m.schema, nil, func(row uint32) uint64 { return f.id<<32 | uint64(row) }, nil); err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (b *base) columnsNamed(x indexEntry) []*columnSegment {
 
 // write writes the new segment, of the appended fragments.
 func (c *columnMerge) write(ctx context.Context, t *Table, m *merged, appended []uint64) (manifest.Index, error) {
-	x, err := newColumnSegment(c.entry, m.set.base.version.Number)
+	x, err := newColumnSegment(c.entry, m.base.version.Number)
 	if err != nil {
 		return x, err
 	}

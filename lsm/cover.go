@@ -183,7 +183,11 @@ func (c *compactor) tryCommitColumn(ctx context.Context, x indexEntry, seg manif
 	if now, ok := c.table.index(x.Name); !ok || now.ID != x.ID {
 		return ErrIndexNotFound
 	}
-	b := c.table.set.Load().base
+	b, err := c.table.holdBase()
+	if err != nil {
+		return err
+	}
+	defer b.unref()
 	seg.Fragments = seg.Fragments.Clone()
 	for _, other := range b.columnsNamed(x) {
 		seg.Fragments.AndNot(other.meta.Fragments)
@@ -204,7 +208,7 @@ func (c *compactor) tryCommitColumn(ctx context.Context, x indexEntry, seg manif
 		}
 		return err
 	}
-	return c.showIndexed(context.WithoutCancel(ctx), v, b)
+	return c.rebase(context.WithoutCancel(ctx), v)
 }
 
 // sameColumn reports whether a fragment has the same values in a column in two versions: whatever changes them writes
@@ -223,22 +227,6 @@ func fileOf(f *manifest.Fragment, field int32) string {
 		}
 	}
 	return ""
-}
-
-// showIndexed lets readers have a version that differs from the base only in its indexes.
-func (c *compactor) showIndexed(ctx context.Context, v *manifest.Version, old *base) error {
-	if v.Number != old.version.Number+1 {
-		return c.refreshBase(ctx) // another program's commit came between
-	}
-	b, err := openBase(ctx, c.db.st, c.table, v, old)
-	if err != nil {
-		return err
-	}
-	defer b.unref()
-	c.table.swap.Lock()
-	defer c.table.swap.Unlock()
-	c.table.publish(b, c.table.set.Load().chains) // the same rows have the same addresses, so the masks stay
-	return nil
 }
 
 // dropColumns takes the segments with the name of an index out of the base, but for those of the key; their files stay
@@ -263,10 +251,10 @@ func (c *compactor) dropSegments(ctx context.Context, choose func(x *manifest.In
 		if err = c.refreshBase(ctx); err != nil {
 			return err
 		}
-		b := c.table.set.Load().base
+		on, now := c.table.set.Load().base.version, c.table.now()
 		var gone []uuid.UUID
-		for i := range b.version.Indexes {
-			if x := &b.version.Indexes[i]; !b.schema.isKey(x.Fields) && choose(x) {
+		for i := range on.Indexes {
+			if x := &on.Indexes[i]; !now.isKey(x.Fields) && choose(x) {
 				gone = append(gone, x.UUID)
 			}
 		}
@@ -274,9 +262,9 @@ func (c *compactor) dropSegments(ctx context.Context, choose func(x *manifest.In
 			return nil
 		}
 		var v *manifest.Version
-		v, err = manifest.Commit(ctx, c.db.st, c.table.root, b.version, manifest.Change{RemoveIndexes: gone}, c.table.manifestOptions())
+		v, err = manifest.Commit(ctx, c.db.st, c.table.root, on, manifest.Change{RemoveIndexes: gone}, c.table.manifestOptions())
 		if err == nil {
-			err = c.showIndexed(context.WithoutCancel(ctx), v, b)
+			err = c.rebase(context.WithoutCancel(ctx), v)
 		}
 	}
 	return err

@@ -207,7 +207,7 @@
 //
 // # Lock order
 //
-// Table.turn, Table.writes, DB.ddl, Table.adopting, shard.manMu, Table.swap, maskCell.mu, DB.moment, memtable.mu,
+// Table.turn, Table.writes, DB.ddl, Table.adopting, Table.basing, shard.manMu, Table.swap, maskCell.mu, DB.moment, memtable.mu,
 // keyOrder.mu, keyOrder.settle, and last, with nothing below them, shard.queueMu, Table.leftMu, Table.stallMu,
 // watermarks.mu, budget.mu, pace.mu, ledger.mu, objectHome.mu and Table.heldMu. No I/O happens under DB.moment and what follows it, nor under Table.swap, where appliers wait.
 // Table.place is held while a few files are removed, and has nothing but Table.leftMu below it.

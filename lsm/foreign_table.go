@@ -42,7 +42,7 @@ func (e *UnservedError) Error() string {
 // Unwrap returns the cause, and that there is no such table: one can be made when the folder is gone.
 func (e *UnservedError) Unwrap() []error { return []error{ErrTableNotFound, e.Err} }
 
-// ReadOnlyError is returned by what would write to a table of another program that can only be read.
+// ReadOnlyError is returned by what would write to a table that can only be read because of what another program did.
 type ReadOnlyError struct {
 	// Table is the table's name.
 	Table TableName
@@ -205,6 +205,9 @@ func newForeignEntry(n TableName, v *manifest.Version, incarnation uint64) (tabl
 func (t *Table) refuseWrite() error {
 	if t.untaken != nil {
 		return &ReadOnlyError{Table: t.name, Err: t.untaken}
+	}
+	if s := t.stuck.Load(); s != nil {
+		return &ReadOnlyError{Table: t.name, Err: s.err}
 	}
 	set := t.set.Load()
 	if set == nil || set.base.readOnly == nil { // without layers it is closed, or a stage makes it

@@ -3,6 +3,7 @@ package lsm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path"
 	"slices"
@@ -21,8 +22,10 @@ const fragmentRows = 1 << 20
 // merged is the rows of some generations on their way into new fragments.
 type merged struct {
 	schema *tableSchema
-	// set has the generations.
+	// set has the generations, base is what the commit stands on: that of set, or a newer one when other programs changed it
+	// meanwhile.
 	set  *layerSet
+	base *base
 	gens []layerRef
 	// live holds, for each generation, the rows that go over: neither tombstones nor replaced by another generation.
 	live []*roaring.Bitmap
@@ -58,18 +61,19 @@ func (c *compactor) merge(ctx context.Context) (int64, error) {
 	if err := c.writeFragments(ctx, m); err != nil {
 		return 0, err
 	}
-	change := manifest.Change{Append: m.frags, Delete: replacedBase(set), Compacted: m.compacted(t), Shards: len(t.shards)}
-	if now.codec != nil {
-		change.ShardedBy = now.keyIDs()[0]
+	v, err := c.commitMerge(ctx, m, replacedBase(set))
+	for try := 1; try < maxMergeTries && errors.Is(err, manifest.ErrConflict); try++ {
+		// Another program changed the base. The rows that go over are the same, and so are their fragments: what they replace
+		// is another.
+		var fresh *base
+		var dead map[uint64]*roaring.Bitmap
+		if fresh, dead, err = c.moveOn(ctx, m); err != nil {
+			break
+		}
+		m.base = fresh
+		v, err = c.commitMerge(ctx, m, dead)
+		fresh.unref()
 	}
-	segments := c.newSegmentWriter(m)
-	defer segments.close()
-	if err := segments.prepare(ctx, &change); err != nil {
-		t.discardFragments(ctx, m.frags)
-		return 0, err
-	}
-	v, err := manifest.Commit(ctx, c.db.st, t.root, set.base.version, change, t.manifestOptions())
-	c.discardSegments(ctx, segments.written, v, err)
 	if errors.Is(err, manifest.ErrConflict) || errors.Is(err, manifest.ErrUnpublished) {
 		t.discardFragments(ctx, m.frags) // after any other error they may be part of a version
 	}
@@ -79,6 +83,54 @@ func (c *compactor) merge(ctx context.Context) (int64, error) {
 	c.db.counters.compactWritten.Add(fileSizes(m.frags))
 	// The commit stands: a caller who went away must not leave the shards behind it.
 	return m.rows, c.rebase(context.WithoutCancel(ctx), v)
+}
+
+// commitMerge makes one attempt to publish a merge on the base that it stands on, of which it deletes some rows.
+func (c *compactor) commitMerge(ctx context.Context, m *merged, dead map[uint64]*roaring.Bitmap) (*manifest.Version, error) {
+	t := c.table
+	change := manifest.Change{Append: m.frags, Delete: dead, Compacted: m.compacted(t), Shards: len(t.shards)}
+	if m.schema.codec != nil {
+		change.ShardedBy = m.schema.keyIDs()[0]
+	}
+	segments := c.newSegmentWriter(m)
+	defer segments.close()
+	if err := segments.prepare(ctx, &change); err != nil {
+		return nil, fmt.Errorf("%w: %w", manifest.ErrUnpublished, err)
+	}
+	v, err := manifest.Commit(ctx, c.db.st, t.root, m.base.version, change, t.manifestOptions())
+	c.discardSegments(ctx, segments.written, v, err)
+	return v, err
+}
+
+// moveOn returns the newest base, with a reference, and which of its rows a merge replaces.
+func (c *compactor) moveOn(ctx context.Context, m *merged) (*base, map[uint64]*roaring.Bitmap, error) {
+	t := c.table
+	if err := c.refreshBase(ctx); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", manifest.ErrUnpublished, err)
+	}
+	b, err := t.holdBase()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", manifest.ErrUnpublished, err)
+	}
+	if t.now() != m.schema || !m.schema.sameColumns(b.version.Schema) {
+		b.unref()
+		return nil, nil, fmt.Errorf("%w: its columns are others", manifest.ErrConflict)
+	}
+	dead := make(map[uint64]*roaring.Bitmap)
+	for i := range m.set.chains {
+		mask, err := b.replacedBy(ctx, m.set, i, m.set.chains[i].generations())
+		if err != nil {
+			b.unref()
+			return nil, nil, fmt.Errorf("%w: %w", manifest.ErrUnpublished, err)
+		}
+		for id, rows := range mask.dead {
+			if dead[id] != nil {
+				rows = roaring.Or(dead[id], rows)
+			}
+			dead[id] = rows
+		}
+	}
+	return b, dead, nil
 }
 
 // compacted returns for each shard the newest generation that goes over.
@@ -94,7 +146,7 @@ func (m *merged) compacted(t *Table) map[uuid.UUID]uint64 {
 
 // newMerged works out which rows of the generations go over.
 func newMerged(now *tableSchema, set *layerSet) *merged {
-	m := &merged{schema: now, set: set}
+	m := &merged{schema: now, set: set, base: set.base}
 	for _, c := range set.chains {
 		m.gens = append(m.gens, c.generations()...)
 	}

@@ -556,7 +556,7 @@ func (t *Table) checkSchema(v *manifest.Version) error {
 			return nil
 		}
 		if err == nil {
-			err = fmt.Errorf("version %d of the dataset %s %s: another program changed its schema; restore it with Lance", v.Number, t.root, fault)
+			err = &alienError{root: t.root, version: v.Number, fault: fault}
 		}
 	}
 	return err

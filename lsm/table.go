@@ -70,6 +70,11 @@ type Table struct {
 	set  atomic.Pointer[layerSet]
 	swap sync.Mutex
 
+	// basing is held by who puts another version of the base in the place of the one that readers have. It comes before
+	// shard.manMu and swap, and files are read under it. stuck says why the newest version cannot be taken up, nil when it can.
+	basing gate
+	stuck  atomic.Pointer[stuck]
+
 	// adopting guards pending, a stage that the log has committed and some manifest does not name yet, and is held until
 	// readers have it: it comes before shard.manMu and swap. staged is the LSN of its commit, 0 when there is none: the
 	// log is needed from there on.

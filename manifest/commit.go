@@ -90,7 +90,16 @@ func (k *commit) attempt(ctx context.Context, base *Version) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = tableChain(k.st, k.root, k.o).put(ctx, v.Number, data)
+	chain := tableChain(k.st, k.root, k.o)
+	// A number may be free again: other programs remove old versions, and ours would lie below theirs, where nobody looks.
+	last, err := chain.newest(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnpublished, err)
+	}
+	if last > b.base.Number {
+		return nil, errTaken
+	}
+	err = chain.put(ctx, v.Number, data)
 	switch {
 	case errors.Is(err, object.ErrExists):
 		return nil, errTaken
@@ -136,13 +145,16 @@ func (k *commit) absent(ctx context.Context, v *Version) bool {
 // an earlier attempt had succeeded although the store reported otherwise.
 func (k *commit) rebase(ctx context.Context, base *Version) (mine bool, next *Version, err error) {
 	chain := tableChain(k.st, k.root, k.o)
-	last, err := chain.forward(ctx, base.Number+1)
+	last, err := chain.newest(ctx)
 	if err != nil {
 		return false, nil, err
 	}
 	var reason error
 	for n := base.Number + 1; n <= last; n++ {
 		next, err = Load(ctx, k.st, k.root, n)
+		if errors.Is(err, object.ErrNotExist) {
+			return false, nil, fmt.Errorf("%w: version %d is gone, so what it changed is unknown", ErrConflict, n)
+		}
 		if err != nil {
 			return false, nil, err
 		}

@@ -55,6 +55,17 @@ func Latest(ctx context.Context, st object.Store, root string, o Options) (*Vers
 	}
 }
 
+// Current reports whether the version with a number, which was the newest, still is, as far as two looks can tell: the
+// next one is not there, and it is itself. Otherwise Latest tells; whoever removes old versions leaves the newest.
+func Current(ctx context.Context, st object.Store, root string, number uint64) (bool, error) {
+	c := tableChain(st, root, Options{})
+	next, err := c.exists(ctx, number+1)
+	if err != nil || next {
+		return false, err
+	}
+	return c.exists(ctx, number)
+}
+
 // Load loads one version of the table at root.
 func Load(ctx context.Context, st object.Store, root string, number uint64) (*Version, error) {
 	name := tableChain(st, root, Options{}).path(number)

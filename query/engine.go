@@ -156,6 +156,9 @@ func (e *Engine) acquire(ctx context.Context) (*lease, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, engineError(err)
 	}
+	if err := e.store.refresh(ctx); err != nil {
+		return nil, engineError(err)
+	}
 	e.mu.Lock()
 	fresh := e.closed || e.freshLocked()
 	if !fresh {

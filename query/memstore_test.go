@@ -45,6 +45,8 @@ type memMorsel struct {
 	live []uint32
 }
 
+func (s *memStore) refresh(context.Context) error { return nil }
+
 func (s *memStore) catalogVersion() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,6 +15,8 @@ import (
 // A store is what a query needs of the storage engine. lsmStore is the one that ships; tests of the bridge feed
 // batches from memory instead, to control where morsels end and which of their rows live.
 type store interface {
+	// refresh takes up what other programs committed to the tables.
+	refresh(ctx context.Context) error
 	catalogVersion() uint64
 	tables() []tableInfo
 	unserved(schema, name string) error
@@ -58,6 +60,8 @@ type snapshot interface {
 
 // lsmStore reads and writes the engine.
 type lsmStore struct{ db *lsm.DB }
+
+func (s lsmStore) refresh(ctx context.Context) error { return s.db.Refresh(ctx) }
 
 func (s lsmStore) catalogVersion() uint64 { return s.db.CatalogVersion() }
 

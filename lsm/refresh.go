@@ -1,0 +1,97 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
+)
+
+// Other programs commit to the datasets of tables while we run. Who is about to take a snapshot calls Refresh, so that it
+// has what they committed before: for each table one look for the next version, and when there is one, that is opened
+// and the masks of its new fragments are made. The compactor does the same before it works on the base. Of two that find a
+// version one takes it up, and the other waits for it (Table.basing).
+
+// Refresh takes up what other programs have committed to the tables. A version that cannot be taken up is no error here:
+// readers keep the one before, it is logged, and writers of the table are told why.
+func (db *DB) Refresh(ctx context.Context) error {
+	for _, t := range db.list() {
+		if err := t.refresh(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refresh is Refresh for one table.
+func (t *Table) refresh(ctx context.Context) error {
+	set := t.set.Load() // only for the number of its version
+	if set == nil {
+		return nil
+	}
+	current, err := manifest.Current(ctx, t.db.st, t.root, set.base.version.Number)
+	if err == nil && !current {
+		err = t.takeUp(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil && t.stop.Err() == nil && t.stuck.Load() == nil: // else that is logged
+		t.warn("take up what another program committed; the version before is served", err)
+	}
+	return nil
+}
+
+// takeUp lets readers have the newest version of the table, if they do not. Should that be one that flightd cannot take up,
+// the table can only be read until there is another.
+func (t *Table) takeUp(ctx context.Context) error {
+	if err := t.basing.lock(ctx); err != nil {
+		return err
+	}
+	defer t.basing.unlock()
+	set := t.set.Load() // only for the number of its version
+	if set == nil {
+		return t.ended()
+	}
+	v, err := manifest.Latest(ctx, t.db.st, t.root, t.manifestOptions())
+	if err == nil && v.Number > set.base.version.Number {
+		if err = t.checkSchema(v); err == nil {
+			err = t.rebase(ctx, v)
+		}
+	}
+	t.noteStuck(err)
+	return err
+}
+
+// stuck is why the newest version of a table cannot be taken up.
+type stuck struct{ err error }
+
+// noteStuck notes how an attempt to take a version up ended. What may be otherwise next time, as with a store that does not
+// answer, leaves the table as it is.
+func (t *Table) noteStuck(err error) {
+	var unsupported *manifest.UnsupportedError
+	var corrupt *object.CorruptError
+	var alien *alienError
+	switch {
+	case err == nil:
+		t.stuck.Store(nil)
+	case errors.As(err, &unsupported), errors.As(err, &corrupt), errors.As(err, &alien):
+		if t.stuck.Swap(&stuck{err}) == nil {
+			t.warn("another program committed what cannot be taken up; the version before is served, and the table is not written", err)
+		}
+	}
+}
+
+// alienError is why the columns of a version cannot become those of the table.
+type alienError struct {
+	root    string
+	version uint64
+	fault   string
+}
+
+// Error implements error.
+func (e *alienError) Error() string {
+	return fmt.Sprintf("version %d of the dataset %s %s: another program changed its schema; restore an older version with Lance", e.version, e.root, e.fault)
+}
