@@ -176,9 +176,28 @@ func (k *commit) rebase(ctx context.Context, base *Version) (mine bool, next *Ve
 // that the system had not written yet.
 func (k *commit) syncForeign(ctx context.Context, base *Version) error {
 	st, ok := k.st.(syncer)
-	if base.synced || !ok {
+	if !ok {
 		return nil
 	}
+	names := k.files(base)
+	if !base.synced {
+		folders := make(map[string]string)
+		for _, name := range k.o.Synced.missing(names) {
+			if err := st.Sync(ctx, name); err != nil {
+				return fmt.Errorf("sync version %d of another writer: %w", base.Number, err)
+			}
+			folders[path.Dir(name)] = name
+		}
+		if err := k.syncFolders(ctx, folders); err != nil {
+			return err
+		}
+	}
+	k.o.Synced.set(names)
+	return nil
+}
+
+// files returns the files that a version names, its own among them.
+func (k *commit) files(base *Version) []string {
 	names := []string{base.name}
 	for i := range base.Fragments {
 		f := &base.Fragments[i]
@@ -194,14 +213,7 @@ func (k *commit) syncForeign(ctx context.Context, base *Version) error {
 			names = append(names, path.Join(k.root, base.Indexes[i].Dir(), file.Path))
 		}
 	}
-	folders := make(map[string]string)
-	for _, name := range names {
-		if err := st.Sync(ctx, name); err != nil {
-			return fmt.Errorf("sync version %d of another writer: %w", base.Number, err)
-		}
-		folders[path.Dir(name)] = name
-	}
-	return k.syncFolders(ctx, folders)
+	return names
 }
 
 func (k *commit) noteAppended() {

@@ -356,3 +356,23 @@ func BenchmarkCommit(b *testing.B) {
 		v = appendRows(b, st, root, v, fmt.Sprint(i), 10)
 	}
 }
+
+// TestACommitIsNotHiddenBelowNewerVersions has another program commit twice and remove all but its newest version: the
+// number after the one that we stand on is free again, but a version there would be seen by nobody.
+func TestACommitIsNotHiddenBelowNewerVersions(t *testing.T) {
+	ctx, st := context.Background(), object.NewMem()
+	v1 := createTable(t, st, "t.lance")
+	v2 := appendRows(t, st, "t.lance", v1, "a.lance", 10)
+	v3 := appendRows(t, st, "t.lance", v2, "b.lance", 10)
+	for _, v := range []*Version{v1, v2} {
+		require.NoError(t, st.Delete(ctx, v.name))
+	}
+	current, err := Current(ctx, st, "t.lance", v1.Number)
+	require.NoError(t, err)
+	require.False(t, current, "version 2 is not there, but version 1 is not, either")
+	_, err = Commit(ctx, st, "t.lance", v1, Change{Append: []Fragment{dataFile(t, st, "t.lance", "c.lance", 10)}}, Options{})
+	require.ErrorIs(t, err, ErrConflict)
+	last, err := Latest(ctx, st, "t.lance", Options{})
+	require.NoError(t, err)
+	requireSameVersion(t, v3, last)
+}

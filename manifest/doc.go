@@ -19,7 +19,7 @@
 //	data/...                                          data files
 //
 // A version is one file. Integers are little-endian; the first sixteen bytes are ours alone and other writers
-// leave them out:
+// leave them out, also when they restore or clone a version of ours and keep our name in it:
 //
 //	+----------+------------+------------+
 //	| "FLIGHTD" 1 | crc u32 | 0 u32      |  crc32c of everything that follows

@@ -61,32 +61,38 @@ func appendSection(b []byte, msg proto.Message) ([]byte, error) {
 	return b, nil
 }
 
-// decodeFrame finds and parses the Manifest in the bytes of a version.
-func decodeFrame(name string, b []byte) (*lancepb.Manifest, error) {
+// decodeFrame finds and parses the Manifest in the bytes of a version, and tells whether we wrote them.
+func decodeFrame(name string, b []byte) (m *lancepb.Manifest, ours bool, err error) {
 	if len(b) < wordBytes+footerBytes || string(b[len(b)-len(footMagic):]) != footMagic {
-		return nil, corrupt(name, int64(len(b)), "no footer of a Lance manifest at the end of %d bytes", len(b))
+		return nil, false, corrupt(name, int64(len(b)), "no footer of a Lance manifest at the end of %d bytes", len(b))
 	}
-	ours := len(b) >= headBytes && string(b[:len(headMagic)]) == headMagic
+	ours = len(b) >= headBytes && string(b[:len(headMagic)]) == headMagic
 	if ours {
 		want := binary.LittleEndian.Uint32(b[len(headMagic):])
 		if got := crc32.Checksum(b[headBytes:], castagnoli); got != want {
-			return nil, corrupt(name, headBytes, "checksum is %08x, expected %08x", got, want)
+			return nil, false, corrupt(name, headBytes, "checksum is %08x, expected %08x", got, want)
 		}
 	}
 	foot := len(b) - footerBytes
 	at := binary.LittleEndian.Uint64(b[foot:])
-	var m lancepb.Manifest
-	end, err := decodeSection(name, b, at, &m)
+	m = new(lancepb.Manifest)
+	end, err := decodeSection(name, b, at, m)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if end != foot {
-		return nil, corrupt(name, int64(at), "manifest ends at %d, expected %d", end, foot)
+		return nil, false, corrupt(name, int64(at), "manifest ends at %d, expected %d", end, foot)
 	}
-	if !ours && m.GetWriterVersion().GetLibrary() == library {
-		return nil, corrupt(name, 0, "a version written by flightd begins with %q", headMagic)
+	return m, ours, nil
+}
+
+// copied reports whether a version is another program's copy of one that we may have written, with our name in it: a restore or
+// a clone. Of these two the transaction is unknown here; those that we write ourselves are not.
+func copied(m *lancepb.Manifest, tx *lancepb.Transaction) bool {
+	if tx == nil {
+		return m.GetTransactionFile() != ""
 	}
-	return &m, nil
+	return tx.GetOperation() == nil
 }
 
 // decodeSection parses the message behind the length word at offset at, and returns where it ends.

@@ -1,5 +1,7 @@
 package manifest
 
+import "sync"
+
 // Options tune how versions are found, and how a shard is made. The zero value is the default.
 type Options struct {
 	// ScanBatch is the number of versions asked for in parallel when looking for the newest; default 2. More helps
@@ -7,6 +9,8 @@ type Options struct {
 	ScanBatch int
 	// Warn is told what went wrong without harm, such as a hint that could not be written; default silence.
 	Warn func(msg string, err error)
+	// Synced, which may be nil, is kept by the caller over the commits to one table.
+	Synced *Synced
 	// Bucket is the bucket of a table's rows that a shard has which ClaimShard makes, nil when it is the only shard.
 	Bucket *int
 	// Epoch is what ClaimShard raises the epoch of a shard to; 0 is the next one. Who has been given epochs of which no two
@@ -32,4 +36,41 @@ func (o Options) warn(msg string, err error) {
 	if o.Warn != nil {
 		o.Warn(msg, err)
 	}
+}
+
+// Synced remembers the files of a table that are known to be durable, so that commits on top of other programs' versions
+// sync only what came since. The zero value knows none. It is safe for concurrent use.
+type Synced struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+// missing returns the names that are not known to be durable.
+func (s *Synced) missing(names []string) []string {
+	if s == nil {
+		return names
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for _, name := range names {
+		if !s.names[name] {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// set notes that the files of a version are durable, and forgets all others.
+func (s *Synced) set(names []string) {
+	if s == nil {
+		return
+	}
+	known := make(map[string]bool, len(names))
+	for _, name := range names {
+		known[name] = true
+	}
+	s.mu.Lock()
+	s.names = known
+	s.mu.Unlock()
 }

@@ -56,8 +56,11 @@ func (c *Change) commutes(tx *lancepb.Transaction) error {
 	case *lancepb.Transaction_Delete:
 		return c.commutesWithChanges(op.Delete.GetDeletedFragmentIds(), op.Delete.GetUpdatedFragments())
 	case *lancepb.Transaction_Update:
-		if len(c.Compacted) > 0 || c.Indexes != nil || len(c.RemoveIndexes) > 0 {
-			return fmt.Errorf("%w: it replaced rows that generations may replace, or indexes have", ErrConflict)
+		if len(c.Compacted) > 0 {
+			return fmt.Errorf("%w: it replaced rows that generations may replace", ErrConflict)
+		}
+		if (c.Indexes != nil || len(c.RemoveIndexes) > 0) && len(op.Update.GetFieldsModified()) > 0 {
+			return fmt.Errorf("%w: it replaced columns that indexes may be over", ErrConflict)
 		}
 		return c.commutesWithChanges(op.Update.GetRemovedFragmentIds(), op.Update.GetUpdatedFragments())
 	case *lancepb.Transaction_CreateIndex:

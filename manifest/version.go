@@ -85,7 +85,7 @@ func Load(ctx context.Context, st object.Store, root string, number uint64) (*Ve
 
 // decodeVersion parses and checks the bytes of one version.
 func decodeVersion(name string, b []byte) (*Version, error) {
-	m, err := decodeFrame(name, b)
+	m, ours, err := decodeFrame(name, b)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func decodeVersion(name string, b []byte) (*Version, error) {
 		return nil, err
 	}
 	v := &Version{Number: m.GetVersion(), Format: m.GetDataFormat().GetVersion(), name: name, raw: m}
-	v.synced = m.GetWriterVersion().GetLibrary() == library
+	v.synced = ours
 	if v.Schema, err = lance.SchemaFromProto(m.GetFields(), m.GetSchemaMetadata()); err != nil {
 		if errors.Is(err, lance.ErrUnsupported) {
 			return nil, fmt.Errorf("%s: schema: %w", name, err)
@@ -117,6 +117,9 @@ func decodeVersion(name string, b []byte) (*Version, error) {
 		if _, err := decodeSection(name, b, m.GetTransactionSection(), v.tx); err != nil {
 			return nil, err
 		}
+	}
+	if !ours && m.GetWriterVersion().GetLibrary() == library && !copied(m, v.tx) {
+		return nil, corrupt(name, 0, "a version written by flightd begins with %q", headMagic)
 	}
 	return v, nil
 }
