@@ -107,6 +107,9 @@ func (c *compactor) indexState(ctx context.Context, b *base) indexState {
 		for _, f := range x.Files {
 			s.Bytes += f.Bytes
 		}
+		s.Overlaps = slices.ContainsFunc(b.version.Indexes, func(y manifest.Index) bool {
+			return y.UUID != x.UUID && y.Fragments != nil && indexName(&y) == s.Index && b.coverBoth(x, &y)
+		})
 		for _, f := range b.frags {
 			switch {
 			case x.Fragments != nil && !x.Fragments.Contains(uint32(f.id)):
@@ -127,6 +130,16 @@ func (c *compactor) indexState(ctx context.Context, b *base) indexState {
 		}
 	}
 	return out
+}
+
+// coverBoth reports whether two segments cover a fragment of the version.
+func (b *base) coverBoth(x, y *manifest.Index) bool {
+	if x.Fragments == nil || !x.Fragments.Intersects(y.Fragments) {
+		return false
+	}
+	return slices.ContainsFunc(b.frags, func(f *fragment) bool {
+		return x.Fragments.Contains(uint32(f.id)) && y.Fragments.Contains(uint32(f.id))
+	})
 }
 
 // indexName returns what the segments of one index have in common.

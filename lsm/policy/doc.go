@@ -8,7 +8,8 @@
 //	           what lives
 //	rewrite    writes fragments of the base anew, together and without their deleted rows: those of which Limits.Deleted
 //	           or more is deleted, and small ones, of less than half of Limits.FragmentRows
-//	segments   makes one of several segments of an index, or rids one of the entries of rows that have gone
+//	segments   makes one of several segments of an index, or rids one of the entries of rows that have gone; those that have
+//	           the same rows, which other programs can leave by building an index in a race, become one at once
 //
 // Small fragments and segments are put together by size: class c has those of Fan^c to Fan^(c+1) rows, and as soon as a
 // class has Fan of them, all of it is put together, and with the result the next class if that has Fan with it.

@@ -35,6 +35,8 @@ type Segment struct {
 	Index, ID string
 	// Rows has the entries, Live those of rows that are there.
 	Rows, Live int64
+	// Overlaps is set when another segment of the index has rows of it, too.
+	Overlaps bool
 	// Bytes is the size on disk.
 	Bytes int64
 }
@@ -261,6 +263,14 @@ func (p *planner) segments(all []Segment) {
 			sizes[i] = s.Live
 		}
 		taken := make([]bool, len(list))
+		if overlapping := overlaps(list); len(overlapping) > 0 {
+			j := Job{Kind: Segments, Index: name}
+			for _, s := range overlapping {
+				j.take(s)
+			}
+			p.add(j)
+			continue // what it leaves is planned for then
+		}
 		for _, set := range crowded(sizes, p.l.SegmentFan) {
 			j := Job{Kind: Segments, Index: name}
 			for _, at := range set {
@@ -277,6 +287,16 @@ func (p *planner) segments(all []Segment) {
 			}
 		}
 	}
+}
+
+// overlaps returns the segments that have rows which others have, too.
+func overlaps(list []Segment) (out []Segment) {
+	for _, s := range list {
+		if s.Overlaps {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // take adds a segment to a job.

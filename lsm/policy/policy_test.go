@@ -98,6 +98,15 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestSegmentsOfTheSameRowsBecomeOne leaves those alone that have rows of their own.
+func TestSegmentsOfTheSameRowsBecomeOne(t *testing.T) {
+	s := State{Room: 1 << 40}
+	for i, overlaps := range []bool{true, false, true} {
+		s.Segments = append(s.Segments, Segment{Index: "x", ID: fmt.Sprint(i), Rows: 10, Live: 10, Bytes: 100, Overlaps: overlaps})
+	}
+	require.Equal(t, "segments x [0 2]", describe(Plan(s, limits)))
+}
+
 // TestPlanOfHugeTables does not overflow.
 func TestPlanOfHugeTables(t *testing.T) {
 	f := Fragment{ID: 1, Rows: math.MaxInt64 / 4, Live: 1, Bytes: math.MaxInt64 / 4}
