@@ -104,6 +104,7 @@ torture: build venv
 	$(GO) test $(GOFLAGS_ALL) -timeout 4h -run '^TestMetamorphic$$' ./lsm -args -meta-first 1000 -meta-seeds $(SEEDS)
 	$(GO) test $(GOFLAGS_ALL) -race -count=5 $(RACE)
 	FLIGHTD_TEST_ROUNDS=$(ROUNDS) $(PY) -m pytest e2e -q -rs -k kill
+	FLIGHTD_TEST_SECONDS=300 $(PY) -m pytest e2e/test_beside.py -q -rs
 
 # venv holds the real clients, at the versions that e2e/requirements.txt pins.
 venv: $(VENV)/.ready

@@ -163,3 +163,32 @@ def test_indexes_of_pylance_that_we_do_not_write_are_used(new_server):
         assert ds.to_table(filter=filter).num_rows == want.num_rows == scalar(server, f"SELECT count(*) FROM docs WHERE {filter}")
     execute(server, "DROP INDEX kinds ON docs")
     assert {x.name for x in lance.dataset(path).describe_indices() if not x.name.startswith("__")} == {"labels", "marked"}
+
+
+def test_columns_that_pylance_changes_are_there_for_the_next_statement(server):
+    execute(server, "CREATE TABLE t (id BIGINT PRIMARY KEY, a INT, b VARCHAR)", "INSERT INTO t VALUES (1, 10, 'one'), (2, 20, 'two')", "OPTIMIZE t",
+            "INSERT INTO t VALUES (3, 30, 'three')")
+    ds = lance.dataset(str(server.dataset("t")))
+    ds.add_columns(pa.schema([pa.field("score", pa.float32())]))
+    assert query(server, "SELECT id, score FROM t ORDER BY id").to_pylist() == [{"id": i, "score": None} for i in (1, 2, 3)]
+    execute(server, "UPDATE t SET score = id / 2 WHERE id > 1", "INSERT INTO t (id, score) VALUES (4, 2)")
+    ds = lance.dataset(str(server.dataset("t")))
+    ds.drop_columns(["b"])
+    ds.alter_columns({"path": "a", "name": "n"})
+    want = [{"id": 1, "n": 10, "score": None}, {"id": 2, "n": 20, "score": 1}, {"id": 3, "n": 30, "score": 1.5}, {"id": 4, "n": None, "score": 2}]
+    assert query(server, "FROM t ORDER BY id").to_pylist() == want
+    put(server, "t", [pa.RecordBatch.from_pydict({"id": [5], "n": pa.array([50], pa.int32()), "score": pa.array([2.5], pa.float32())})])
+    want.append({"id": 5, "n": 50, "score": 2.5})
+    execute(server, "ALTER TABLE t ADD COLUMN lang VARCHAR DEFAULT 'en'", "OPTIMIZE t")
+    want = [r | {"lang": "en"} for r in want]
+    assert query(server, "FROM t ORDER BY id").to_pylist() == want == expected(lance.dataset(str(server.dataset("t"))))
+    server.restart()
+    assert query(server, "FROM t ORDER BY id").to_pylist() == want
+    lance.dataset(str(server.dataset("t"))).drop_columns(["id"])
+    assert query(server, "FROM t ORDER BY id").to_pylist() == want
+    with refused("FAILED_PRECONDITION", 'no column "id" any more', "restore"):
+        execute(server, "INSERT INTO t (id) VALUES (6)")
+    ds = lance.dataset(str(server.dataset("t")))
+    lance.dataset(ds.uri, version=ds.version - 1).restore()
+    execute(server, "INSERT INTO t (id) VALUES (6)")
+    assert scalar(server, "SELECT count(*) FROM t") == 6

@@ -103,6 +103,7 @@ var sentinelCodes = []struct {
 	{lsm.ErrKeyBusy, codes.Aborted},
 	{lsm.ErrInvalid, codes.InvalidArgument},
 	{lsm.ErrTableChanged, codes.Aborted},
+	{lsm.ErrConflict, codes.Aborted},
 	{lsm.ErrKeyColumn, codes.FailedPrecondition},
 	{lsm.ErrNotNull, codes.FailedPrecondition},
 	{lsm.ErrPoisoned, codes.Unavailable},

@@ -82,15 +82,25 @@ func (db *DB) AlterTable(ctx context.Context, n TableName, a Alteration) error {
 	if err := db.logDDL(ctx, ddl{Alter: d}); err != nil {
 		return fmt.Errorf("alter table %q: %w", n, err)
 	}
+	t.showSchema(next)
+	t.compactor.wantAlign()
+	return nil
+}
+
+// showSchema gives the table its next schema. REQUIRES: db.ddl is held.
+func (t *Table) showSchema(next *tableSchema) {
+	t.db.moment.Lock()
+	defer t.db.moment.Unlock()
+	t.setSchemaLocked(next)
+}
+
+// setSchemaLocked is showSchema for who holds db.moment, too.
+func (t *Table) setSchemaLocked(next *tableSchema) {
 	list := append(slices.Clone(*t.schemas.Load()), next)
-	db.moment.Lock()
 	t.schemas.Store(&list)
 	indexes := indexesWith(t.indexList(), next.fieldIDs())
 	t.indexes.Store(&indexes)
-	db.version.Add(1)
-	db.moment.Unlock()
-	t.compactor.wantAlign()
-	return nil
+	t.db.version.Add(1)
 }
 
 // alter works out the next schema and the record that brings it.

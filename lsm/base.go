@@ -43,9 +43,10 @@ type keySegment struct {
 	bounds *keyRun // the least and the greatest key, nil when there is none
 }
 
-// openBase opens a version. Fragments that reuse, which may be nil, has already are shared with it.
-func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Version, reuse *base) (*base, error) {
-	b := &base{version: v, schema: t.now(), byID: make(map[uint64]*fragment), readOnly: readOnly(v), release: t.letGo}
+// openBase opens a version, to be read under a schema of the table. Fragments that reuse, which may be nil, has already are
+// shared with it.
+func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Version, s *tableSchema, reuse *base) (*base, error) {
+	b := &base{version: v, schema: s, byID: make(map[uint64]*fragment), readOnly: readOnly(v), release: t.letGo}
 	b.refs.Store(1)
 	t.hold(b)
 	for i := range v.Fragments {

@@ -325,7 +325,10 @@ func (c *checker) shard(ctx context.Context, x *shard, s *manifest.Shard, v *man
 
 // schema compares the columns of the dataset with the catalog's.
 func (c *checker) schema(t *Table, v *manifest.Version) {
-	if err := t.checkSchema(v); err != nil {
+	if t.checkSchema(v) == nil {
+		return
+	}
+	if _, err := t.columnChange(v, t.now().lance); err != nil { // others the next Open takes up
 		c.fault(t.root, err)
 	}
 }

@@ -148,6 +148,16 @@
 //
 // A memtable's row numbers are those of the generation that it becomes, so its mask goes over as it is.
 //
+// # Other programs
+//
+// Other programs commit to the base as we do. Whoever is about to take a snapshot looks first (refresh.go), and puts their
+// version in the place of the one that readers have, beside the compactor: Table.basing makes that one at a time (rebase.go).
+// The masks of fragments that have the same rows as before stay; the keys of generations are looked for in the others. A
+// merge whose commit lost to theirs keeps the fragments that it wrote, and works out anew what they replace (merge.go).
+// Columns that they changed become a schema of the table (reconcile.go), told from an ALTER TABLE that the base does not
+// have yet by what the base had before; schema and base change at one moment. What cannot be taken up leaves the table
+// read-only, or unserved when it is met by Open: then the log is not trimmed.
+//
 // # Scans of some keys
 //
 // A scan that is given a KeySet reads what indexes find: the key index of a memtable, the BTREEs of generations and

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
 )
 
@@ -40,6 +41,10 @@ var (
 	// ErrTableChanged is returned for a batch that was made for columns that the table had before an ALTER TABLE. The
 	// remedy is to look at the table again and to make the batch anew.
 	ErrTableChanged = errors.New("the table was altered meanwhile")
+
+	// ErrConflict is returned by what lost one race after another to other programs' commits, and did nothing. The remedy is
+	// to try again when they commit less.
+	ErrConflict = manifest.ErrConflict
 
 	// ErrKeyColumn is returned for an alteration that would take a column out of the primary key, or give it another type.
 	ErrKeyColumn = errors.New("a column of the primary key stays as it is")

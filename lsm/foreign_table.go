@@ -66,8 +66,8 @@ func (db *DB) takeIn(ctx context.Context) error {
 		return fmt.Errorf("look for datasets: %w", err)
 	}
 	known := make(map[string]bool)
-	for _, t := range db.list() {
-		known[t.root] = true
+	for i := range db.cat.Tables {
+		known[db.cat.Tables[i].name().folder()] = true
 	}
 	for _, x := range list {
 		if !x.Dir || !strings.HasSuffix(x.Name, folderSuffix) || known[x.Name] {
@@ -106,6 +106,38 @@ func (db *DB) refuse(n TableName, root string, err error) {
 	}
 }
 
+// foreignFault reports whether a table cannot be opened because of what another program committed to its dataset, and no
+// other table is to suffer for it.
+func foreignFault(err error) bool {
+	var unsupported *manifest.UnsupportedError
+	var alien *alienError
+	return errors.As(err, &unsupported) || errors.As(err, &alien) || errors.Is(err, lance.ErrUnsupported)
+}
+
+// setAside keeps a table of the catalog unserved until the next Open. The log keeps its rows.
+func (db *DB) setAside(t *Table, err error) {
+	db.aside[t.entry.Incarnation] = true
+	db.refuse(t.name, t.root, err)
+}
+
+// catchUp takes up what another program changed in the columns of a table while nobody had it open. REQUIRES: the log is open,
+// and nobody else runs.
+func (db *DB) catchUp(ctx context.Context, t *Table) error {
+	if t.missed == nil {
+		return nil
+	}
+	change := t.missed
+	t.missed = nil
+	err := t.applyColumns(ctx, change)
+	if !foreignFault(err) {
+		return err
+	}
+	db.forget(t)
+	t.close()
+	db.setAside(t, err)
+	return nil
+}
+
 // newForeign returns the table of a dataset that another program made, after it has looked at all that serving it takes.
 // It changes nothing.
 func (db *DB) newForeign(ctx context.Context, n TableName) (*Table, error) {
@@ -128,7 +160,7 @@ func (db *DB) newForeign(ctx context.Context, n TableName) (*Table, error) {
 	if err := errors.Join(t.checkSchema(v), db.refuseDropping(ctx, t)); err != nil {
 		return nil, err
 	}
-	b, err := openBase(ctx, db.st, t, v, nil)
+	b, err := openBase(ctx, db.st, t, v, t.now(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -22,9 +22,15 @@ func (t *Table) holdSet() *layerSet {
 }
 
 // publish makes a new set of layers what readers see from now on. REQUIRES: t.swap is held, or nobody else runs.
-func (t *Table) publish(b *base, chains []*chain) {
+func (t *Table) publish(b *base, chains []*chain) { t.publishAs(b, chains, nil) }
+
+// publishAs is publish at the moment at which the table gets another schema, unless that is nil.
+func (t *Table) publishAs(b *base, chains []*chain, schema *tableSchema) {
 	next := newLayerSet(b, chains)
 	t.db.moment.Lock()
+	if schema != nil {
+		t.setSchemaLocked(schema)
+	}
 	old := t.set.Swap(next)
 	if old != nil && old.base != b && !old.base.sameIndexes(b) {
 		t.db.version.Add(1) // statements that were planned by others are planned anew

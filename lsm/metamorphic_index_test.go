@@ -26,13 +26,11 @@ func (x *metaRun) index() {
 			x.ok(err)
 		}
 	case 1:
-		x.settled()
 		x.note("  optimize %s", name)
 		if err := x.table().OptimizeIndex(x.ctx, name, nil); !errors.Is(err, ErrIndexNotFound) {
 			x.ok(err)
 		}
 	case 2:
-		x.settled()
 		x.note("  give up %s on %s", name, def.Columns[0])
 		ctx, cancel := context.WithTimeout(x.ctx, soon)
 		defer cancel()
@@ -42,7 +40,6 @@ func (x *metaRun) index() {
 	default:
 		x.note("  create %s on %s", name, def.Columns[0])
 		x.ok(x.s.db.CreateIndex(x.ctx, x.name(), def, CreateIndexOptions{Replace: true}))
-		x.stale = false
 	}
 }
 

@@ -80,7 +80,6 @@ func (x *metaRun) put() {
 
 // insert writes rows whose keys must be new, which they are not always.
 func (x *metaRun) insert() {
-	x.settled()
 	before := x.m.clone()
 	seen := map[int64]bool{}
 	taken := false
@@ -172,18 +171,10 @@ func (x *metaRun) someColumns() map[int]bool {
 	return sent
 }
 
-// settled makes the table show what others have committed, if it must.
-func (x *metaRun) settled() {
-	if x.stale {
-		x.optimize()
-	}
-}
-
 func (x *metaRun) partial() {
 	if !x.m.keyed() {
 		return
 	}
-	x.settled()
 	b, apply := x.partialRows(x.someColumns())
 	defer b.Record.Release()
 	lsn, err := x.table().Put(x.ctx, b)
@@ -197,7 +188,6 @@ func (x *metaRun) modify() {
 	if !x.m.keyed() || len(x.m.rows) == 0 {
 		return
 	}
-	x.settled()
 	apply := func() {}
 	err := x.table().Modify(x.ctx, func(ctx context.Context, snap *Snapshot, stage *Stage) error {
 		v, err := snap.Table(x.name())
@@ -255,7 +245,6 @@ func (x *metaRun) stageStep() {
 		x.note("  abort")
 		x.drop()
 	case n == 1:
-		x.settled()
 		x.note("  commit %d", len(x.stage.spilled))
 		_, err := x.stage.Commit(x.ctx)
 		x.ok(err)
@@ -317,7 +306,6 @@ func (x *metaRun) alter() {
 
 func (x *metaRun) optimize() {
 	x.ok(x.s.db.Optimize(x.ctx, x.name()))
-	x.stale = false
 	x.coverAll()
 }
 
@@ -369,7 +357,7 @@ func (x *metaRun) anew(do func(d TableDef, text string)) {
 		x.want(errors.Is(err, ErrTableNotFound), "commit of a stage for the table that was: %v", err)
 	}
 	x.drop()
-	x.m, x.batches, x.stale = m, 0, false
+	x.m, x.batches = m, 0
 }
 
 // reopen closes and opens the folder.
@@ -419,7 +407,6 @@ func (x *metaRun) rewrite() {
 		return rw.Put(ctx, rec)
 	})
 	x.ok(err)
-	x.stale = false
 	maps.DeleteFunc(before.rows, func(k int64, _ map[int]string) bool { return gone[k] })
 	x.m = before
 	apply()

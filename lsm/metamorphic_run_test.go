@@ -79,8 +79,6 @@ type metaRun struct {
 	said  []string // the answers of all operations, which no option may change
 	// fresh is a key that no row had yet.
 	fresh int64
-	// stale is set when the table may not show yet what another program has committed.
-	stale bool
 	held  []heldRows
 	stage *Stage
 	// staged is what the stage's commit does to the model; sent are the columns that its batches have, nil for all.
@@ -318,9 +316,6 @@ func (x *metaRun) compare() {
 	err := x.beyond
 	x.gate.Unlock()
 	x.ok(err)
-	if x.stale {
-		return
-	}
 	snap, err := x.s.db.Snapshot(x.ctx)
 	x.ok(err)
 	defer snap.Release()

@@ -11,9 +11,15 @@ import (
 	"github.com/flightd/flightd/manifest"
 )
 
-// foreign commits what change returns on the newest version, which has all rows and columns, as another program does.
+// foreign commits what change returns on the newest version, which has all rows and columns, as another program does. The next
+// look shows it.
 func (x *metaRun) foreign(change func(v *manifest.Version) *manifest.Change) {
 	x.optimize()
+	x.foreignNow(change)
+}
+
+// foreignNow is foreign for a change that stands beside rows which are not merged.
+func (x *metaRun) foreignNow(change func(v *manifest.Version) *manifest.Change) {
 	x.gate.Lock()
 	defer x.gate.Unlock()
 	root := x.table().root
@@ -25,7 +31,7 @@ func (x *metaRun) foreign(change func(v *manifest.Version) *manifest.Change) {
 	}
 	_, err = manifest.Commit(x.ctx, x.s.db.st, root, v, *c, manifest.Options{})
 	x.ok(err)
-	x.stale = true
+	x.ok(x.s.db.Refresh(x.ctx))
 }
 
 // foreignFile writes rows as another program does.
@@ -45,7 +51,11 @@ func (x *metaRun) foreignFile(v *manifest.Version, text string) manifest.Fragmen
 
 // foreignAppend adds rows with keys that are new: of others Lance would have two.
 func (x *metaRun) foreignAppend() {
-	x.foreign(func(v *manifest.Version) *manifest.Change {
+	commit := x.foreign
+	if v, err := manifest.Latest(x.ctx, x.s.db.st, x.table().root, manifest.Options{}); err == nil && x.table().now().sameColumns(v.Schema) {
+		commit = x.foreignNow
+	}
+	commit(func(v *manifest.Version) *manifest.Change {
 		text, apply := x.rowsWith(5, x.freshKey)
 		x.note("  %s", oneLine(text))
 		apply()

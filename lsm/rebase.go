@@ -28,37 +28,15 @@ func (c *compactor) rebase(ctx context.Context, v *manifest.Version) error {
 // more. Flushes go on meanwhile. A version that is no newer than the readers' is passed over: whoever looked for other
 // programs' versions has come upon it first. REQUIRES: t.basing is held.
 func (t *Table) rebase(ctx context.Context, v *manifest.Version) error {
-	on := t.holdSet()
-	if on == nil {
-		return t.ended()
-	}
-	defer on.unref()
-	if v.Number <= on.base.version.Number {
+	if set := t.set.Load(); set != nil && v.Number <= set.base.version.Number {
 		return nil
 	}
-	b, err := openBase(ctx, t.db.st, t, v, on.base)
+	r, err := t.newRebase(ctx, v, t.now())
 	if err != nil {
 		return err
 	}
-	defer b.unref()
-	r := &rebase{table: t, base: b, dead: make([]*rowMask, len(t.shards)), known: make([]uint64, len(t.shards))}
-	if r.done, err = t.compacted(ctx, v); err != nil {
-		return err
-	}
-	if err := r.trim(ctx); err != nil {
-		return err
-	}
-	if err := r.carry(ctx, on); err != nil {
-		return err
-	}
-	for {
-		if err := r.resolve(ctx); err != nil {
-			return err
-		}
-		if r.tryPublish(ctx) {
-			return nil
-		}
-	}
+	defer r.base.unref()
+	return r.run(ctx)
 }
 
 // rebase is the state of Table.rebase.
@@ -71,6 +49,46 @@ type rebase struct {
 	// replace.
 	known []uint64
 	dead  []*rowMask
+	// next is the schema that the table has from then on, nil when it stays.
+	next *tableSchema
+}
+
+// newRebase opens a version, to be read under a schema of the table, and does what can be done before readers have it. The
+// caller drops the base.
+func (t *Table) newRebase(ctx context.Context, v *manifest.Version, s *tableSchema) (*rebase, error) {
+	on := t.holdSet()
+	if on == nil {
+		return nil, t.ended()
+	}
+	defer on.unref()
+	b, err := openBase(ctx, t.db.st, t, v, s, on.base)
+	if err != nil {
+		return nil, err
+	}
+	r := &rebase{table: t, base: b, dead: make([]*rowMask, len(t.shards)), known: make([]uint64, len(t.shards))}
+	if r.done, err = t.compacted(ctx, v); err == nil {
+		err = r.carry(ctx, on)
+	}
+	if err != nil {
+		b.unref()
+		return nil, err
+	}
+	return r, nil
+}
+
+// run takes the generations that the base has off the manifests, and lets readers have it.
+func (r *rebase) run(ctx context.Context) error {
+	if err := r.trim(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := r.resolve(ctx); err != nil {
+			return err
+		}
+		if r.tryPublish(ctx) {
+			return nil
+		}
+	}
 }
 
 // trimmers bounds how many shards' manifests are written at a time.
@@ -159,7 +177,7 @@ func (r *rebase) resolve(ctx context.Context) error {
 		if len(fresh) == 0 {
 			continue
 		}
-		masks, err := superseded(ctx, r.table.now().codec, []layer{r.base}, []*rowMask{r.mask(i, 0)}, fresh, 0)
+		masks, err := superseded(ctx, r.base.schema.codec, []layer{r.base}, []*rowMask{r.mask(i, 0)}, fresh, 0)
 		if err != nil {
 			return err
 		}
@@ -200,7 +218,7 @@ func (r *rebase) tryPublish(ctx context.Context) bool {
 	for _, g := range merged {
 		g.removeLater(func(dir string) { t.discard(ctx, dir) })
 	}
-	t.publish(r.base, chains)
+	t.publishAs(r.base, chains, r.next)
 	return true
 }
 

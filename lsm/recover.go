@@ -37,7 +37,9 @@ func (db *DB) recover(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := db.openTable(ctx, t); err != nil {
+		if err := db.openTable(ctx, t); foreignFault(err) {
+			db.setAside(t, err)
+		} else if err != nil {
 			return fmt.Errorf("open table %q: %w", t.name, err)
 		}
 	}
@@ -48,7 +50,7 @@ func (db *DB) recover(ctx context.Context) error {
 	if err := r.run(); err != nil {
 		return fmt.Errorf("replay log: %w", err)
 	}
-	db.ledger.keep(func(incarnation uint64) bool { return r.tables[incarnation] != nil })
+	db.ledger.keep(func(incarnation uint64) bool { return r.tables[incarnation] != nil || db.aside[incarnation] })
 	for _, t := range db.list() {
 		// Not before: the log may commit stages whose generations no manifest names yet.
 		for _, s := range t.shards {
@@ -67,6 +69,11 @@ func (db *DB) recover(ctx context.Context) error {
 	db.log = log
 	if err := db.home.owned(ctx); err != nil {
 		return err
+	}
+	for _, t := range db.list() {
+		if err := db.catchUp(ctx, t); err != nil {
+			return fmt.Errorf("open table %q: %w", t.name, err)
+		}
 	}
 	for _, t := range db.list() {
 		t.start()
@@ -433,7 +440,7 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 	if err != nil {
 		return err
 	}
-	if err := t.checkSchema(v); err != nil {
+	if t.missed, err = t.missedChange(ctx, v); err != nil {
 		return err
 	}
 	if err := t.claimShards(ctx); err != nil {
@@ -591,7 +598,7 @@ func (s *shard) removeOrphans(ctx context.Context) error {
 
 // openLayers opens the layers of the table and works out which of their rows newer generations replaced.
 func (t *Table) openLayers(ctx context.Context, v *manifest.Version) error {
-	b, err := openBase(ctx, t.db.st, t, v, nil)
+	b, err := openBase(ctx, t.db.st, t, v, t.now(), nil)
 	if err != nil {
 		return err
 	}

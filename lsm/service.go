@@ -56,7 +56,7 @@ func (t *Table) warn(msg string, err error) {
 
 // manifestOptions are those with which the manifests of the table and its shards are read and written.
 func (t *Table) manifestOptions() manifest.Options {
-	return manifest.Options{ScanBatch: t.db.opt.ManifestScanBatch, Warn: t.warn}
+	return manifest.Options{ScanBatch: t.db.opt.ManifestScanBatch, Warn: t.warn, Synced: &t.synced}
 }
 
 // discard removes a folder or file that a failed attempt left, or a generation that the base has. What stays is left to

@@ -74,6 +74,12 @@ type Table struct {
 	// shard.manMu and swap, and files are read under it. stuck says why the newest version cannot be taken up, nil when it can.
 	basing gate
 	stuck  atomic.Pointer[stuck]
+	// looked is when a store of objects was asked for a newer version, in nanoseconds.
+	looked atomic.Int64
+	// missed is what another program changed in the columns while nobody had the table open, until Open has taken it up.
+	missed *columnChange
+	// synced has the files of other programs that are durable.
+	synced manifest.Synced
 
 	// adopting guards pending, a stage that the log has committed and some manifest does not name yet, and is held until
 	// readers have it: it comes before shard.manMu and swap. staged is the LSN of its commit, 0 when there is none: the

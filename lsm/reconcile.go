@@ -1,0 +1,332 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
+)
+
+// Another program may change the columns of a dataset. Its change and ours, an ALTER TABLE that the dataset does not have yet,
+// are told apart by what the dataset had before: a column that was there and is not any more was dropped by the other
+// program, one that we have and that was never there is about to come. What follows is a schema of the table like those of
+// ALTER TABLE, brought by the same DDL record; rows that are not merged yet have null in a column that the other program
+// added.
+
+// reconcile returns what makes the table's columns those of a version: the dataset had the columns was, and has is. Both
+// results are nil when the columns are the same as before.
+func (t *Table) reconcile(now *tableSchema, was, is *lance.Schema) (*ddlAlter, *tableSchema, error) {
+	if sameSchema(was, is) || sameSchema(now.lance, is) {
+		return nil, nil, nil
+	}
+	m := &schemaMerge{now: now, was: was, is: is, old: *t.schemas.Load()}
+	if err := m.run(); err != nil {
+		return nil, nil, err
+	}
+	key, err := m.key()
+	if err != nil {
+		return nil, nil, err
+	}
+	s := arrow.NewSchema(m.fields, nil)
+	if _, _, err := keyedSchema(TableDef{Schema: s, Key: key}); err != nil {
+		return nil, nil, err
+	}
+	last := now.lastField
+	for _, id := range m.ids {
+		last = max(last, id)
+	}
+	e := schemaEntry{ID: now.id + 1, Fields: m.ids, LastField: last, Was: now.was}
+	if e.Arrow, err = marshalSchema(s); err != nil {
+		return nil, nil, err
+	}
+	if e.Fill, err = marshalFill(now.fill); err != nil {
+		return nil, nil, err
+	}
+	next, err := newTableSchema(&e, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	next.strict, next.files = now.strict, now.files
+	return &ddlAlter{Incarnation: t.entry.Incarnation, Schema: e, Key: key}, next, nil
+}
+
+// sameSchema reports whether two schemas have the same columns, in their order.
+func sameSchema(a, b *lance.Schema) bool {
+	return slices.EqualFunc(a.Fields, b.Fields, func(x, y lance.Field) bool {
+		return x.ID == y.ID && x.Name == y.Name && x.Nullable == y.Nullable && sameLayout(x.Type, y.Type)
+	}) && slices.Equal(a.FieldIDs(), b.FieldIDs())
+}
+
+// schemaMerge puts the columns together.
+type schemaMerge struct {
+	now     *tableSchema
+	was, is *lance.Schema
+	old     []*tableSchema // all that the table ever had
+	fields  []arrow.Field
+	ids     []int32
+}
+
+// run goes over the dataset's columns, and then over those that it does not have yet.
+func (m *schemaMerge) run() error {
+	theirs := m.is.Arrow()
+	for i := range m.is.Fields {
+		f := &m.is.Fields[i]
+		mine, before := m.now.column(f.ID), fieldByID(m.was, f.ID)
+		field := theirs.Field(i)
+		switch {
+		case mine < 0 && before != nil:
+			continue // ALTER TABLE has dropped it
+		case mine < 0:
+			if err := m.check(f); err != nil {
+				return err
+			}
+		case before == nil:
+			return fmt.Errorf("has a new column %q with the field id of column %q, which ALTER TABLE has added meanwhile", f.Name, m.now.lance.Fields[mine].Name)
+		default:
+			var err error
+			if field, err = m.kept(field, mine, before); err != nil {
+				return err
+			}
+		}
+		m.add(field, (&lance.Schema{Fields: m.is.Fields[i : i+1]}).FieldIDs())
+	}
+	for i := range m.now.lance.Fields {
+		f := &m.now.lance.Fields[i]
+		if fieldByID(m.is, f.ID) == nil && fieldByID(m.was, f.ID) == nil {
+			m.add(m.now.arrow.Field(i), (&lance.Schema{Fields: m.now.lance.Fields[i : i+1]}).FieldIDs())
+		}
+	}
+	return nil
+}
+
+// add appends a column.
+func (m *schemaMerge) add(f arrow.Field, ids []int32) {
+	m.fields, m.ids = append(m.fields, f), append(m.ids, ids...)
+}
+
+// check refuses a column of another program that the table cannot have. An id that a column of the table had may still be
+// in rows that are not merged yet, as that column.
+func (m *schemaMerge) check(f *lance.Field) error {
+	if err := (&lance.Schema{Fields: []lance.Field{*f}}).Check(m.now.files); err != nil {
+		return fmt.Errorf("has a new column %q that flightd cannot have: %w", f.Name, err)
+	}
+	for _, s := range m.old {
+		if i := s.column(f.ID); i >= 0 && (s.lance.Fields[i].Name != f.Name || !sameLayout(s.lance.Fields[i].Type, f.Type)) {
+			return fmt.Errorf("has a new column %q with the field id of column %q, which was dropped", f.Name, s.lance.Fields[i].Name)
+		}
+	}
+	return nil
+}
+
+// kept returns a column that is there on both sides: its name and whether it may be null are the other program's if it
+// changed them. A null that is not merged yet outlives that nulls were forbidden.
+func (m *schemaMerge) kept(theirs arrow.Field, mine int, before *lance.Field) (arrow.Field, error) {
+	f := m.now.arrow.Field(mine)
+	if !sameLayout(theirs.Type, f.Type) {
+		return f, fmt.Errorf("has column %q as %s, the table as %s", theirs.Name, theirs.Type, f.Type)
+	}
+	if theirs.Name != before.Name {
+		f.Name = theirs.Name
+	}
+	f.Nullable = f.Nullable || theirs.Nullable && !before.Nullable
+	return f, nil
+}
+
+// key returns the names of the key's columns from now on.
+func (m *schemaMerge) key() ([]string, error) {
+	if m.now.codec == nil {
+		return nil, nil
+	}
+	var names []string
+	for i, id := range m.now.keyIDs() {
+		f := fieldByID(m.is, id)
+		if f == nil {
+			return nil, fmt.Errorf("has no column %q any more, which is part of the primary key (%s)", m.now.codec.names[i], strings.Join(m.now.codec.names, ", "))
+		}
+		at := 0 // of the field among ids with nested ones
+		for j := range m.fields {
+			if m.ids[at] == id {
+				if m.fields[j].Nullable {
+					return nil, fmt.Errorf("has column %q, which is part of the primary key, with nulls", f.Name)
+				}
+				names = append(names, m.fields[j].Name)
+			}
+			at += idsOf(m.fields[j].Type)
+		}
+	}
+	return names, nil
+}
+
+// idsOf returns how many field ids a column of a type takes.
+func idsOf(t arrow.DataType) int {
+	s, err := lance.SchemaFromArrow(arrow.NewSchema([]arrow.Field{{Name: "x", Type: t, Nullable: true}}, nil), 0)
+	if err != nil {
+		return 1 // it is a column of a schema, so it has a type that is known
+	}
+	return len(s.FieldIDs())
+}
+
+// fieldByID returns the column of a schema with an id, nil without one.
+func fieldByID(s *lance.Schema, id int32) *lance.Field {
+	for i := range s.Fields {
+		if s.Fields[i].ID == id {
+			return &s.Fields[i]
+		}
+	}
+	return nil
+}
+
+// columnChange is what brings the columns of a version to the table.
+type columnChange struct {
+	version *manifest.Version
+	record  *ddlAlter
+	next    *tableSchema
+}
+
+// columnChange returns what another program changed in the columns of a version, nil when that is nothing, or an *alienError.
+// was is what the dataset had before.
+func (t *Table) columnChange(v *manifest.Version, was *lance.Schema) (*columnChange, error) {
+	record, next, err := t.reconcile(t.now(), was, v.Schema)
+	if err != nil {
+		return nil, &alienError{root: t.root, version: v.Number, fault: err.Error()}
+	}
+	if record == nil {
+		return nil, nil
+	}
+	return &columnChange{v, record, next}, nil
+}
+
+// missedChange is columnChange for a table that is being opened: what the dataset had before is told by the newest version that
+// has columns which the table has or had. Without one, all that differs is the other program's doing.
+func (t *Table) missedChange(ctx context.Context, v *manifest.Version) (*columnChange, error) {
+	if t.checkSchema(v) == nil { // an ALTER TABLE may have left it behind
+		return nil, nil
+	}
+	chain, err := manifest.TableHistory(t.db.st, t.root, manifest.Options{}).List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range slices.Backward(chain) {
+		if x.Number >= v.Number {
+			continue
+		}
+		old, err := manifest.Load(ctx, t.db.st, t.root, x.Number)
+		if errors.Is(err, object.ErrNotExist) {
+			continue // another program has just removed it
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find out what another program changed: %w", err)
+		}
+		if t.checkSchema(old) == nil {
+			return t.columnChange(v, old.Schema)
+		}
+	}
+	return t.columnChange(v, t.now().lance)
+}
+
+// patience is how long who takes columns up waits for statements that keep the table as it is: one of them may wait for it.
+const patience = time.Second
+
+// takeUpColumns takes up the newest version of the table when it has other columns.
+func (t *Table) takeUpColumns(ctx context.Context) error {
+	wait, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("table %q: %w by another program, and a statement is at work on it", t.name, ErrTableChanged))
+	defer cancel()
+	release, err := t.seize(wait)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := t.db.lockDDL(); err != nil {
+		return err
+	}
+	defer t.db.ddl.Unlock()
+	if t.dropped {
+		return t.ended()
+	}
+	if err := t.basing.lock(ctx); err != nil {
+		return err
+	}
+	defer t.basing.unlock()
+	set := t.set.Load() // only for its version
+	if set == nil {
+		return t.ended()
+	}
+	v, err := manifest.Latest(ctx, t.db.st, t.root, manifest.Options{Warn: t.warn})
+	if err != nil || v.Number <= set.base.version.Number {
+		return err
+	}
+	change, err := t.columnChange(v, set.base.version.Schema)
+	if err == nil && change == nil {
+		return t.rebase(ctx, v)
+	}
+	if err == nil {
+		err = t.applyColumns(ctx, change)
+	}
+	t.noteStuck(err)
+	return err
+}
+
+// applyColumns gives the table the columns of a version, and readers the version at the same moment. REQUIRES: the table is
+// seized, and db.ddl and t.basing are held, or nobody else runs.
+func (t *Table) applyColumns(ctx context.Context, c *columnChange) error {
+	if err := t.refuseCast(ctx, c); err != nil {
+		return err
+	}
+	r, err := t.newRebase(ctx, c.version, c.next)
+	if err != nil {
+		return err
+	}
+	defer r.base.unref()
+	r.next = c.next
+	if err := t.db.logDDL(ctx, ddl{Alter: c.record}); err != nil {
+		return fmt.Errorf("take up the columns of version %d of table %q: %w", c.version.Number, t.name, err)
+	}
+	t.db.logger.Info("another program changed the columns of a table", "table", t.name.String(), "version", c.version.Number, "columns", columnList(c.next.arrow))
+	err = r.run(context.WithoutCancel(ctx))
+	if err != nil && t.now() != c.next { // the log has it: readers get it with the base that they have
+		t.showSchema(c.next)
+	}
+	return err
+}
+
+// refuseCast refuses another type of a column as long as there are rows with the old one that are not merged. REQUIRES: nobody
+// writes the table.
+func (t *Table) refuseCast(ctx context.Context, c *columnChange) error {
+	column := c.cast(t.now())
+	if column == "" {
+		return nil
+	}
+	if err := t.db.Wait(ctx, LSN(t.last.Load())); err != nil {
+		return err
+	}
+	set := t.holdSet()
+	if set == nil {
+		return t.ended()
+	}
+	defer set.unref()
+	for _, chain := range set.chains {
+		if rows := chain.active().rows.Load(); len(chain.layers) > 1 || len(rows.batches) > 0 {
+			return &alienError{root: t.root, version: c.version.Number, fault: fmt.Sprintf("has another type for column %q, of which there are rows that were not merged yet", column)}
+		}
+	}
+	return nil
+}
+
+// cast returns the name of a column that another program gave another type: Lance drops it and adds one of the same name. It
+// is empty when there is none.
+func (c *columnChange) cast(now *tableSchema) string {
+	for _, f := range now.lance.Fields {
+		if i := columnIndex(c.next.arrow, f.Name); i >= 0 && c.next.column(f.ID) < 0 {
+			return f.Name
+		}
+	}
+	return ""
+}
