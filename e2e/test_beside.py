@@ -165,7 +165,7 @@ class Pylance(Writer):
 
     def tag(self):
         ds = self.open()
-        if self.tagged:
+        if self.tagged is not None:
             ds.tags.delete("mark")
         ds.tags.create("mark", ds.version)
         self.tagged = {r["k"]: r["n"] for r in ds.to_table().to_pylist()}
