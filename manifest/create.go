@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -49,6 +50,11 @@ func Create(ctx context.Context, st object.Store, root string, s *lance.Schema, 
 	}
 	k := newCommit(st, root, o.Options, c)
 	v, err := k.attempt(ctx, base)
+	if errors.Is(err, errTaken) {
+		if mine, own, look := k.rebase(ctx, base); look == nil && mine {
+			return own, nil // the answer was lost
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create table %s: %w", root, err)
 	}

@@ -154,6 +154,16 @@ func TestCommitThatSucceededBehindAnErrorIsNotRepeated(t *testing.T) {
 	require.EqualValues(t, 10, last.Rows())
 }
 
+// TestATableOfWhichTheAnswerWasLostIsThere makes a table of which the store says that it is there already: by the same call.
+func TestATableOfWhichTheAnswerWasLostIsThere(t *testing.T) {
+	ctx, root := context.Background(), "t.lance"
+	st := &lossy{Store: object.NewMem(), lose: func(name string) bool { return strings.HasSuffix(name, ".manifest") }}
+	v := createTable(t, st, root)
+	require.EqualValues(t, 1, v.Number)
+	_, err := Create(ctx, st, root, v.Schema, CreateOptions{})
+	require.ErrorIs(t, err, object.ErrExists, "what another made is not taken for one's own")
+}
+
 func TestIndexesCallbackErrorsEndTheCommit(t *testing.T) {
 	ctx, st, root := context.Background(), object.NewMem(), "t.lance"
 	base := createTable(t, st, root)
