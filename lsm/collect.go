@@ -68,7 +68,7 @@ func (db *DB) collectLoop() {
 func (db *DB) collectAll() {
 	for _, t := range db.Tables() {
 		_, err := t.collect(db.stop)
-		if db.stop.Err() != nil {
+		if db.stop.Err() != nil || db.lost() != nil {
 			return
 		}
 		if err != nil && !errors.Is(err, ErrTableNotFound) && !errors.Is(err, ErrClosed) {

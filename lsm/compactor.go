@@ -76,6 +76,10 @@ func (c *compactor) run() {
 		case o := <-c.orders:
 			o.done <- o.do()
 		}
+		if c.db.lost() != nil {
+			again = nil // another process compacts
+			continue
+		}
 		c.alignWanted(stop)
 		if err := c.background(stop); err != nil && stop.Err() == nil {
 			c.table.warn("compact; will try again", err)

@@ -58,7 +58,11 @@ type DB struct {
 	garbage chan struct{}
 	stop    context.Context
 	end     context.CancelFunc
-	done    sync.WaitGroup
+	// overtaken ends, with the reason, when another process has the data: what waits for work that this one cannot do any more
+	// must not.
+	overtaken context.Context
+	overtake  context.CancelCauseFunc
+	done      sync.WaitGroup
 
 	// atomicEnd is the end of the last records that become visible together. It belongs to who writes the log.
 	atomicEnd LSN
@@ -100,6 +104,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	db.space.need()
 	db.budget = newBudget(o.Memory, db.relieve, &db.stalls.memory)
 	db.stop, db.end = context.WithCancel(context.Background())
+	db.overtaken, db.overtake = context.WithCancelCause(context.Background())
 	if err := db.open(ctx); err != nil {
 		return nil, errors.Join(err, db.shutdown())
 	}
@@ -213,7 +218,7 @@ func (db *DB) shutdown() error {
 	db.done.Wait()
 	var err error
 	if db.log != nil {
-		err = db.log.Close()
+		err = logError(db.log.Close())
 	}
 	db.marks.fail(ErrClosed)
 	for _, t := range db.list() {
@@ -401,6 +406,21 @@ func (db *DB) Err() error {
 	return err
 }
 
+// lost returns ErrFenced with the reason when another process has the data.
+func (db *DB) lost() error { return context.Cause(db.overtaken) }
+
+// blame gives an error about something that is missing its reason, if that is another process that has the data now: it
+// removes what it finds unfinished.
+func (db *DB) blame(ctx context.Context, err error) error {
+	if !errors.Is(err, object.ErrNotExist) || errors.Is(err, ErrFenced) {
+		return err
+	}
+	if lost := db.home.owned(context.WithoutCancel(ctx)); errors.Is(lost, ErrFenced) {
+		return fmt.Errorf("%w (%w)", lost, err)
+	}
+	return err
+}
+
 // Wait blocks until an LSN is visible, and durable unless it is that of a buffered batch.
 func (db *DB) Wait(ctx context.Context, lsn LSN) error {
 	if due := db.marks.unsynced(lsn); due > 0 && db.log != nil {
@@ -494,7 +514,7 @@ func (db *DB) trimLog() error {
 	if db.stale {
 		return nil // checkpoint has said why
 	}
-	return db.log.Trim(upTo)
+	return logError(db.log.Trim(upTo))
 }
 
 // freezeOld has memtables flushed behind which more was written than all memtables together may hold: they are what

@@ -39,7 +39,7 @@ func (d *desk) order(ctx context.Context, do func(context.Context) error) error 
 		if errors.Is(err, context.Canceled) && t.stop.Err() != nil {
 			err = fmt.Errorf("%w: %w", t.ended(), err) // a store says only that it was cancelled
 		}
-		return err
+		return t.db.blame(ctx, err)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -65,6 +65,9 @@ func (s *shard) newestFrozen() LSN {
 // flusher, which alone takes memtables off the chain, or by Open before that runs.
 func (s *shard) flushFrozen(ctx context.Context, upTo LSN) error {
 	for {
+		if err := s.db.lost(); err != nil {
+			return err
+		}
 		if err := s.table.publishPending(ctx); err != nil {
 			return err
 		}

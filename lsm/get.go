@@ -47,7 +47,7 @@ func (t *Table) viewNow() (*View, error) {
 	if t.db.closed {
 		return nil, ErrClosed
 	}
-	if err := t.db.marks.fenced(); err != nil {
+	if err := t.db.lost(); err != nil {
 		return nil, err
 	}
 	set := t.set.Load()

@@ -353,7 +353,7 @@ func (h *objectHome) trimmed(c *catalog, _ LSN) (bool, error) {
 	b := h.bucket.Load()
 	entry, err := b.Position(uuid.Nil, b.DurableLSN())
 	if err != nil || entry <= c.Entry {
-		return false, err
+		return false, logError(err)
 	}
 	c.Entry = entry
 	return true, nil

@@ -168,6 +168,7 @@ func (db *DB) poisoned(err error) {
 	err = logError(err)
 	if errors.Is(err, ErrFenced) {
 		db.logger.Error("another process has taken the data over: nothing is written or read here any more", "error", err)
+		db.overtake(err)
 	} else {
 		db.logger.Error("the log failed; writes are refused until a restart", "error", err)
 		err = fmt.Errorf("%w: %w", ErrPoisoned, err)

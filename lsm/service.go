@@ -115,6 +115,7 @@ func (t *Table) awaitRoom(ctx context.Context, s *tableSchema, b Batch, bytes in
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(t.stop, func() { cancel(t.ended()) })()
+	defer context.AfterFunc(t.db.overtaken, func() { cancel(t.db.lost()) })()
 	if err := t.db.budget.wait(ctx, bytes); err != nil {
 		return fmt.Errorf("wait for memory: %w", err)
 	}
@@ -139,6 +140,8 @@ func (t *Table) awaitMerge(ctx context.Context) error {
 		case <-merged:
 		case <-t.stop.Done():
 			return t.ended()
+		case <-t.db.overtaken.Done():
+			return t.db.lost()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

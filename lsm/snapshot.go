@@ -36,7 +36,7 @@ func (db *DB) Snapshot(ctx context.Context) (*Snapshot, error) {
 	if db.closed {
 		return nil, ErrClosed
 	}
-	if err := db.marks.fenced(); err != nil { // what is here may be old, and files may be missing
+	if err := db.lost(); err != nil { // what is here may be old, and files may be missing
 		return nil, err
 	}
 	s := &Snapshot{lsn: db.marks.visible(), version: db.version.Load(), views: make(map[string]*View, len(db.tables))}

@@ -167,7 +167,7 @@ func (s *Stage) spill(ctx context.Context) error {
 		g, err := writeGeneration(ctx, t.db.st, t.shards[i], m, m.sortedRows(), uint64(len(s.spilled)))
 		s.spilled = append(s.spilled, spilledGeneration{g, t.shards[i]}) // also after an error, so that Abort removes it
 		if err != nil {
-			return fmt.Errorf("table %q: spill stage: %w", t.name, t.db.diskError(err))
+			return fmt.Errorf("table %q: spill stage: %w", t.name, t.db.blame(ctx, t.db.diskError(err)))
 		}
 	}
 	return nil
@@ -223,7 +223,7 @@ func (s *Stage) Commit(ctx context.Context) (LSN, error) {
 		lsn, err = s.publish(ctx)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("table %q: commit stage: %w", s.table.name, err)
+		return 0, fmt.Errorf("table %q: commit stage: %w", s.table.name, s.table.db.blame(ctx, err))
 	}
 	return lsn, s.table.db.Wait(ctx, lsn)
 }
@@ -287,6 +287,8 @@ func (s *Stage) publish(ctx context.Context) (LSN, error) {
 		return lsn, nil
 	case <-ctx.Done():
 		err = context.Cause(ctx)
+	case <-t.db.overtaken.Done():
+		err = t.db.lost()
 	case <-t.stop.Done():
 		err = ErrClosed
 	}

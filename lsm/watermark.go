@@ -2,7 +2,6 @@ package lsm
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 
@@ -148,16 +147,6 @@ func (w *watermarks) visibleLocked() LSN {
 		v = w.whole[0].first - 1
 	}
 	return v
-}
-
-// fenced returns the error that ended all movement, if that was another process.
-func (w *watermarks) fenced() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if errors.Is(w.err, ErrFenced) {
-		return w.err
-	}
-	return nil
 }
 
 // unsynced returns the highest LSN up to one that is not visible before it is durable, and is not durable yet; 0 for none.
