@@ -94,7 +94,7 @@ def test_a_writer_in_front_of_a_table_of_flightd(server):
     assert {r["id"]: r["v"] for r in lance.dataset(str(server.dataset("docs"))).to_table().to_pylist()} == want
 
 
-KEY_SQL = {"int": "id BIGINT PRIMARY KEY, name VARCHAR", "text": "id BIGINT, name VARCHAR PRIMARY KEY"}
+KEY_SQL = {"int": "id BIGINT PRIMARY KEY, name VARCHAR", "text": "id BIGINT, name VARCHAR PRIMARY KEY", "both": "id BIGINT, name VARCHAR, PRIMARY KEY (name, id)"}
 
 
 @pytest.mark.parametrize("shards", [1, 3])

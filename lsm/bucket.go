@@ -99,18 +99,12 @@ func (k *keyCodec) hashKey(keys keyColumn, i int) int32 {
 
 // hashFirst is the hash of a tuple's first value, see appendTuple.
 func (k *keyCodec) hashFirst(tuple []byte) int32 {
-	if isIntKey(k.fields[0].Type) {
-		return k.hashInt(int64(binary.BigEndian.Uint64(tuple) ^ 1<<63))
+	if t := k.fields[0].Type; isIntKey(t) {
+		v, _ := cutTupleInt(t, tuple[1:])
+		return k.hashInt(v)
 	}
-	v := make([]byte, 0, 64)
-	for i := 0; ; i++ {
-		if v = append(v, tuple[i]); tuple[i] != 0 {
-			continue
-		}
-		if i++; tuple[i] == 0 {
-			return k.hashWide(v[:len(v)-1])
-		}
-	}
+	v, _ := cutTupleBytes(tuple[1:])
+	return k.hashWide(v)
 }
 
 // shardsOf returns for each row of a batch its shard, of so many.

@@ -3,6 +3,8 @@ package lsm
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -125,5 +127,49 @@ func TestKeysKeepTheirOrder(t *testing.T) {
 				require.True(t, array.SliceEqual(y, 0, 1, e.array, int64(i), int64(i)+1), other)
 			}
 		}
+	}
+}
+
+// TestTuplesAreThoseOfLance holds tuples against what pylance 14 wrote into the _pk_index of a generation of its own.
+func TestTuplesAreThoseOfLance(t *testing.T) {
+	for _, c := range []struct {
+		types []arrow.DataType
+		row   []any
+		want  string
+	}{
+		{[]arrow.DataType{arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String}, []any{int64(-2), ""}, "017ffffffffffffffe010000"},
+		{[]arrow.DataType{arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String}, []any{int64(300), "a\x00b"}, "01800000000000012c016100ff620000"},
+		{[]arrow.DataType{arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int32}, []any{"yy", int32(-2)}, "0179790000017ffffffffffffffe"},
+		{[]arrow.DataType{arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Uint64}, []any{int16(-2), uint64(1 << 63)}, "017ffffffffffffffe018000000000000000"},
+		{[]arrow.DataType{arrow.PrimitiveTypes.Uint8, arrow.FixedWidthTypes.Boolean}, []any{uint8(2), false}, "0100000000000000020100"},
+		{[]arrow.DataType{arrow.PrimitiveTypes.Uint8, arrow.FixedWidthTypes.Boolean}, []any{uint8(3), true}, "0100000000000000030101"},
+		{[]arrow.DataType{arrow.BinaryTypes.Binary, arrow.PrimitiveTypes.Int8}, []any{[]byte{0, 0xFF}, int8(1)}, "0100ffff0000018000000000000001"},
+		{[]arrow.DataType{arrow.BinaryTypes.LargeString, arrow.PrimitiveTypes.Uint32}, []any{"q", uint32(1)}, "01710000010000000000000001"},
+	} {
+		cols := make([]arrow.Array, len(c.row))
+		for i, v := range c.row {
+			b := array.NewBuilder(memory.DefaultAllocator, c.types[i])
+			switch v := v.(type) {
+			case []byte:
+				b.(*array.BinaryBuilder).Append(v)
+			default:
+				require.NoError(t, b.AppendValueFromString(fmt.Sprint(v)))
+			}
+			cols[i] = b.NewArray()
+			b.Release()
+		}
+		tuple := appendTuple(nil, cols, 0)
+		require.Equal(t, c.want, hex.EncodeToString(tuple), "%v", c.row)
+		rest := tuple
+		for i, col := range cols {
+			b := array.NewBuilder(memory.DefaultAllocator, c.types[i])
+			rest = cutTuple(b, rest)
+			back := b.NewArray()
+			require.True(t, array.Equal(col, back), "%v: value %d", c.row, i)
+			back.Release()
+			b.Release()
+			col.Release()
+		}
+		require.Empty(t, rest)
 	}
 }

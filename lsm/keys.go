@@ -241,17 +241,22 @@ func appendDecimal256(dst []byte, v decimal256.Num) []byte {
 	return dst
 }
 
+// tupleMark stands before each value of a tuple.
+const tupleMark = 1
+
 // appendTuple appends the key of row i over several columns, such that bytes.Compare orders tuples column by
-// column: an integer is 8 bytes big-endian with the sign flipped; bytes have each 0x00 followed by 0xFF and end
-// with 0x00 0x00, so that a prefix sorts first and no value runs into the next (the FoundationDB tuple layer's
-// encoding of byte strings).
+// column, as Lance's MemWAL has it, so that its readers find keys in our generations: before each value a 1; an integer
+// is 8 bytes big-endian, with the sign flipped if its type has one, a boolean one byte; bytes have each 0x00 followed by
+// 0xFF and end with 0x00 0x00, so that a prefix sorts first and no value runs into the next (the FoundationDB tuple
+// layer's encoding of byte strings).
 func appendTuple(dst []byte, cols []arrow.Array, i int) []byte {
 	for _, col := range cols {
+		dst = append(dst, tupleMark)
 		if isIntKey(col.DataType()) {
 			one := array.NewSlice(col, int64(i), int64(i)+1)
 			v := appendInts(nil, one)[0]
 			one.Release()
-			dst = binary.BigEndian.AppendUint64(dst, uint64(v)^1<<63)
+			dst = appendTupleInt(dst, col.DataType(), v)
 			continue
 		}
 		for _, c := range wideKeys(col)(i) {
@@ -265,22 +270,54 @@ func appendTuple(dst []byte, cols []arrow.Array, i int) []byte {
 	return dst
 }
 
-// cutTuple undoes appendTuple for one column: it appends the value to b and returns what follows it.
-func cutTuple(b array.Builder, tuple []byte) []byte {
-	if isIntKey(b.Type()) {
-		appendInt(b, int64(binary.BigEndian.Uint64(tuple)^1<<63))
-		return tuple[8:]
+// appendTupleInt appends a normalised integer.
+func appendTupleInt(dst []byte, t arrow.DataType, v int64) []byte {
+	switch t.ID() {
+	case arrow.BOOL:
+		return append(dst, byte(v))
+	case arrow.UINT8, arrow.UINT16, arrow.UINT32:
+		return binary.BigEndian.AppendUint64(dst, uint64(v))
 	}
-	var v []byte
+	return binary.BigEndian.AppendUint64(dst, uint64(v)^1<<63) // normalised, a uint64 has its first bit flipped
+}
+
+// cutTupleInt undoes appendTupleInt and returns what follows.
+func cutTupleInt(t arrow.DataType, tuple []byte) (v int64, rest []byte) {
+	if t.ID() == arrow.BOOL {
+		return int64(tuple[0]), tuple[1:]
+	}
+	u := binary.BigEndian.Uint64(tuple)
+	switch t.ID() {
+	case arrow.UINT8, arrow.UINT16, arrow.UINT32:
+	default:
+		u ^= 1 << 63
+	}
+	return int64(u), tuple[8:]
+}
+
+// cutTupleBytes returns the first value of a tuple, whose mark was cut off, and what follows it.
+func cutTupleBytes(tuple []byte) (v, rest []byte) {
+	v = make([]byte, 0, 64)
 	for i := 0; ; i++ {
 		if v = append(v, tuple[i]); tuple[i] != 0 {
 			continue
 		}
 		if i++; tuple[i] == 0 {
-			appendWide(b, v[:len(v)-1])
-			return tuple[i+1:]
+			return v[:len(v)-1], tuple[i+1:]
 		}
 	}
+}
+
+// cutTuple undoes appendTuple for one column: it appends the value to b and returns what follows it.
+func cutTuple(b array.Builder, tuple []byte) []byte {
+	if isIntKey(b.Type()) {
+		v, rest := cutTupleInt(b.Type(), tuple[1:])
+		appendInt(b, v)
+		return rest
+	}
+	v, rest := cutTupleBytes(tuple[1:])
+	appendWide(b, v)
+	return rest
 }
 
 // alone returns the codec for batches that have the key's columns and no others, in the order of the key.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -288,7 +289,20 @@ func keyedSchema(d TableDef) (*arrow.Schema, []string, error) {
 		fields[i].Metadata = arrow.MetadataFrom(m)
 	}
 	s := arrow.NewSchema(fields, nil)
-	_, err := newKeyCodec(s, key)
+	declared, err := PrimaryKey(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !slices.Equal(declared, key) { // the metadata says another order: that of the columns, or an older one
+		for place, name := range key {
+			i := columnIndex(s, name)
+			m := fields[i].Metadata.ToMap()
+			m[lance.MetaKeyPosition] = strconv.Itoa(place + 1)
+			fields[i].Metadata = arrow.MetadataFrom(m)
+		}
+		s = arrow.NewSchema(fields, nil)
+	}
+	_, err = newKeyCodec(s, key)
 	return s, key, err
 }
 
