@@ -4,6 +4,7 @@ import (
 	"context"
 	"path"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -68,29 +69,50 @@ func TestDDLThatClosePassesBy(t *testing.T) {
 // TestCloseAwaitsVacuum closes a DB while a statement removes files: nothing is removed any more when Close returns.
 func TestCloseAwaitsVacuum(t *testing.T) {
 	dir := t.TempDir()
-	db := openRetain(t, dir)
-	f := withFaults(db)
+	hook := &deleteStore{}
+	db, err := Open(context.Background(), Options{Dir: dir, Retain: time.Hour, SegmentBytes: 1 << 20, wrap: func(st object.Store) object.Store {
+		hook.Store = st
+		return hook
+	}})
+	require.NoError(t, err)
 	table := createTest(t, db, "p", writesSchema)
 	upsertRounds(t, db, table, 4)
 	closed := make(chan error, 1)
-	late := false
-	f.inject(func(op, _ string) error {
-		if op == "delete" && db.stop.Err() == nil {
-			go func() { closed <- db.Close() }()
-			<-db.stop.Done()
+	var begun sync.Once
+	var late atomic.Bool
+	hook.arm(func() {
+		begun.Do(func() { go func() { closed <- db.Close() }() })
+		<-db.stop.Done()
+	}, func() {
+		if _, err := lockFolder(dir); err == nil {
+			late.Store(true)
 		}
-		return nil
-	}, func(op, _ string) error {
-		if op == "delete" {
-			_, err := lockFolder(dir)
-			late = late || err == nil
-		}
-		return nil
 	})
-	_, err := vacuumOld(t, db, dir, "p")
-	require.ErrorIs(t, err, ErrClosed)
+	if _, err = vacuumOld(t, db, dir, "p"); err != nil { // it may have been at its last file
+		require.ErrorIs(t, err, ErrClosed)
+	}
 	require.NoError(t, <-closed)
-	require.False(t, late, "the folder was somebody else's to take")
+	require.False(t, late.Load(), "the folder was somebody else's to take")
+}
+
+// deleteStore calls functions before and after each removal, under no lock.
+type deleteStore struct {
+	object.Store
+	hooks atomic.Pointer[[2]func()]
+}
+
+func (d *deleteStore) arm(before, after func()) { d.hooks.Store(&[2]func(){before, after}) }
+
+// Delete implements object.Store.
+func (d *deleteStore) Delete(ctx context.Context, name string) error {
+	h := d.hooks.Load()
+	if h == nil {
+		return d.Store.Delete(ctx, name)
+	}
+	h[0]()
+	err := d.Store.Delete(ctx, name)
+	h[1]()
+	return err
 }
 
 // hookStore calls a function behind each publication, under no lock.
