@@ -192,3 +192,21 @@ def test_columns_that_pylance_changes_are_there_for_the_next_statement(server):
     lance.dataset(ds.uri, version=ds.version - 1).restore()
     execute(server, "INSERT INTO t (id) VALUES (6)")
     assert scalar(server, "SELECT count(*) FROM t") == 6
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.1", "2.2"])
+def test_forms_that_are_not_read_are_named(new_server, version):
+    """Packed structs and blobs are refused as what they are, not as damage, and do not keep others from being served."""
+    server = new_server()
+    ids = pa.array(range(1000), pa.int64())
+    packed = pa.schema([pa.field("id", pa.int64()), pa.field("s", pa.struct([("x", pa.int64()), ("y", pa.float64())]), metadata={"packed": "true", "lance-encoding:packed": "true"})])
+    lance.write_dataset(pa.table([ids, [{"x": i, "y": i / 2} for i in range(1000)]], schema=packed), str(server.dataset("packed")), data_storage_version=version)
+    blobs = pa.schema([pa.field("id", pa.int64()), pa.field("b", pa.large_binary(), metadata={"lance-encoding:blob": "true"})])
+    lance.write_dataset(pa.table([ids, [bytes(i) for i in range(1000)]], schema=blobs), str(server.dataset("blobs")), data_storage_version=version)
+    lance.write_dataset(pa.table({"id": ids}), str(server.dataset("plain")), data_storage_version=version)
+    server.start()
+    with refused("FAILED_PRECONDITION", "packed structs: not supported"):
+        query(server, "FROM packed")
+    with refused("FAILED_PRECONDITION", "not supported"):
+        query(server, "FROM blobs")
+    assert scalar(server, "SELECT sum(id) FROM plain") == 499500

@@ -9,8 +9,10 @@ import (
 	"maps"
 	"math"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/protobuf/proto"
 
@@ -287,8 +289,31 @@ func (r *Reader) readSchema() error {
 	return nil
 }
 
+// packedStruct returns the name of the first field, of one and those nested in it, whose values lie in one column of the file
+// though it is a struct: the metadata asks for it.
+func packedStruct(f arrow.Field) (name string, ok bool) {
+	for _, key := range []string{"packed", "lance-encoding:packed"} {
+		if v, _ := f.Metadata.GetValue(key); f.Type.ID() == arrow.STRUCT && strings.EqualFold(v, "true") {
+			return f.Name, true
+		}
+	}
+	if nested, isNested := f.Type.(arrow.NestedType); isNested {
+		for _, child := range nested.Fields() {
+			if name, ok := packedStruct(child); ok {
+				return f.Name + "." + name, true
+			}
+		}
+	}
+	return "", false
+}
+
 // placeFields finds the columns of the file that the fields of the schema have.
 func (r *Reader) placeFields() error {
+	for _, f := range r.schema.Arrow().Fields() {
+		if name, ok := packedStruct(f); ok {
+			return fmt.Errorf("column %q: packed structs: %w", name, ErrUnsupported)
+		}
+	}
 	next := 0
 	if r.footer.structural() {
 		for i := range r.schema.Fields {

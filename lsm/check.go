@@ -48,6 +48,8 @@ type Checked struct {
 	// Unsummed are data and index files without checksums, as other programs write them, and deletion files like that;
 	// OtherIndexes are of kinds that only those programs read. Of both only the outside was checked.
 	Unsummed, OtherIndexes int
+	// Unread says of files in a form of Lance's that is not read here what it is. They are not checked, and are no faults.
+	Unread []string
 	// Unnamed are files, and folders of files, in tables that no version names, UnnamedBytes their size: what a crash or
 	// another program left, and the collector removes in time.
 	Unnamed      int
@@ -137,6 +139,10 @@ func (c *checker) fault(file string, err error) {
 		return // Check ends with it
 	}
 	faults := corruptions(err)
+	if len(faults) == 0 && errors.Is(err, ErrUnsupported) { // it is not known to be bad
+		c.sum.Unread = append(c.sum.Unread, err.Error())
+		return
+	}
 	for _, x := range faults {
 		c.sum.Faults++
 		c.report(Fault{File: c.relative(x.Name), Offset: x.Offset, Err: x.Err})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
 )
@@ -34,6 +35,9 @@ var (
 
 	// ErrKeyBusy is returned when another stream is at work under the idempotency key.
 	ErrKeyBusy = errors.New("another stream is at work under it")
+
+	// ErrUnsupported is returned for what another program wrote in a form of Lance's that is not read here.
+	ErrUnsupported = lance.ErrUnsupported
 
 	// ErrInvalid is returned for a definition or a request that no state of the database could satisfy.
 	ErrInvalid = errors.New("invalid")

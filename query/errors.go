@@ -203,7 +203,7 @@ func engineError(err error) error {
 		e.Code = ResourceExhausted
 	case errors.Is(err, lsm.ErrInvalid), errors.As(err, &column), errors.As(err, &key):
 		e.Code = InvalidArgument
-	case errors.Is(err, lsm.ErrKeyColumn), errors.Is(err, lsm.ErrColumnIndexed), errors.Is(err, lsm.ErrNotNull):
+	case errors.Is(err, lsm.ErrKeyColumn), errors.Is(err, lsm.ErrColumnIndexed), errors.Is(err, lsm.ErrNotNull), errors.Is(err, lsm.ErrUnsupported):
 		e.Code = FailedPrecondition
 	case errors.Is(err, lsm.ErrClosed), errors.Is(err, lsm.ErrPoisoned), errors.Is(err, lsm.ErrFenced):
 		e.Code = FailedPrecondition

@@ -92,6 +92,11 @@ func (p process) printChecked(sum lsm.Checked, took time.Duration) error {
 		_, err = fmt.Fprintf(p.stdout, "named by no version: %s of %s; the server removes them when they are older than --retain\n",
 			counted(int64(sum.Unnamed), "file"), byteSize(sum.UnnamedBytes))
 	}
+	for _, text := range sum.Unread {
+		if err == nil {
+			_, err = fmt.Fprintf(p.stdout, "not checked: %s\n", text)
+		}
+	}
 	if err == nil && sum.Unsummed > 0 {
 		_, err = fmt.Fprintf(p.stdout, "without checksums, as other programs wrote them: %s\n", counted(int64(sum.Unsummed), "file"))
 	}
