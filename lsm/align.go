@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"path"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -88,12 +87,12 @@ func (s *tableSchema) sameColumns(other *lance.Schema) bool {
 func (c *compactor) writeAdded(ctx context.Context, now *tableSchema, b *base) (map[uint64][]manifest.DataFile, error) {
 	var columns []int
 	for i, f := range now.lance.Fields {
-		if fieldIn(b.version.Schema, f.ID) {
+		if fieldByID(b.version.Schema, f.ID) != nil {
 			continue
 		}
 		narrower := false
 		for id := range now.lives(i) {
-			narrower = narrower || fieldIn(b.version.Schema, id)
+			narrower = narrower || fieldByID(b.version.Schema, id) != nil
 		}
 		if narrower || now.fill[f.ID] != nil {
 			columns = append(columns, i)
@@ -109,11 +108,6 @@ func (c *compactor) writeAdded(ctx context.Context, now *tableSchema, b *base) (
 		out[b.frags[i].id] = []manifest.DataFile{file}
 	}
 	return out, nil
-}
-
-// fieldIn reports whether a schema has a column with an id.
-func fieldIn(s *lance.Schema, id int32) bool {
-	return slices.ContainsFunc(s.Fields, func(f lance.Field) bool { return f.ID == id })
 }
 
 // writeColumns writes some columns of all rows of a fragment to a file of their own.

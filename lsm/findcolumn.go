@@ -68,16 +68,19 @@ func (v *View) estimate(k *KeySet) int64 {
 	return n
 }
 
-// columnsOver returns the segments over the values of the column with a field id.
-func (b *base) columnsOver(field int32) []*columnSegment {
+// segmentsOver returns the segments over the column with a field id that find rows by its values, or by the items of its lists.
+func (b *base) segmentsOver(field int32, items bool) []*columnSegment {
 	var out []*columnSegment
 	for _, s := range b.columns {
-		if s.field() == field && s.kind != LabelListIndex {
+		if s.field() == field && (s.kind == LabelListIndex) == items {
 			out = append(out, s)
 		}
 	}
 	return out
 }
+
+// columnsOver returns the segments over the values of the column with a field id.
+func (b *base) columnsOver(field int32) []*columnSegment { return b.segmentsOver(field, false) }
 
 // sameIndexes reports whether two bases have indexes of the same kinds over the same columns, by the same names.
 func (b *base) sameIndexes(o *base) bool {
@@ -96,23 +99,7 @@ func (b *base) sameIndexes(o *base) bool {
 }
 
 // segments returns the segments of a base that find the set's values, or items.
-func (k *KeySet) segments(b *base) []*columnSegment {
-	if k.items {
-		return b.itemsOver(k.field())
-	}
-	return b.columnsOver(k.field())
-}
-
-// itemsOver returns the segments over the items of the column with a field id.
-func (b *base) itemsOver(field int32) []*columnSegment {
-	var out []*columnSegment
-	for _, s := range b.columns {
-		if s.field() == field && s.kind == LabelListIndex {
-			out = append(out, s)
-		}
-	}
-	return out
-}
+func (k *KeySet) segments(b *base) []*columnSegment { return b.segmentsOver(k.field(), k.items) }
 
 // scanColumn adds the rows of a layer in front of the base whose values in a column may be in a set: those that an index finds, and of what
 // no index covers those that a look at the column finds. The mask still decides which of them count: a row that the

@@ -492,7 +492,7 @@ func foreignIndexes(b *base, now *tableSchema, known []IndexInfo) []IndexInfo {
 		}
 		x := indexEntry{Name: seg.meta.Name, Kind: seg.kind, Fields: seg.meta.Fields}
 		info := IndexInfo{IndexDef: x.definition(now), Foreign: true}
-		info.countSegments(b, b.columnsLike(seg))
+		info.countSegments(b, b.segmentsOver(seg.field(), seg.kind == LabelListIndex))
 		out = append(out, info)
 	}
 	return out
@@ -548,14 +548,6 @@ func (x *IndexInfo) countKey(set *layerSet) {
 
 // countBase is count for the base.
 func (x *IndexInfo) countBase(b *base, field int32) { x.countSegments(b, b.columnsOver(field)) }
-
-// columnsLike returns the segments that find rows as one does: by the values of its column, or by their items.
-func (b *base) columnsLike(s *columnSegment) []*columnSegment {
-	if s.kind != LabelListIndex {
-		return b.columnsOver(s.field())
-	}
-	return b.itemsOver(s.field())
-}
 
 // countSegments is count for the rows of the base that some segments find.
 func (x *IndexInfo) countSegments(b *base, list []*columnSegment) {
