@@ -2,7 +2,6 @@ package lsm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
-	"github.com/flightd/flightd/object"
 )
 
 // Another program may change the columns of a dataset. Its change and ours, an ALTER TABLE that the dataset does not have yet,
@@ -210,18 +208,7 @@ func (t *Table) missedChange(ctx context.Context, v *manifest.Version) (*columnC
 	if t.checkSchema(v) == nil { // an ALTER TABLE may have left it behind
 		return nil, nil
 	}
-	chain, err := manifest.TableHistory(t.db.st, t.root, manifest.Options{}).List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, x := range slices.Backward(chain) {
-		if x.Number >= v.Number {
-			continue
-		}
-		old, err := manifest.Load(ctx, t.db.st, t.root, x.Number)
-		if errors.Is(err, object.ErrNotExist) {
-			continue // another program has just removed it
-		}
+	for old, err := range t.olderVersions(ctx, v) {
 		if err != nil {
 			return nil, fmt.Errorf("find out what another program changed: %w", err)
 		}

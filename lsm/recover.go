@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -507,18 +508,7 @@ func (t *Table) lastMerged(ctx context.Context, v *manifest.Version, ids []uuid.
 	if len(open) == 0 {
 		return out, nil
 	}
-	chain, err := manifest.TableHistory(t.db.st, t.root, t.manifestOptions()).List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, x := range slices.Backward(chain) {
-		if x.Number >= v.Number {
-			continue
-		}
-		old, err := manifest.Load(ctx, t.db.st, t.root, x.Number)
-		if errors.Is(err, object.ErrNotExist) {
-			continue // another program has just removed it
-		}
+	for old, err := range t.olderVersions(ctx, v) {
 		if err != nil {
 			return nil, fmt.Errorf("find out which generations were merged: %w", err)
 		}
@@ -533,6 +523,30 @@ func (t *Table) lastMerged(ctx context.Context, v *manifest.Version, ids []uuid.
 		}
 	}
 	return out, nil
+}
+
+// olderVersions loads the versions of the base before one, the newest first. It ends with the first error; a version that
+// another program removes meanwhile is passed over.
+func (t *Table) olderVersions(ctx context.Context, v *manifest.Version) iter.Seq2[*manifest.Version, error] {
+	return func(yield func(*manifest.Version, error) bool) {
+		chain, err := manifest.TableHistory(t.db.st, t.root, t.manifestOptions()).List(ctx)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for _, x := range slices.Backward(chain) {
+			if x.Number >= v.Number {
+				continue
+			}
+			old, err := manifest.Load(ctx, t.db.st, t.root, x.Number)
+			if errors.Is(err, object.ErrNotExist) {
+				continue
+			}
+			if !yield(old, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // createDataset makes the first version of a table, without rows.
