@@ -90,14 +90,19 @@ func TestStatementsComeBetweenTheBatchesOfAStream(t *testing.T) {
 	var stop atomic.Bool
 	done := make(chan error, 1)
 	go func() {
-		s := table.Stream(nil)
+		var last LSN
+		s := table.Stream(func(lsn LSN) { last = lsn })
 		for i := int64(0); i < 100 || !stop.Load(); i++ { // each key once, however fast the statements are
 			if err := streamOne(t, s, i%100, i); err != nil {
 				done <- err
 				return
 			}
 		}
-		done <- s.Wait(ctx)
+		if err := s.Wait(ctx); err != nil {
+			done <- err
+			return
+		}
+		done <- db.Wait(ctx, last)
 	}()
 	for i := range int64(50) {
 		rec := writesBatch(table.Schema(), 7, 7, []int64{1000 + i})
