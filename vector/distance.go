@@ -89,7 +89,7 @@ func Norm(v []float32) float32 {
 }
 
 // Normalize scales each row of rows to length 1 and writes it to dst, which may be rows itself. A row of zeros becomes NaN, which no
-// index takes, as in Lance.
+// index takes, as in Lance. So does one so long that its length overflows: it has no cosine distance to any row.
 func Normalize(dim int, dst, rows []float32) {
 	if dim <= 0 || len(dst) != len(rows) || len(rows)%dim != 0 {
 		panic(fmt.Sprintf("vector: %d elements normalised in rows of %d into %d", len(rows), dim, len(dst)))
@@ -97,6 +97,9 @@ func Normalize(dim int, dst, rows []float32) {
 	for at := 0; at < len(rows); at += dim {
 		row := rows[at : at+dim]
 		norm := Norm(row)
+		if norm > math.MaxFloat32 {
+			norm = float32(math.NaN())
+		}
 		for i, x := range row {
 			dst[at+i] = x / norm
 		}

@@ -44,6 +44,11 @@
 // Assembly and not the compiler's intrinsics (simd/archsimd), because these are outside the Go 1 promise, ask every user for
 // GOEXPERIMENT, and in Go 1.26 mix legacy SSE into AVX code, which costs a kernel up to a hundredfold.
 //
+// # Inverted files
+//
+// IVF joins Centroids and a PQ to the model of an index and holds the rules by which Lance treats rows under each metric. What is
+// indexed on disk and in memory goes through it.
+//
 // # Errors, goroutines
 //
 // Slices whose lengths do not fit each other are a mistake of the calling code and panic, as an index out of range does; what may come from a
