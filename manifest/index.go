@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -58,6 +59,12 @@ func (x *Index) Bitmap() bool { return lancepb.Is(x.Details, &lancepb.BitmapInde
 
 // LabelList reports whether the segment is a LABEL_LIST: a BITMAP of the items of lists.
 func (x *Index) LabelList() bool { return lancepb.Is(x.Details, &lancepb.LabelListIndexDetails{}) }
+
+// Vector reports whether the segment is one over vectors, of whatever kind: its files say which. The message's package was
+// another in older versions of Lance.
+func (x *Index) Vector() bool {
+	return x.Details != nil && strings.HasSuffix(string(x.Details.MessageName()), ".VectorIndexDetails")
+}
 
 // indexFromProto checks and converts an index entry of a manifest.
 func indexFromProto(p *lancepb.IndexMetadata) (Index, error) {

@@ -6,7 +6,7 @@
 //
 // Three things a reader of the files should know:
 //
-//   - The proto packages are Lance's (lance.file, lance.file.v2, lance.encodings, lance.table), because a
+//   - The proto packages are Lance's (lance.file, lance.file.v2, lance.encodings, lance.table, lance.index.pb), because a
 //     google.protobuf.Any carries the full name of its message and readers look it up. Messages that never travel
 //     in an Any have names that suit Go.
 //   - All proto packages share this one Go package, therefore no two messages have the same short name.
@@ -16,4 +16,4 @@
 // Any wraps and unwraps the messages with Lance's form of type URL ("/" and the full name).
 package lancepb
 
-//go:generate protoc -I ../.. --go_out=../.. --go_opt=module=github.com/flightd/flightd internal/lancepb/file.proto internal/lancepb/column.proto internal/lancepb/encoding20.proto internal/lancepb/encoding21.proto internal/lancepb/table.proto internal/lancepb/index.proto internal/lancepb/memwal.proto internal/lancepb/transaction.proto
+//go:generate protoc -I ../.. --go_out=../.. --go_opt=module=github.com/flightd/flightd internal/lancepb/file.proto internal/lancepb/column.proto internal/lancepb/encoding20.proto internal/lancepb/encoding21.proto internal/lancepb/table.proto internal/lancepb/index.proto internal/lancepb/memwal.proto internal/lancepb/transaction.proto internal/lancepb/vectorindex.proto
