@@ -13,7 +13,7 @@
 //
 // # Indexes over other columns
 //
-// They have one small interface, Index: a batch goes in, rows come out that a query wants, memory is accounted, and at
+// Those over values have one small interface, Index: a batch goes in, rows come out that a query wants, memory is accounted, and at
 // the end all rows go to a sink in the order of the index, from where they are written with the memtable.
 //
 // BTree is the one for points and ranges. It is no tree: rows are appended to a tail that is sorted by radix when it
@@ -24,12 +24,18 @@
 //	      tail: as they came        short runs: 4,096 rows each       long runs: 65,536 each
 //	Add ─▶ [7 3 9 1 ...       ] ─▶  [1 3 7 9 ...] [...] ... (16)  ─▶  [...........] [...........]
 //
+// IVFPQ is the one for vectors. It has the centroids and the product quantiser of the base's index, so what it holds goes into that
+// one as it is: each row's partition and code, made in bulk while the batch is taken in. A partition is a list of blocks outside the Go
+// heap, which grow with the list (ivfpq.go shows them). 128 float32 take some 2 µs for 256 partitions and 16 sub-vectors of 8
+// bits, 25 bytes are kept of them, and a search of 16 partitions among 100,000 rows takes a quarter of a millisecond. Its
+// distances are those of the codes: the rows, which the memtable has, tell which of the best are the nearest.
+//
 // # Concurrency
 //
 // One goroutine writes. Readers of a key index must be kept out while it does (lsm holds a read-write lock per memtable
 // around both); once a memtable is frozen nobody writes and readers need no lock. RowKeys, taken under that lock, are read
-// without it, as keys do not move. An Index needs no lock at all: what
-// readers see of it is replaced after each batch, and does not change.
+// without it, as keys do not move. An Index and an IVFPQ need no lock at all: what readers see of the one is replaced after each
+// batch, and does not change; of the other they see the first entries of each list, as many as there were when they came to it.
 //
 // # Errors
 //
