@@ -86,9 +86,12 @@ func BenchmarkWrite(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					// What is measured is the encoding; a disk's sync would hide it.
-					w := &Writer{name: "sink", schema: schema, meta: map[string]string{}, out: newOutput(sinkObject{}), options: WriterOptions{PageBytes: defaultPageBytes}}
+					w := &Writer{name: "sink", schema: schema, meta: map[string]string{}, out: newOutput(sinkObject{}, defaultPageBytes), options: WriterOptions{PageBytes: defaultPageBytes}}
 					for _, f := range schema.Fields {
 						w.columns = append(w.columns, newColumnWriter(f, WriterOptions{PageBytes: defaultPageBytes}))
+					}
+					if w.ledger, err = newLedger(w.lists(), w.options); err != nil {
+						b.Fatal(err)
 					}
 					for _, batch := range batches {
 						if err := w.Write(b.Context(), batch); err != nil {

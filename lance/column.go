@@ -94,8 +94,10 @@ type pages interface {
 	rowsWithin(c chunk, limit int64) int
 	// write writes rows as a page of each column of the file, or several.
 	write(out *output, chunks []chunk, rows int) error
-	// metadata calls fn for each column of the file, in order, at the end.
-	metadata(fn func(metadata []byte, sums []uint32)) error
+	// end writes down what is known when all rows are written.
+	end() error
+	// columns returns what is known of the pages of each column of the file, in order.
+	columns() []*pageList
 }
 
 // newColumnWriter returns the writer of a field.

@@ -101,6 +101,24 @@
 // of different width mostly end together and a scan, whose batches end at every page of every column it reads, is not
 // cut into slivers.
 //
+// # What a Writer knows of its pages
+//
+// The metadata of all columns is written at the end, and grows until then by 100 to 150 bytes for each page and by 4 for
+// each of its buffers. That is little for one file with pages of 8 MiB, and more than the rows for thousands of files with
+// pages of a few rows. WriterOptions.SpillPages puts it into a side file (package spill), which changes nothing in what is
+// written. The side file has two streams for each column of the file:
+//
+//	stream 2c      for each page of column c: 0x12 | varint n | n bytes of lancepb.Page
+//	stream 2c+1    for each page of column c: u32 CRC32C of each of its buffers
+//
+// 0x12 is the tag of ColumnMetadata.pages: a column's metadata is what comes before its pages, the same for all columns,
+// and the bytes of its stream as they are. The length and the checksum of the metadata are kept up with each page. So the
+// end reads each stream once, the checksums of all columns first, which stand in front in the file, and decodes nothing.
+// 256 KiB, or SpillBytes, are divided evenly over the columns, for both streams of each, with at least 64 bytes for a
+// stream.
+// INVARIANT: with SpillPages a Writer holds of its pages these buffers, 16 bytes for each chunk that left them, and while
+// it ends one chunk; not the pages of a column, nor of all.
+//
 // # Checksums
 //
 // Lance has none. Ours are CRC32C (Castagnoli) of every part of the file:

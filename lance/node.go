@@ -7,7 +7,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/flightd/flightd/internal/lancepb"
 )
@@ -23,8 +22,7 @@ type node struct {
 	children    []*node
 
 	first int64 // the row that the next page begins with
-	pages []*lancepb.Page
-	sums  []uint32 // of all page buffers
+	pages pageList
 }
 
 // newNode returns the writers of a field and of what is below it; items tells that a list is above.
@@ -178,7 +176,9 @@ func (n *node) write(out *output, chunks []chunk, rows int) error {
 		if p.page.Encoding, err = directEncoding(enc); err != nil {
 			return err
 		}
-		n.pages, n.sums = append(n.pages, p.page), append(n.sums, p.sums...)
+		if err := n.pages.add(p.page, p.sums); err != nil {
+			return err
+		}
 	}
 	n.first += int64(rows)
 	for i, child := range n.children {
@@ -196,38 +196,33 @@ func (n *node) write(out *output, chunks []chunk, rows int) error {
 	return nil
 }
 
-// metadata calls fn with the encoded description of each column and the checksums of its buffers. The header of structs is
-// one page however many rows there are: readers want it so.
-func (n *node) metadata(fn func(metadata []byte, sums []uint32)) error {
+// columns returns what is known of the pages of each column.
+func (n *node) columns() []*pageList {
+	lists := []*pageList{&n.pages}
+	for _, child := range n.children {
+		lists = append(lists, child.columns()...)
+	}
+	return lists
+}
+
+// end adds the pages that are known only at the end: the header of structs is one page however many rows there are, because
+// readers want it so.
+func (n *node) end() error {
 	if n.enc == nil {
 		header, err := directEncoding(structPage())
 		if err != nil {
 			return err
 		}
-		n.pages = []*lancepb.Page{{Length: uint64(n.first), Encoding: header}}
+		if err := n.pages.add(&lancepb.Page{Length: uint64(n.first), Encoding: header}, nil); err != nil {
+			return err
+		}
 	}
-	b, err := columnMetadata(n.pages)
-	if err != nil {
-		return err
-	}
-	fn(b, n.sums)
 	for _, child := range n.children {
-		if err := child.metadata(fn); err != nil {
+		if err := child.end(); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// columnMetadata encodes the description of a column.
-func columnMetadata(pages []*lancepb.Page) ([]byte, error) {
-	enc, err := directEncoding(&lancepb.ColumnEncoding{
-		ColumnEncoding: &lancepb.ColumnEncoding_Values{Values: &emptypb.Empty{}},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return deterministic.Marshal(&lancepb.ColumnMetadata{Encoding: enc, Pages: pages})
 }
 
 // listEncoder lays out the offsets of lists, which Arrow has with type O.

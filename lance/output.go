@@ -8,7 +8,7 @@ import (
 )
 
 // outputBuffer gathers the small pieces of pages that come from many small batches. Pieces above it go to the file as
-// they are, without a copy.
+// they are, without a copy. Where pages are smaller it is, too: who asks for these writes many files at a time.
 const outputBuffer = 256 << 10
 
 // padding fills the space between buffers.
@@ -26,8 +26,8 @@ type output struct {
 	scratch []uint64 // what words hands out
 }
 
-func newOutput(obj object.Writer) *output {
-	return &output{obj: obj, buf: bufio.NewWriterSize(obj, outputBuffer)}
+func newOutput(obj object.Writer, pageBytes int64) *output {
+	return &output{obj: obj, buf: bufio.NewWriterSize(obj, int(min(outputBuffer, max(pageBytes, 1<<10))))}
 }
 
 // words returns space for n numbers, valid until the next call. Their values are undefined.

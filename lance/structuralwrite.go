@@ -28,8 +28,7 @@ type structuralColumn struct {
 	compress bool
 	tree     *tree
 	paths    [][]*tree // to each leaf
-	pages    [][]*lancepb.Page
-	sums     [][]uint32
+	pages    []pageList
 	first    int64
 	// lists tells that a path has a list, whose pages are cut by their levels, too.
 	lists bool
@@ -42,7 +41,7 @@ func newStructuralColumn(f *Field, compress bool) *structuralColumn {
 	next := 0
 	c.tree = leafTree(f, &next)
 	c.addPaths(c.tree, nil)
-	c.pages, c.sums = make([][]*lancepb.Page, len(c.paths)), make([][]uint32, len(c.paths))
+	c.pages = make([]pageList, len(c.paths))
 	return c
 }
 
@@ -180,8 +179,7 @@ func (c *structuralColumn) writeLeaf(out *output, i int, path []*tree, d arrow.A
 	if p.page.Encoding, err = directEncoding(layout); err != nil {
 		return err
 	}
-	c.pages[i], c.sums[i] = append(c.pages[i], p.page), append(c.sums[i], p.sums...)
-	return nil
+	return c.pages[i].add(p.page, p.sums)
 }
 
 // write writes a page of rows rows and says how. Items of lists are not zipped, however large: Lance 6, which DuckDB's
@@ -331,14 +329,14 @@ func packedNumbers(n []uint64) []byte {
 	return b
 }
 
-// metadata returns the encoded descriptions of the columns of all leaves, with the checksums of their buffers.
-func (c *structuralColumn) metadata(fn func(metadata []byte, sums []uint32)) error {
-	for i, pages := range c.pages {
-		b, err := columnMetadata(pages)
-		if err != nil {
-			return err
-		}
-		fn(b, c.sums[i])
+// columns returns what is known of the pages of all leaves.
+func (c *structuralColumn) columns() []*pageList {
+	lists := make([]*pageList, len(c.pages))
+	for i := range c.pages {
+		lists[i] = &c.pages[i]
 	}
-	return nil
+	return lists
 }
+
+// end has nothing to add: structs have no columns.
+func (c *structuralColumn) end() error { return nil }

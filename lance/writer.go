@@ -13,6 +13,7 @@ import (
 
 	"github.com/flightd/flightd/internal/lancepb"
 	"github.com/flightd/flightd/object"
+	"github.com/flightd/flightd/spill"
 )
 
 // defaultPageBytes is Lance's own page size: a page costs about 130 bytes of metadata, and readers fetch parts of it.
@@ -32,6 +33,11 @@ type WriterOptions struct {
 	// Compress packs numbers and codes texts, page by page, where that takes less room; vectors and what is wider than
 	// 64 bits stay as they are. Files of version 2.0 cannot be compressed.
 	Compress bool
+	// SpillPages takes what is known of the pages until the end, so that what a Writer holds does not grow with the number
+	// of its pages; nil keeps it in memory. The file is the same to the byte. Side files lie there until Finish or Abort.
+	SpillPages *spill.Folder
+	// SpillBytes is what SpillPages keeps in memory for all columns of the file, 256 KiB when 0: see the package comment.
+	SpillBytes int64
 }
 
 func (o WriterOptions) validate() (WriterOptions, error) {
@@ -66,6 +72,7 @@ type Writer struct {
 	schema  *Schema
 	out     *output
 	columns []*columnWriter
+	ledger  *ledger
 	globals []extent // user global buffers
 	sums    []uint32 // of the user global buffers
 	meta    map[string]string
@@ -97,12 +104,23 @@ func Create(ctx context.Context, st object.Store, name string, s *Schema, o Writ
 		}
 		w.columns = append(w.columns, newColumnWriter(f, o))
 	}
+	if w.ledger, err = newLedger(w.lists(), o); err != nil {
+		return nil, fmt.Errorf("create %s: %w", name, err)
+	}
 	obj, err := st.Create(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	w.out = newOutput(obj)
+	w.out = newOutput(obj, o.PageBytes)
 	return w, nil
+}
+
+// lists returns what is known of the pages of all columns of the file, in order.
+func (w *Writer) lists() (lists []*pageList) {
+	for _, c := range w.columns {
+		lists = append(lists, c.root.columns()...)
+	}
+	return lists
 }
 
 // Write appends a batch. Its columns are those of the schema, in order, and are matched by type, not by name. The
@@ -189,6 +207,7 @@ func (w *Writer) Finish(ctx context.Context) (FileInfo, error) {
 		return FileInfo{}, fmt.Errorf("finish %s: %w", w.name, err)
 	}
 	w.err = errEnded
+	w.ledger.close()
 	return FileInfo{Name: w.name, Rows: w.rows, Bytes: w.out.pos, Version: w.options.Version}, nil
 }
 
@@ -202,6 +221,7 @@ func (w *Writer) Abort() {
 		c.release()
 	}
 	w.out.obj.Abort()
+	w.ledger.close()
 }
 
 // ready reports why the writer cannot go on, if so.
@@ -215,16 +235,11 @@ func (w *Writer) ready(ctx context.Context) error {
 // finish writes everything behind the pages. The checksums come before what they cover, but nothing that they cover
 // depends on where they are.
 func (w *Writer) finish() error {
-	sums := &checksums{globals: w.sums}
 	w.meta[metaChecksums] = strconv.Itoa(len(w.globals) + 1)
-	var metadata [][]byte
 	for _, c := range w.columns {
 		err := c.flush(w.out)
 		if err == nil {
-			err = c.root.metadata(func(b []byte, pages []uint32) {
-				metadata = append(metadata, b)
-				sums.columns = append(sums.columns, columnSums{crc32.Checksum(b, castagnoli), pages})
-			})
+			err = c.root.end()
 		}
 		if err != nil {
 			return fmt.Errorf("column %q: %w", c.field.Name, err)
@@ -238,30 +253,62 @@ func (w *Writer) finish() error {
 	if err != nil {
 		return fmt.Errorf("encode the schema: %w", err)
 	}
-	sums.schema = crc32.Checksum(schema, castagnoli)
-	if err := w.addGlobal(sums.encode()); err != nil {
+	if err := w.writeChecksums(crc32.Checksum(schema, castagnoli)); err != nil {
 		return err
 	}
-	return w.writeTail(schema, metadata)
+	return w.writeTail(schema)
+}
+
+// writeChecksums writes the last user global buffer, column by column.
+func (w *Writer) writeChecksums(schema uint32) error {
+	if err := w.out.begin(); err != nil {
+		return err
+	}
+	lists := w.lists()
+	b := le.AppendUint32(checksumMagic[:], schema)
+	b = le.AppendUint32(b, uint32(len(w.sums)))
+	b = le.AppendUint32(b, uint32(len(lists)))
+	for _, sum := range w.sums {
+		b = le.AppendUint32(b, sum)
+	}
+	if err := w.out.Write(b); err != nil {
+		return err
+	}
+	for _, l := range lists {
+		head := le.AppendUint32(nil, l.sum)
+		if err := w.out.Write(le.AppendUint32(head, l.buffers)); err != nil {
+			return err
+		}
+		if err := l.writeSums(w.out); err != nil {
+			return err
+		}
+	}
+	if err := w.out.Write(le.AppendUint32(nil, w.out.sum)); err != nil {
+		return err
+	}
+	at, sum := w.out.end()
+	w.globals, w.sums = append(w.globals, at), append(w.sums, sum)
+	return nil
 }
 
 // writeTail writes the schema, the metadata of the columns, the tables and the footer.
-func (w *Writer) writeTail(schema []byte, metadata [][]byte) error {
+func (w *Writer) writeTail(schema []byte) error {
 	at, _, err := w.out.append(schema)
 	if err != nil {
 		return err
 	}
+	lists := w.lists()
 	f := footer{
-		columnStart: w.out.pos, globals: uint32(1 + len(w.globals)), columns: uint32(len(metadata)),
+		columnStart: w.out.pos, globals: uint32(1 + len(w.globals)), columns: uint32(len(lists)),
 		major: 0, minor: 3, // This is how the file format writes 2.0; manifests write it as 2 and 0.
 	}
 	if w.options.Version == Version22 {
 		f.major, f.minor = 2, 2
 	}
-	table := make([]extent, len(metadata))
-	for i, b := range metadata {
-		table[i] = extent{w.out.pos, int64(len(b))}
-		if err := w.out.Write(b); err != nil {
+	table := make([]extent, len(lists))
+	for i, l := range lists {
+		table[i] = extent{w.out.pos, l.size}
+		if err := l.writeMetadata(w.out); err != nil {
 			return err
 		}
 	}

@@ -71,7 +71,7 @@ func filled(t *testing.T, folder *Folder) *File {
 	f, err := folder.OpenFile(Options{Streams: 2, BufferBytes: 200})
 	require.NoError(t, err)
 	for i := range 100 {
-		require.NoError(t, f.Append(t.Context(), i%2, []byte{byte(i), 1, 2, 3, 4, 5, 6, 7, 8, 9}))
+		require.NoError(t, f.Append(i%2, []byte{byte(i), 1, 2, 3, 4, 5, 6, 7, 8, 9}))
 	}
 	require.Equal(t, 8, f.Chunks())
 	return f
@@ -87,7 +87,7 @@ func TestDiskFullWhileSpilling(t *testing.T) {
 			require.NoError(t, err)
 			for i := 0; err == nil; i++ {
 				require.Less(t, i, 100)
-				err = f.Append(t.Context(), i%2, make([]byte, 10))
+				err = f.Append(i%2, make([]byte, 10))
 			}
 			want := error(syscall.ENOSPC)
 			if short {
@@ -96,7 +96,7 @@ func TestDiskFullWhileSpilling(t *testing.T) {
 			require.ErrorIs(t, err, want)
 			require.ErrorContains(t, err, f.name)
 			st.room = 1 << 20
-			require.ErrorIs(t, f.Append(t.Context(), 0, []byte{1}), want)
+			require.ErrorIs(t, f.Append(0, []byte{1}), want)
 			_, err = readAll(f, 0)
 			require.ErrorIs(t, err, want)
 			require.NoError(t, f.Close())
@@ -112,7 +112,7 @@ func TestTheFileCannotBeMade(t *testing.T) {
 	require.NoError(t, os.WriteFile(root, nil, 0o600))
 	f, err := NewFolder(object.NewLocal(root), nil).OpenFile(Options{Streams: 1, BufferBytes: 64})
 	require.NoError(t, err)
-	require.ErrorIs(t, f.Append(t.Context(), 0, make([]byte, 100)), syscall.ENOTDIR)
+	require.ErrorIs(t, f.Append(0, make([]byte, 100)), syscall.ENOTDIR)
 	require.NoError(t, f.Close())
 }
 
@@ -187,7 +187,7 @@ func TestQuota(t *testing.T) {
 	one, two := NewFolder(st, q), NewFolder(st, q)
 	f, err := one.OpenFile(Options{Streams: 1, BufferBytes: 64})
 	require.NoError(t, err)
-	require.NoError(t, f.Append(t.Context(), 0, make([]byte, 600)))
+	require.NoError(t, f.Append(0, make([]byte, 600)))
 	w, err := two.Create(t.Context(), two.Path("other"))
 	require.NoError(t, err)
 	_, err = w.Write(make([]byte, 401))
@@ -195,7 +195,7 @@ func TestQuota(t *testing.T) {
 	require.ErrorContains(t, err, "600 of 1000 bytes are taken, 401 more are wanted")
 	_, err = w.Write(make([]byte, 400))
 	require.NoError(t, err)
-	require.ErrorIs(t, f.Append(t.Context(), 0, make([]byte, 100)), ErrQuota)
+	require.ErrorIs(t, f.Append(0, make([]byte, 100)), ErrQuota)
 	require.NoError(t, f.Close())
 	require.Equal(t, int64(400), q.Used())
 	require.NoError(t, w.Close())
@@ -207,16 +207,14 @@ func TestQuota(t *testing.T) {
 	requireEmpty(t, st)
 }
 
-// TestAnEndedContext: spilling ends with the context of the work, and Close cleans up all the same.
-func TestAnEndedContext(t *testing.T) {
+// TestClose: nothing can be done with a file that was closed, and a folder takes with it what was not.
+func TestClose(t *testing.T) {
 	st := object.NewMem()
 	folder := NewFolder(st, nil)
+	filled(t, folder)
 	f := filled(t, folder)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.ErrorIs(t, f.Read(ctx, 0, func([]byte) error { return nil }), context.Canceled)
 	require.NoError(t, f.Close())
-	require.ErrorIs(t, f.Append(t.Context(), 0, []byte{1}), object.ErrClosed)
+	require.ErrorIs(t, f.Append(0, []byte{1}), object.ErrClosed)
 	require.NoError(t, folder.Close())
 	requireEmpty(t, st)
 }

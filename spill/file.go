@@ -69,20 +69,20 @@ func (d *Folder) OpenFile(o Options) (*File, error) {
 	}, nil
 }
 
-// Append adds a piece to a stream. It keeps nothing of b.
-func (f *File) Append(ctx context.Context, stream int, b []byte) error {
+// Append adds a piece to a stream. It keeps nothing of b. The disk is a local one, so neither it nor Read takes a context.
+func (f *File) Append(stream int, b []byte) error {
 	if f.err != nil {
 		return f.err
 	}
 	s := &f.streams[stream]
 	if len(s.buf)+len(b) > f.limit && len(s.buf) > 0 {
-		if err := f.writeChunk(ctx, s, s.buf); err != nil {
+		if err := f.writeChunk(s, s.buf); err != nil {
 			return err
 		}
 		s.buf = s.buf[:0]
 	}
 	if len(b) >= f.limit {
-		return f.writeChunk(ctx, s, b)
+		return f.writeChunk(s, b)
 	}
 	s.reserve(len(b), f.limit)
 	s.buf = append(s.buf, b...)
@@ -99,8 +99,8 @@ func (s *stream) reserve(n, limit int) {
 }
 
 // writeChunk appends bytes of a stream to the file.
-func (f *File) writeChunk(ctx context.Context, s *stream, b []byte) error {
-	if err := f.write(ctx, b); err != nil {
+func (f *File) writeChunk(s *stream, b []byte) error {
+	if err := f.write(b); err != nil {
 		f.err = fmt.Errorf("write side file %s: %w", f.name, err)
 		return f.err
 	}
@@ -110,12 +110,12 @@ func (f *File) writeChunk(ctx context.Context, s *stream, b []byte) error {
 	return nil
 }
 
-func (f *File) write(ctx context.Context, b []byte) (err error) {
+func (f *File) write(b []byte) (err error) {
 	if len(b) > math.MaxUint32 {
 		return fmt.Errorf("a piece has %d bytes, more than a chunk can have", len(b))
 	}
 	if f.w == nil {
-		if f.w, err = f.folder.Create(ctx, f.name); err != nil {
+		if f.w, err = f.folder.Create(context.Background(), f.name); err != nil {
 			return err
 		}
 	}
@@ -128,13 +128,13 @@ func (f *File) write(ctx context.Context, b []byte) (err error) {
 
 // Read calls fn with the bytes of a stream in the order in which they were appended, some at a time: whole pieces, valid
 // until fn returns. A stream can be read again, and appended to afterwards.
-func (f *File) Read(ctx context.Context, stream int, fn func(b []byte) error) error {
+func (f *File) Read(stream int, fn func(b []byte) error) error {
 	if f.err != nil {
 		return f.err
 	}
 	s := &f.streams[stream]
 	for _, c := range s.chunks {
-		b, err := f.readChunk(ctx, c)
+		b, err := f.readChunk(c)
 		if err != nil {
 			return err
 		}
@@ -149,8 +149,8 @@ func (f *File) Read(ctx context.Context, stream int, fn func(b []byte) error) er
 }
 
 // readChunk returns the bytes of a chunk, valid until the next call.
-func (f *File) readChunk(ctx context.Context, c chunk) ([]byte, error) {
-	if err := f.openReader(ctx, int64(c.position)+int64(c.length)); err != nil {
+func (f *File) readChunk(c chunk) ([]byte, error) {
+	if err := f.openReader(int64(c.position) + int64(c.length)); err != nil {
 		return nil, fmt.Errorf("read side file %s: %w", f.name, err)
 	}
 	if cap(f.scratch) < int(c.length) {
@@ -176,17 +176,14 @@ func (f *File) corrupt(c chunk, err error) error {
 }
 
 // openReader makes sure that the file can be read up to an offset. A Reader shows the file as it was when it was opened.
-func (f *File) openReader(ctx context.Context, end int64) (err error) {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (f *File) openReader(end int64) (err error) {
 	if f.r != nil && f.r.Size() >= end {
 		return nil
 	}
 	if f.r != nil {
 		_ = f.r.Close() // Nothing was written through it.
 	}
-	f.r, err = f.folder.Open(ctx, f.name)
+	f.r, err = f.folder.Open(context.Background(), f.name)
 	return err
 }
 

@@ -23,7 +23,7 @@ func stores(t *testing.T) map[string]object.Store {
 
 // readAll returns the bytes of a stream.
 func readAll(f *File, stream int) (all []byte, err error) {
-	err = f.Read(context.Background(), stream, func(b []byte) error {
+	err = f.Read(stream, func(b []byte) error {
 		all = append(all, b...)
 		return nil
 	})
@@ -62,7 +62,7 @@ func TestStreamsComeBackAsTheyWereAppended(t *testing.T) {
 					for i := range piece {
 						piece[i] = byte(random.Uint32())
 					}
-					require.NoError(t, f.Append(t.Context(), stream, piece))
+					require.NoError(t, f.Append(stream, piece))
 					want[stream] = append(want[stream], piece...)
 					clear(piece) // nothing of it was kept
 					if random.IntN(50) == 0 {
@@ -94,7 +94,7 @@ func TestFormat(t *testing.T) {
 	f, err := folder.OpenFile(Options{Streams: 2, BufferBytes: 1})
 	require.NoError(t, err)
 	piece := func(stream int, c byte, n int) {
-		require.NoError(t, f.Append(t.Context(), stream, bytes.Repeat([]byte{c}, n)))
+		require.NoError(t, f.Append(stream, bytes.Repeat([]byte{c}, n)))
 	}
 	piece(0, 'a', 40)
 	piece(1, 'x', 64) // as large as a buffer: written at once
@@ -117,7 +117,7 @@ func TestFormat(t *testing.T) {
 	require.Equal(t, runs("x", 64, "a", 40, "b", 24, "c", 1, "d", 100), file)
 	require.Equal(t, 4, f.Chunks())
 	var got []string
-	require.NoError(t, f.Read(t.Context(), 0, func(b []byte) error {
+	require.NoError(t, f.Read(0, func(b []byte) error {
 		got = append(got, fmt.Sprintf("%c%d", b[0], len(b)))
 		return nil
 	}))
@@ -134,13 +134,13 @@ func TestWhatFitsIsNotWritten(t *testing.T) {
 	f, err := NewFolder(st, nil).OpenFile(Options{Streams: 4})
 	require.NoError(t, err)
 	for i := range 4 {
-		require.NoError(t, f.Append(t.Context(), i, make([]byte, 64<<10-1)))
+		require.NoError(t, f.Append(i, make([]byte, 64<<10-1)))
 	}
 	all, err := readAll(f, 2)
 	require.NoError(t, err)
 	require.Len(t, all, 64<<10-1)
 	requireEmpty(t, st)
-	require.NoError(t, f.Append(t.Context(), 2, make([]byte, 2)))
+	require.NoError(t, f.Append(2, make([]byte, 2)))
 	require.Equal(t, int64(64<<10-1), f.Bytes())
 	require.NoError(t, f.Close())
 	requireEmpty(t, st)
@@ -152,7 +152,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	piece := make([]byte, 110)
 	for i := range 1_000_000 {
-		require.NoError(t, f.Append(t.Context(), i%100, piece))
+		require.NoError(t, f.Append(i%100, piece))
 	}
 	buffers, chunks := 0, 0
 	for _, s := range f.streams {
