@@ -186,6 +186,18 @@
 // count that its bitmap names and that the version has: what was rewritten since is looked at by the column. The masks
 // come after, as the INVARIANT above wants it. A layer of which an index finds a good part is read as a whole.
 //
+// # Searches among vectors
+//
+// A search (search.go) looks at the pieces of a view: the fragments of the base, the generations, and what the snapshot has of
+// each memtable. The masks that a scan would apply come first, so that a row that was replaced or deleted takes nobody's place among
+// the k nearest. Searched exactly (searchexact.go), the rows are cut into tasks that several goroutines take one after the
+// other; each compares its rows with all queries, a block of them at a time, so that many queries are one pass over memory,
+// and keeps the k nearest of each.
+//
+// A row is known by its Place: the number of its piece << 32 | its number there (place.go). Only vectors are read to find rows;
+// other columns are taken by place, of the rows that were found. Which of several rows at one distance are among the k
+// nearest, and their order, their keys decide, so that the answer does not depend on where rows lie.
+//
 // # Compaction
 //
 // The compactor of a table asks package policy what is due, does the first job, and asks again (compaction.go). A merge
@@ -212,7 +224,7 @@
 // and the flusher (the only writer of generations, but for those of stages). A shard's manifest is written under a lock, by
 // the flusher, the compactor and who publishes a stage. DB.Close ends and awaits all of them.
 //
-// Open replays the log over goroutines of its own (replay.go), which end with it: one reads, some decode, one fills the
+// A search starts as many goroutines as there are cores and awaits them. Open replays the log over goroutines of its own (replay.go), which end with it: one reads, some decode, one fills the
 // memtables. What is then frozen is flushed behind Open, unless memory was short.
 //
 // # Lock order

@@ -135,7 +135,7 @@ func (sc *Scan) scanMemRange(lsn LSN, p projection, k *KeySet, m *memtable, mask
 		}
 		only = rows.withKeys(k)
 	}
-	sc.addMem(rows, p, memPick{only: only, picked: true, hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
+	sc.addMem(m, rows, p, memPick{only: only, picked: true, hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
 }
 
 // scanBase is scanRanges for the base: what an index covers comes from it, the other fragments are read by their key
@@ -273,7 +273,7 @@ func (s selection) rows() int64 {
 func (sc *Scan) addPicked(v *View, l layer, p projection, picked selection, masks rowMasks) {
 	switch x := l.(type) {
 	case *memtable:
-		sc.addMem(x.rows.Load().upTo(v.lsn), p, memPick{only: picked[0], picked: true})
+		sc.addMem(x, x.rows.Load().upTo(v.lsn), p, memPick{only: picked[0], picked: true})
 	case *generation:
 		sc.note("generation", byKeyIndex, picked.rows())
 		sc.addRows(x.frag, p, picked[0], masks.fragment(0, x.frag.hidden))

@@ -137,7 +137,7 @@ func (v *View) scanColumn(ctx context.Context, sc *Scan, p projection, k *KeySet
 			known := rows.indexed().rowCount()
 			if only, dense := c.search(k, uint32(known)); !dense {
 				only.AddRange(uint64(known), uint64(rows.rowCount())) // the tail, whose rows the index does not know
-				sc.addMem(rows, p, memPick{only: only, picked: true, by: byColumnIndex, hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
+				sc.addMem(x, rows, p, memPick{only: only, picked: true, by: byColumnIndex, hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
 				return nil
 			}
 		}

@@ -22,7 +22,7 @@ const morselRows = 122_880
 // ScanOptions says what a scan reads.
 type ScanOptions struct {
 	// Columns are the columns by their number in the table's schema, in the order in which they are wanted. None
-	// means that only the rows are counted. RowAddress may be among them.
+	// means that only the rows are counted. RowAddress and RowPlace may be among them.
 	Columns []int
 	// Keys, of the same view, are the keys whose rows are wanted; nil stands for all. It is a hint: rows with other
 	// keys may come, too.
@@ -75,6 +75,8 @@ type projection struct {
 	view    *View
 	columns []int
 	schema  *arrow.Schema
+	// numbers are those of the view's pieces, if RowPlace is among the columns.
+	numbers map[any]int
 }
 
 // unit is a part of a scan that one goroutine reads at a time.
@@ -126,7 +128,7 @@ func (sc *Scan) keepPart(part, parts int) {
 func (v *View) scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 	n := v.schema.arrow.NumFields()
 	for _, c := range o.Columns {
-		if c < RowAddress || c >= n {
+		if c < RowPlace || c >= n {
 			return nil, fmt.Errorf("%w scan of table %q: it has no column number %d", ErrInvalid, v.table.name, c)
 		}
 	}
@@ -135,6 +137,9 @@ func (v *View) scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 		return nil, fmt.Errorf("scan table %q: rows that are not in the base have no address", v.table.name)
 	}
 	p := projection{view: v, columns: o.Columns, schema: projectSchema(v.schema.arrow, o.Columns)}
+	if slices.Contains(o.Columns, RowPlace) {
+		p.numbers = v.numberPieces()
+	}
 	k := v.chooseSet(o.Keys, o.Where)
 	byColumn := k != nil && k == o.Where
 	if k != nil {
@@ -200,7 +205,7 @@ func (v *View) scanAll(sc *Scan, p projection, l layer, mask *rowMask) {
 		sc.addFile(x.frag, p, fileRows{hidden: []*roaring.Bitmap{x.frag.hidden, mask.fragment(0)}})
 	case *memtable:
 		rows, dead := x.at(v.lsn)
-		sc.addMem(rows, p, memPick{hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
+		sc.addMem(x, rows, p, memPick{hidden: []*roaring.Bitmap{dead, mask.fragment(0)}})
 	}
 }
 
@@ -208,8 +213,12 @@ func (v *View) scanAll(sc *Scan, p projection, l layer, mask *rowMask) {
 func projectSchema(s *arrow.Schema, columns []int) *arrow.Schema {
 	fields := make([]arrow.Field, len(columns))
 	for i, c := range columns {
-		fields[i] = addressField
-		if c != RowAddress {
+		switch c {
+		case RowAddress:
+			fields[i] = addressField
+		case RowPlace:
+			fields[i] = placeField
+		default:
 			fields[i] = s.Field(c)
 		}
 	}
@@ -291,7 +300,7 @@ type memPick struct {
 }
 
 // addMem adds rows of a memtable.
-func (sc *Scan) addMem(rows *memRows, p projection, pick memPick) {
+func (sc *Scan) addMem(m *memtable, rows *memRows, p projection, pick memPick) {
 	batches := rows.batches
 	if pick.picked {
 		n := int64(0)
@@ -306,13 +315,14 @@ func (sc *Scan) addMem(rows *memRows, p projection, pick memPick) {
 		sc.note("memtable", byFullScan, rows.rowCount())
 	}
 	if len(batches) > 0 {
-		sc.units = append(sc.units, &memUnit{rows: batches, projection: p, pick: pick})
+		sc.units = append(sc.units, &memUnit{mem: m, rows: batches, projection: p, pick: pick})
 	}
 }
 
 // memUnit reads the batches of a memtable.
 type memUnit struct {
 	projection
+	mem  *memtable
 	rows []memBatch
 	pick memPick
 }
@@ -336,7 +346,9 @@ func (u *memUnit) next(context.Context) (*Morsel, bool, error) {
 		cols := make([]arrow.Array, len(u.columns))
 		for i, c := range u.columns {
 			var err error
-			if cols[i], err = u.view.schema.pick(b.schema, b.rec, c); err != nil {
+			if c == RowPlace {
+				cols[i] = consecutive(uint64(placeAt(u.numbers[u.mem], b.first)), int64(n))
+			} else if cols[i], err = u.view.schema.pick(b.schema, b.rec, c); err != nil {
 				return nil, false, fmt.Errorf("scan table %q: %w", u.view.table.name, err)
 			}
 			defer cols[i].Release()
@@ -433,29 +445,38 @@ func (u *fileUnit) next(ctx context.Context) (*Morsel, bool, error) {
 
 // stored returns the columns that are in files.
 func stored(columns []int) []int {
-	return slices.DeleteFunc(slices.Clone(columns), func(c int) bool { return c == RowAddress })
+	return slices.DeleteFunc(slices.Clone(columns), func(c int) bool { return c < 0 })
 }
 
-// addAddresses puts the rows' addresses in their places among the columns of the file. It consumes the batch.
+// consecutive returns n numbers from first on.
+func consecutive(first uint64, n int64) arrow.Array {
+	b := array.NewUint64Builder(offheap.Default)
+	defer b.Release()
+	b.Reserve(int(n))
+	for i := range n {
+		b.UnsafeAppend(first + uint64(i))
+	}
+	return b.NewArray()
+}
+
+// addAddresses puts the rows' addresses and places among the columns of the file. It consumes the batch.
 func (u *fileUnit) addAddresses(rec arrow.RecordBatch) arrow.RecordBatch {
 	if int(rec.NumCols()) == len(u.columns) {
 		return rec
 	}
 	defer rec.Release()
-	b := array.NewUint64Builder(offheap.Default)
-	defer b.Release()
-	b.Reserve(int(rec.NumRows()))
-	for i := range rec.NumRows() {
-		b.UnsafeAppend(u.frag.id<<32 | uint64(u.first+i))
-	}
-	addresses := b.NewArray()
-	defer addresses.Release()
 	cols := make([]arrow.Array, 0, len(u.columns))
 	fields := make([]arrow.Field, 0, len(u.columns))
 	next := 0
 	for _, c := range u.columns {
-		if c == RowAddress {
-			cols, fields = append(cols, addresses), append(fields, addressField)
+		if c < 0 {
+			first := u.frag.id<<32 | uint64(u.first)
+			if c == RowPlace {
+				first = uint64(placeAt(u.numbers[u.frag], uint32(u.first)))
+			}
+			made := consecutive(first, rec.NumRows())
+			defer made.Release()
+			cols, fields = append(cols, made), append(fields, u.schema.Field(len(cols)))
 			continue
 		}
 		cols, fields = append(cols, rec.Column(next)), append(fields, rec.Schema().Field(next))

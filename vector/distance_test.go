@@ -110,3 +110,30 @@ func TestShapesThatDoNotFitPanic(t *testing.T) {
 	require.Panics(t, func() { NarrowFloat16(make([]uint16, 4), three) })
 	require.Panics(t, func() { Normalize(2, three, three) })
 }
+
+// TestDistancesFloat64 compares with float32 where that is exact, and with sums that float32 would round.
+func TestDistancesFloat64(t *testing.T) {
+	q, rows := []float64{1, 2, 3}, []float64{1, 2, 3, -1, 0, 2, 0, 0, 0}
+	narrow := func(v []float64) []float32 {
+		out := make([]float32, len(v))
+		for i, x := range v {
+			out[i] = float32(x)
+		}
+		return out
+	}
+	for _, m := range []Metric{L2, Dot, Cosine} {
+		got, want := make([]float32, 3), make([]float32, 3)
+		DistancesFloat64(m, q, rows, got)
+		Distances(m, narrow(q), narrow(rows), want)
+		if m == Cosine {
+			require.True(t, math.IsNaN(float64(got[2])))
+			got, want = got[:2], want[:2]
+		}
+		require.InDeltaSlice(t, want, got, 1e-6, m)
+	}
+	var one [1]float32
+	DistancesFloat64(L2, []float64{1e9 + 1}, []float64{1e9}, one[:])
+	require.Equal(t, float32(1), one[0])
+	require.Panics(t, func() { DistancesFloat64(Hamming, q, rows, make([]float32, 3)) })
+	require.Panics(t, func() { DistancesFloat64(L2, q, rows, make([]float32, 2)) })
+}
