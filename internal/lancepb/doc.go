@@ -16,4 +16,4 @@
 // Any wraps and unwraps the messages with Lance's form of type URL ("/" and the full name).
 package lancepb
 
-//go:generate protoc -I ../.. --go_out=../.. --go_opt=module=github.com/flightd/flightd internal/lancepb/file.proto internal/lancepb/column.proto internal/lancepb/encoding20.proto internal/lancepb/encoding21.proto internal/lancepb/table.proto internal/lancepb/index.proto internal/lancepb/memwal.proto internal/lancepb/transaction.proto internal/lancepb/vectorindex.proto
+//go:generate protoc -I ../.. --go_out=../.. --go_opt=module=github.com/flightd/flightd internal/lancepb/file.proto internal/lancepb/column.proto internal/lancepb/encoding20.proto internal/lancepb/encoding21.proto internal/lancepb/table.proto internal/lancepb/index.proto internal/lancepb/memwal.proto internal/lancepb/transaction.proto internal/lancepb/vectorindex.proto internal/lancepb/ivf.proto
