@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -226,6 +225,3 @@ func checkColumns(s *lance.Schema, want *lance.Schema) error {
 	}
 	return nil
 }
-
-// maxRows is how many rows a partition can have: lengths are 32 bits.
-const maxRows = math.MaxUint32

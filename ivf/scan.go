@@ -1,0 +1,75 @@
+package ivf
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/flightd/flightd/vector"
+)
+
+// Scan calls fn with the rows of the index, partition by partition and in pieces: their ids, and what is stored of them, in rows; in
+// IVF_FLAT that is the bytes of their elements. The slices are fn's to change and valid during the call only.
+func (x *Index) Scan(ctx context.Context, fn func(part int, ids []uint64, codes []byte) error) error {
+	for p := range x.Partitions() {
+		err := x.scanPartition(ctx, p, func(ids []uint64, codes []byte) error { return fn(p, ids, codes) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scanPartition is Scan for one partition. It leaves the cache alone.
+func (x *Index) scanPartition(ctx context.Context, number int, fn func(ids []uint64, codes []byte) error) error {
+	if x.starts[number] == x.starts[number+1] {
+		return nil
+	}
+	p, err := x.load(ctx, number)
+	if err != nil {
+		return fmt.Errorf("scan index %s: %w", x.dir, x.corrupt(dataFile, err))
+	}
+	defer p.release()
+	ids := append([]uint64(nil), p.ids...)
+	codes := make([]byte, 0, len(ids)*x.width)
+	switch {
+	case p.codes != nil:
+		codes = codes[:len(p.codes)]
+		vector.TransposeCodes(codes, p.codes, x.width)
+	case p.halves != nil:
+		for _, h := range p.halves {
+			codes = append(codes, byte(h), byte(h>>8))
+		}
+	default:
+		for _, v := range p.floats {
+			codes = x.elem.append(codes, v)
+		}
+	}
+	return fn(ids, codes)
+}
+
+// Verify reads both files in full, checks their checksums if they have some, and that every partition can be read.
+func (x *Index) Verify(ctx context.Context) error {
+	for _, r := range []interface {
+		Verify(context.Context) error
+	}{x.index, x.data} {
+		if err := r.Verify(ctx); err != nil {
+			return fmt.Errorf("verify index %s: %w", x.dir, err)
+		}
+	}
+	for number := range x.Partitions() {
+		p, err := x.load(ctx, number)
+		if err != nil {
+			return fmt.Errorf("verify index %s: %w", x.dir, x.corrupt(dataFile, err))
+		}
+		for i, v := range p.floats {
+			if v-v != 0 {
+				err = x.corrupt(dataFile, fmt.Errorf("row %d of partition %d has element %v", i/x.model.Dim(), number, v))
+			}
+		}
+		p.release()
+		if err != nil {
+			return fmt.Errorf("verify index %s: %w", x.dir, err)
+		}
+	}
+	return nil
+}
