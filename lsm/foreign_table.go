@@ -253,10 +253,6 @@ func readOnly(v *manifest.Version) error {
 	if err := v.Writable(); err != nil {
 		return err
 	}
-	if v.Format == lance.Version21.String() {
-		return fmt.Errorf("its files are of Lance's version %s, which this flightd does not write; copy the table with CREATE TABLE … AS, "+
-			"or have Lance write it as 2.0 or 2.2 to a folder of another name", v.Format)
-	}
 	if err := v.Schema.Writable(); err != nil {
 		return fmt.Errorf("%w; copy the table with CREATE TABLE … AS", err)
 	}

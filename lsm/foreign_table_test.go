@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
@@ -45,7 +46,9 @@ make("indexed", "2.0", index=True)
 make("composite", "2.2", key=("key", "writer"))
 make("plain20", "2.0", key=())
 make("plain22", "2.2", key=())
-make("later", "2.1")
+make("keyed21", "2.1")
+make("narrow", "2.2")
+lance.dataset(os.path.join(root, "narrow.lance")).add_columns(pa.field("word", pa.dictionary(pa.int8(), pa.string())))
 make("Keyed20", "2.0")
 make("with space", "2.0")
 make("stable", "2.2", enable_stable_row_ids=True)
@@ -93,7 +96,7 @@ func TestDatasetsOfOtherProgramsAreTables(t *testing.T) {
 	dir := t.TempDir()
 	python.Run(t, foreignDatasets, dir)
 	db := openTest(t, dir)
-	for name, key := range map[string][]string{"keyed20": {"key"}, "keyed22": {"key"}, "indexed": {"key"}, "composite": {"key", "writer"}, "plain20": nil, "plain22": nil} {
+	for name, key := range map[string][]string{"keyed20": {"key"}, "keyed21": {"key"}, "keyed22": {"key"}, "indexed": {"key"}, "composite": {"key", "writer"}, "plain20": nil, "plain22": nil} {
 		table, err := db.Table(TableName{Name: name})
 		require.NoError(t, err)
 		if name == "keyed20" { // one of the twins, the first by its folder's name
@@ -122,8 +125,11 @@ func TestDatasetsOfOtherProgramsAreTables(t *testing.T) {
 		require.NoError(t, db.Optimize(ctx, TableName{Name: name}))
 		require.Equal(t, want, readWrites(t, db, name), name)
 		format := "2.2"
-		if strings.HasSuffix(name, "20") || name == "indexed" {
+		switch {
+		case strings.HasSuffix(name, "20") || name == "indexed":
 			format = "2.0"
+		case strings.HasSuffix(name, "21"):
+			format = "2.1"
 		}
 		table, err = db.Table(TableName{Name: name})
 		require.NoError(t, err)
@@ -153,19 +159,24 @@ func putForeign(t *testing.T, db *DB, table *Table, keys []int64, seq func(int64
 	require.NoError(t, db.Wait(context.Background(), lsn))
 }
 
-// TestForeignDatasetThatIsOnlyRead has a dataset whose files flightd reads and does not write.
+// TestForeignDatasetThatIsOnlyRead has a dataset whose files flightd reads and does not write: its dictionaries have indices
+// of a byte.
 func TestForeignDatasetThatIsOnlyRead(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
 	python.Run(t, foreignDatasets, dir)
 	db := openTest(t, dir)
 	defer func() { require.NoError(t, db.Close()) }()
-	n := TableName{Name: "later"}
+	n := TableName{Name: "narrow"}
 	table, err := db.Table(n)
 	require.NoError(t, err)
-	require.Equal(t, foreignRowsOf(), readWrites(t, db, "later"))
+	require.Equal(t, foreignRowsOf(), readWrites(t, db, "narrow"))
 
-	rec := writesBatch(table.Schema(), 7, 0, []int64{1})
+	three := writesBatch(arrow.NewSchema(table.Schema().Fields()[:3], nil), 7, 0, []int64{1})
+	defer three.Release()
+	words := array.MakeArrayOfNull(memory.DefaultAllocator, table.Schema().Field(3).Type, 1)
+	defer words.Release()
+	rec := array.NewRecordBatch(table.Schema(), append(three.Columns(), words), 1)
 	defer rec.Release()
 	stage := table.Stage()
 	defer stage.Abort()
@@ -179,11 +190,11 @@ func TestForeignDatasetThatIsOnlyRead(t *testing.T) {
 	} {
 		var readOnly *ReadOnlyError
 		require.ErrorAs(t, err, &readOnly, act)
-		require.ErrorContains(t, err, "version 2.1", act)
+		require.ErrorContains(t, err, "indices of int8", act)
 		require.ErrorContains(t, err, "copy the table with CREATE TABLE", act)
 	}
-	require.Equal(t, foreignRowsOf(), readWrites(t, db, "later"))
-	_, got := lanceWrites(t, filepath.Join(dir, "later.lance"))
+	require.Equal(t, foreignRowsOf(), readWrites(t, db, "narrow"))
+	_, got := lanceWrites(t, filepath.Join(dir, "narrow.lance"))
 	require.Equal(t, foreignRowsOf(), got)
 }
 

@@ -60,9 +60,9 @@ def make_table(path, table, want, columns):
     (table / "data").mkdir(parents=True)
     data = path.read_bytes()
     (table / "data" / path.name).write_bytes(data)
-    later = data[-8:-4] == b"\x02\x00\x02\x00"
-    ids, places = columns_of(want.schema, columns, later)
-    file = DataFile(path.name, ids, places, 2, 2 if later else 0, len(data))
+    minor = data[-6] if data[-8] == 2 else 0
+    ids, places = columns_of(want.schema, columns, minor > 0)
+    file = DataFile(path.name, ids, places, 2, minor, len(data))
     fragments = [FragmentMetadata(0, [file], want.num_rows)] if want.num_rows else []
     lance.LanceDataset.commit(table, lance.LanceOperation.Overwrite(want.select(columns).schema, fragments))
     return table
@@ -100,6 +100,8 @@ def check_duckdb(path, table, want):
         db.execute(f"LOAD '{extension}'")
         db.register("want", want)
         for field in want.schema:
+            if field.name == "zipped bools":  # which the extension does not know, and pylance writes
+                continue
             # As text, because Python cannot show every time and date.
             column = '"' + field.name + '"::VARCHAR'
             got = db.execute(f"SELECT {column} FROM '{table}'").fetchall()

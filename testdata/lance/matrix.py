@@ -116,6 +116,10 @@ def nested(nulls, version):
         "null": pa.nulls(ROWS, pa.list_(pa.string())),
         "null point": pa.nulls(ROWS, point),
         "long": pa.array([[i] * (20_000 if i == 1000 else 1) for i in range(ROWS)], pa.list_(pa.int64())),
+        "long texts": pa.array(some(lambda i: many(lambda: word(30_000 if i % 2000 == 7 else 9), 4), nulls), pa.list_(pa.string())),
+        "wide, null items": pa.array(some(lambda i: many(lambda: [maybe(dice.random()) for _ in range(70)], 3), nulls), pa.list_(pa.list_(pa.float32(), 70))),
+        "empties": pa.array([[[i]] + [[]] * (80_000 if i == 1000 else 1) + [[i]] for i in range(ROWS)], pa.list_(pa.list_(pa.int32()))),
+        "zipped bools": pa.array([[[i % 2 == 0]] + [[]] * (80_000 if i == 1000 else 1) + [[True]] for i in range(ROWS)], pa.list_(pa.list_(pa.bool_()))),
         "same": pa.array(some(lambda i: ["same"] * dice.randrange(3), nulls), pa.list_(pa.string())),
     }
     if version >= "2.2":
@@ -145,6 +149,7 @@ def tuned(nulls):
     add("zipped text", words, structural_encoding="fullzip")
     add("zipped fsst", words, structural_encoding="fullzip", compression="fsst")
     add("zipped zstd", words, structural_encoding="fullzip", compression="zstd")
+    add("zipped bool", pa.array(some(lambda i: i % 3 == 0, nulls), pa.bool_()), structural_encoding="fullzip")
     add("zipped int", pa.array(some(lambda i: i, nulls), pa.int64()), structural_encoding="fullzip")
     add("zipped list", pa.array(some(lambda i: list(range(i % 4)), nulls), pa.list_(pa.int64())), structural_encoding="fullzip")
     return pa.table(columns, schema=pa.schema(fields))
