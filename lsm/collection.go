@@ -39,6 +39,8 @@ type collection struct {
 	// shards are the versions of the shards' manifests.
 	shards []uint64
 	keep   map[uint64]bool
+	// used has the versions that were to go and that somebody has begun to read meanwhile. It is nil while versions of shards go.
+	used map[uint64]bool
 	// keepFiles is set when there is a version that cannot be read any more and may need any file.
 	keepFiles bool
 	needed    map[string]bool
@@ -193,6 +195,10 @@ func (c *collection) removeVersions(ctx context.Context, h *manifest.History, ch
 		return err
 	}
 	err := c.t.remove(ctx, len(old), func(i int) error {
+		if c.used != nil && c.t.isHeld(old[i].Number) { // somebody has begun to read it
+			c.used[old[i].Number] = true
+			return nil
+		}
 		if err := h.Delete(ctx, old[i].Number); err != nil {
 			return err
 		}
@@ -218,6 +224,7 @@ func (c *collection) collectTable(ctx context.Context) error {
 		return err
 	}
 	before := c.sum.Files
+	c.used = make(map[uint64]bool)
 	err = c.removeVersions(ctx, h, chain, old)
 	c.sum.Versions += c.sum.Files - before
 	if err != nil || c.keepFiles {
@@ -226,6 +233,9 @@ func (c *collection) collectTable(ctx context.Context) error {
 	newer, err := h.Newer(ctx, chain[len(chain)-1].Number)
 	if err != nil {
 		return err
+	}
+	for n := range c.used {
+		newer = append(newer, n)
 	}
 	for _, n := range newer {
 		if err := c.need(ctx, n, c.needed); err != nil {

@@ -217,6 +217,9 @@
 // too: a statement sees one moment. Memtables grow while a snapshot reads them; it reads the prefix at or below its
 // LSN.
 //
+// Table.At is a view of an older version of the base, with nothing in front of it (past.go). It keeps the version and its files
+// from being collected until it is closed.
+//
 // # Goroutines
 //
 // The log's own (package wal), in a store of objects that of the lease (home_lease.go), the trimmer, the collector (collection.go) and the keeper of the reserve (space.go) of the DB, and for each
@@ -231,8 +234,8 @@
 //
 // Table.turn, Table.writes, DB.ddl, Table.adopting, Table.basing, shard.manMu, Table.swap, maskCell.mu, DB.moment, memtable.mu,
 // keyOrder.mu, keyOrder.settle, and last, with nothing below them, shard.queueMu, Table.leftMu, Table.stallMu,
-// watermarks.mu, budget.mu, pace.mu, ledger.mu, objectHome.mu and Table.heldMu. No I/O happens under DB.moment and what follows it, nor under Table.swap, where appliers wait.
-// Table.place is held while a few files are removed, and has nothing but Table.leftMu below it.
+// watermarks.mu, budget.mu, pace.mu, ledger.mu, objectHome.mu, Table.pastMu and Table.heldMu. No I/O happens under DB.moment and what follows it, nor under Table.swap, where appliers wait.
+// Table.place is held while a few files are removed, and has nothing but Table.leftMu and Table.heldMu below it.
 //
 // # Errors
 //

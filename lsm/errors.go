@@ -27,6 +27,9 @@ var (
 	// ErrTableNotFound is returned when no table has the name, and by writes to a table that was dropped meanwhile.
 	ErrTableNotFound = errors.New("table does not exist")
 
+	// ErrVersionNotFound is returned for a version of a table that is not there, or not any more.
+	ErrVersionNotFound = errors.New("no version")
+
 	// ErrViewNotFound is returned by DropView when no view has the name.
 	ErrViewNotFound = errors.New("no view has the name")
 

@@ -202,26 +202,7 @@ func newForeignEntry(n TableName, v *manifest.Version, incarnation uint64) (tabl
 	if err := v.StableRowIDs(); err != nil {
 		return tableEntry{}, err
 	}
-	files, err := lance.ParseVersion(v.Format)
-	if err == nil {
-		err = v.Schema.Check(files)
-	}
-	if err != nil {
-		return tableEntry{}, err
-	}
-	for _, f := range v.Schema.Fields {
-		switch {
-		case f.Key > 0 && f.Nullable:
-			return tableEntry{}, fmt.Errorf("column %q is part of the primary key and may be null; declare it not null with Lance", f.Name)
-		case !utf8.ValidString(f.Name) || strings.ContainsRune(f.Name, 0):
-			return tableEntry{}, fmt.Errorf("column name %q is not UTF-8 text; rename it with Lance", f.Name)
-		}
-	}
-	schema, key, err := keyedSchema(TableDef{Name: n, Schema: v.Schema.Arrow()})
-	if err != nil {
-		return tableEntry{}, err
-	}
-	text, err := marshalSchema(schema)
+	e, err := foreignSchema(v)
 	if err != nil {
 		return tableEntry{}, err
 	}
@@ -229,8 +210,35 @@ func newForeignEntry(n TableName, v *manifest.Version, incarnation uint64) (tabl
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("make shard id: %w", err)
 	}
-	return tableEntry{Schema: MainSchema, Name: n.Name, Incarnation: incarnation, Shard: shard, Key: key, Files: v.Format,
-		Schemas: []schemaEntry{{ID: 1, Arrow: text, Fields: v.Schema.FieldIDs(), LastField: v.NextFieldID() - 1}}}, nil
+	return tableEntry{Schema: MainSchema, Name: n.Name, Incarnation: incarnation, Shard: shard, Key: e.key, Files: v.Format,
+		Schemas: []schemaEntry{e.schemaEntry}}, nil
+}
+
+// foreignSchema returns the columns of a version, whoever made it, if flightd can have them.
+func foreignSchema(v *manifest.Version) (e versionSchema, err error) {
+	files, err := lance.ParseVersion(v.Format)
+	if err == nil {
+		err = v.Schema.Check(files)
+	}
+	if err != nil {
+		return e, err
+	}
+	for _, f := range v.Schema.Fields {
+		switch {
+		case f.Key > 0 && f.Nullable:
+			return e, fmt.Errorf("column %q is part of the primary key and may be null; declare it not null with Lance", f.Name)
+		case !utf8.ValidString(f.Name) || strings.ContainsRune(f.Name, 0):
+			return e, fmt.Errorf("column name %q is not UTF-8 text; rename it with Lance", f.Name)
+		}
+	}
+	schema, key, err := keyedSchema(TableDef{Schema: v.Schema.Arrow()})
+	if err != nil {
+		return e, err
+	}
+	e.key = key
+	e.ID, e.Fields, e.LastField = 1, v.Schema.FieldIDs(), v.NextFieldID()-1
+	e.Arrow, err = marshalSchema(schema)
+	return e, err
 }
 
 // refuseWrite returns why the table can only be read, nil when it can be written.

@@ -127,6 +127,10 @@ type Table struct {
 	building []uint64
 	writing  map[string]bool
 
+	// past is what is known of versions by their numbers, guarded by pastMu, below which there is no other lock.
+	pastMu sync.Mutex
+	past   map[uint64]VersionInfo
+
 	// leftovers are folders and files that could not be removed when they became useless, guarded by leftMu, below
 	// which there is no other lock.
 	leftMu    sync.Mutex

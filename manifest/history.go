@@ -40,6 +40,9 @@ func ShardHistory(st object.Store, dir string, o Options) *History {
 // ShardFile returns the name of a version of the shard in dir.
 func ShardFile(dir string, n uint64) string { return shardChain(nil, dir, Options{}).path(n) }
 
+// VersionFileName returns the name of a version of the table at root.
+func VersionFileName(root string, n uint64) string { return tableChain(nil, root, Options{}).path(n) }
+
 // List returns the versions that are there, oldest first.
 func (h *History) List(ctx context.Context) ([]VersionFile, error) {
 	files, err := h.chain.st.List(ctx, h.chain.dir)

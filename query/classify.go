@@ -120,9 +120,9 @@ func (p *parsed) checkFunctions() error {
 	return nil
 }
 
-// word returns the text of the token at i, "" beyond the end.
+// word returns the text of the token at i, "" beyond either end.
 func (p *parsed) word(i int) string {
-	if i >= len(p.tokens) || !(p.tokens[i].kind == word || p.tokens[i].kind == punctuation) {
+	if i < 0 || i >= len(p.tokens) || !(p.tokens[i].kind == word || p.tokens[i].kind == punctuation) {
 		return ""
 	}
 	return p.tokens[i].text

@@ -54,6 +54,11 @@
 // types. What is in a snapshot of the engine a scan reads there; a system table it reads from batches that the
 // snapshot of the statement makes of all of them at their first use.
 //
+// # Older versions
+//
+// A table behind which AT (VERSION => ...) stands is replaced in the text by a scan with a number of its own (travel.go), anew
+// each time that the statement is prepared or runs; what looks for columns or conditions of tables finds the version's by it.
+//
 // # Indexes
 //
 // Statements about indexes never reach DuckDB: their grammar is ours (index.go). SHOW INDEXES is a query over
@@ -105,7 +110,7 @@
 // # Goroutines and locks
 //
 // A [Result] has one goroutine, which interrupts DuckDB when the context ends and is awaited by Close. DuckDB's worker
-// threads call flightdScanNext concurrently. Lock order: Engine.shadowMu, Result.mu, Engine.mu, instance.mu,
+// threads call flightdScanNext concurrently. Lock order: Engine.shadowMu, Result.mu, Engine.mu, pasts.mu, instance.mu,
 // bridge.mu, execution.mu. Engine.mu is held while the catalogs change, which asks DuckDB only for DDL of ours, and
 // Result.mu while DuckDB runs the query: it is what tells the interrupting goroutine that somebody is at work.
 //

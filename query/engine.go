@@ -72,7 +72,9 @@ type Engine struct {
 	running sync.WaitGroup // statements and results that are not closed
 	// activity and clients are what flightd_catalog tells about.
 	activity activity
-	clients  atomic.Pointer[Clients]
+	// pasts are the older versions of tables that statements read.
+	pasts   pasts
+	clients atomic.Pointer[Clients]
 }
 
 // Session is what a client's statements share.
@@ -135,6 +137,7 @@ type view struct {
 	byID   map[int64]tableInfo
 	views  []viewInfo
 	lost   []lostView
+	past   func(id int64) (*past, bool)
 }
 
 // A lease is the two catalogs at one version, held while a statement uses them.
@@ -178,7 +181,7 @@ func (e *Engine) acquire(ctx context.Context) (*lease, error) {
 		}
 	}
 	e.running.Add(1)
-	return &lease{e: e, version: e.query.version, query: e.query.view(), shadow: e.shadow.view()}, nil
+	return &lease{e: e, version: e.query.version, query: e.query.view(), shadow: e.shadow.viewWith(e.past)}, nil
 }
 
 // freshLocked says whether the catalogs are those of the store as it was a moment ago.
@@ -198,6 +201,13 @@ func (l *lease) stale(t tableInfo) bool {
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()
 	return l.e.shadow == nil || l.e.shadow.in == l.shadow.in && l.e.shadow.tables[fold(t.schema, t.name)].id != t.id
+}
+
+// viewWith is view with a way to older versions of tables.
+func (c *catalog) viewWith(past func(id int64) (*past, bool)) view {
+	v := c.view()
+	v.past = past
+	return v
 }
 
 // view copies what a statement needs to know of the catalog.

@@ -197,7 +197,7 @@ func engineError(err error) error {
 		e.Code = FailedPrecondition
 	case errors.Is(err, lsm.ErrTableExists), errors.Is(err, lsm.ErrKeyExists), errors.Is(err, lsm.ErrIndexExists):
 		e.Code = AlreadyExists
-	case errors.Is(err, lsm.ErrTableNotFound), errors.Is(err, lsm.ErrViewNotFound), errors.Is(err, lsm.ErrIndexNotFound):
+	case errors.Is(err, lsm.ErrTableNotFound), errors.Is(err, lsm.ErrViewNotFound), errors.Is(err, lsm.ErrVersionNotFound), errors.Is(err, lsm.ErrIndexNotFound):
 		e.Code = NotFound
 	case errors.Is(err, lsm.ErrDiskFull):
 		e.Code = ResourceExhausted

@@ -33,7 +33,7 @@ func (r *Result) explainScans(h *hints, filters map[int]*scanFilter) (string, er
 		if seq >= len(h.binds) {
 			continue
 		}
-		t := r.lease.query.byID[h.binds[seq]]
+		t, _ := r.lease.table(h.binds[seq])
 		src, err := r.exec.source(h.binds[seq])
 		if err != nil {
 			return "", err
@@ -42,7 +42,11 @@ func (r *Result) explainScans(h *hints, filters map[int]*scanFilter) (string, er
 		if err != nil {
 			return "", err
 		}
-		lines = append(lines, fmt.Sprintf("%s.%s: %s", t.schema, t.name, text))
+		name := t.schema + "." + t.name
+		if t.at > 0 {
+			name += fmt.Sprintf(" at version %d", t.at)
+		}
+		lines = append(lines, name+": "+text)
 	}
 	return strings.Join(lines, "\n"), nil
 }

@@ -124,7 +124,7 @@ func (r *Result) useHints(h *hints, params map[string]paramValue) error {
 	if h == nil {
 		return nil
 	}
-	filters := h.filters(r.lease.query.byID, params)
+	filters := h.filters(r.lease, params)
 	r.exec.setFilters(h, filters)
 	if _, ok := r.parsed.explained(); !ok {
 		return nil
@@ -278,13 +278,14 @@ func momentary(text string) bool {
 }
 
 // filters returns what each bind of the statement is asked for, with the parameters' values.
-func (h *hints) filters(tables map[int64]tableInfo, params map[string]paramValue) map[int]*scanFilter {
+func (h *hints) filters(l *lease, params map[string]paramValue) map[int]*scanFilter {
 	out := map[int]*scanFilter{}
 	for seq, p := range h.conditions {
 		if seq < 0 || seq >= len(h.binds) {
 			continue
 		}
-		if f := tables[h.binds[seq]].asked(p, params); f != nil {
+		t, _ := l.table(h.binds[seq])
+		if f := t.asked(p, params); f != nil {
 			out[seq] = f
 		}
 	}

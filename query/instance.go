@@ -244,6 +244,7 @@ type tableInfo struct {
 	incarnation uint64
 	version     uint32 // of its schema
 	id          int64  // of the scan
+	at          uint64 // the number of an older version, 0 for the table as it is
 	// comments are those of a table that is there, nil of one that is being made.
 	comments *lsm.Comments
 }

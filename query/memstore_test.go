@@ -143,6 +143,12 @@ func (s *memStore) optimize(_ context.Context, schema, name string) error {
 }
 
 // alter, modify and stageTable are for the storage engine alone.
+func (s *memStore) histories(context.Context) ([]tableHistory, error) { return nil, nil }
+
+func (s *memStore) past(context.Context, tableInfo, lsm.AsOf) (openedPast, error) {
+	return openedPast{}, errors.New("tables in memory have no versions")
+}
+
 func (s *memStore) vacuum(context.Context, string, string) (freed, error) { return freed{}, nil }
 
 func (s *memStore) modify(context.Context, tableInfo, bool, func(context.Context, snapshot, writer) error) error {

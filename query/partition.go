@@ -27,7 +27,7 @@ type Partitions struct {
 // It returns nil when it reads fewer rows than two parts would, and when parts of the table would not give parts of the result: only
 // filters and expressions over one table do, whose rows come in no order. Whoever gets Partitions releases them.
 func (st *Statement) Partition(ctx context.Context, rows int64, most int) (*Partitions, error) {
-	if st.parsed.kind != kindSelect || st.dataset == nil || st.params.NumFields() > 0 {
+	if st.parsed.kind != kindSelect || st.parsed.isTravelling() || st.dataset == nil || st.params.NumFields() > 0 {
 		return nil, nil
 	}
 	l, err := st.e.acquire(ctx)
@@ -86,7 +86,7 @@ func (st *Statement) reads(ctx context.Context, snap snapshot, table tableInfo) 
 	}
 	var keys *scanFilter
 	if h := r.hintsOf(1, run{}); h != nil {
-		for _, f := range h.filters(r.lease.query.byID, nil) {
+		for _, f := range h.filters(r.lease, nil) {
 			keys = f // there is one scan
 		}
 	}

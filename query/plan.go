@@ -3,6 +3,7 @@ package query
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -21,6 +22,7 @@ type planNode struct {
 
 	// Of a BOUND_REF and of the columns of a LOGICAL_GET; the row id is the largest 64-bit number.
 	Index         uint64      `json:"index"`
+	Names         []string    `json:"names"` // of the columns of a scan
 	ColumnIndexes []planIndex `json:"column_indexes"`
 	ProjectionIDs []int       `json:"projection_ids"`
 	FunctionData  struct {
@@ -78,6 +80,9 @@ func quoteString(s string) string { return "'" + strings.ReplaceAll(s, "'", "''"
 
 // scansTables says whether any operator of the plan reads one of the tables.
 func (n *planNode) scansTables(tables map[string]tableInfo) bool {
+	if n.Type == "LOGICAL_GET" && n.Name == scanFunction {
+		return true // an older version of one
+	}
 	if n.Type == "LOGICAL_GET" && n.FunctionData.Table != "" {
 		if _, ok := tables[fold(n.FunctionData.Schema, n.FunctionData.Table)]; ok {
 			return true
@@ -95,6 +100,7 @@ func (n *planNode) scansTables(tables map[string]tableInfo) bool {
 // for a computed one. A nil slice means that even the number of columns is unknown.
 type origin struct {
 	tables map[string]tableInfo
+	past   func(id int64) (*past, bool)
 	ctes   map[int][]*arrow.Field
 }
 
@@ -145,6 +151,15 @@ func (o *origin) child(n *planNode, i int) []*arrow.Field {
 // get returns the types of the table's columns that are read. A scan that needs none has one, which nobody reads.
 func (o *origin) get(n *planNode) []*arrow.Field {
 	out := make([]*arrow.Field, max(len(n.ColumnIndexes), 1))
+	if p, ok := o.scanned(n); ok {
+		for i, c := range n.ColumnIndexes {
+			if c.Index > 0 && c.Index <= uint64(p.info.arrow.NumFields()) { // the dummy comes first
+				f := p.info.arrow.Field(int(c.Index) - 1)
+				out[i] = &f
+			}
+		}
+		return pick(out, n.ProjectionIDs)
+	}
 	if t, ok := o.tables[fold(n.FunctionData.Schema, n.FunctionData.Table)]; ok && n.FunctionData.Table != "" {
 		for i, c := range n.ColumnIndexes {
 			if c.Index < uint64(t.arrow.NumFields()) {
@@ -154,6 +169,19 @@ func (o *origin) get(n *planNode) []*arrow.Field {
 		}
 	}
 	return pick(out, n.ProjectionIDs)
+}
+
+// scanned returns the older version of a table that a scan in the shadow is of.
+func (o *origin) scanned(n *planNode) (*past, bool) {
+	if n.Name != scanFunction || len(n.Names) == 0 || o.past == nil {
+		return nil, false
+	}
+	text, ok := strings.CutPrefix(n.Names[0], emptyColumn+pastMark)
+	id, err := strconv.ParseInt(text, 10, 64)
+	if !ok || err != nil {
+		return nil, false
+	}
+	return o.past(id)
 }
 
 // expressions decodes a list of expressions.
@@ -265,14 +293,14 @@ type shape struct {
 // not keep by itself.
 func shapeOf(shadow *view, p *parsed) (s shape, err error) {
 	throughView := slices.ContainsFunc(shadow.views, func(v viewInfo) bool { return p.mentions(v.name) })
-	if !throughView && !mentionsInexact(shadow.tables, p) {
+	if !throughView && !mentionsInexact(shadow.tables, p) && len(p.pasts()) == 0 {
 		return s, nil
 	}
 	plan, err := planOf(shadow, p.sql)
 	if err != nil || plan == nil {
 		return s, nil // the values are right, only their types are DuckDB's
 	}
-	o := &origin{tables: shadow.tables, ctes: map[int][]*arrow.Field{}}
+	o := &origin{tables: shadow.tables, past: shadow.past, ctes: map[int][]*arrow.Field{}}
 	s.columns = o.columns(plan)
 	if err := o.checkZones(plan); err != nil {
 		return s, err

@@ -39,6 +39,7 @@ type Result struct {
 	sql     string
 	parsed  *parsed
 	lease   *lease
+	leave   func() // lets go of older versions of tables, nil without any
 	in      *instance
 	exec    *execution
 	snap    snapshot
@@ -122,6 +123,9 @@ func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
 			_ = r.Close()
 		}
 	}()
+	if st, err = r.arrive(ctx, st); err != nil {
+		return nil, err
+	}
 	if err := r.open(ctx, st, in); err != nil {
 		return nil, err
 	}
@@ -129,6 +133,23 @@ func (st *Statement) start(ctx context.Context, in run) (_ *Result, err error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// arrive opens the older versions of tables that a statement reads, and returns it as it runs now.
+func (r *Result) arrive(ctx context.Context, st *Statement) (*Statement, error) {
+	if !st.parsed.isTravelling() {
+		return st, nil
+	}
+	l, err := st.e.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer l.release()
+	if st, r.leave, err = st.arrived(ctx, l); err != nil {
+		return nil, l.explain(err)
+	}
+	r.sql, r.parsed = st.parsed.sql, st.parsed
+	return st, nil
 }
 
 // open takes the snapshot, unless there is one, and a connection that reads from it.
@@ -154,6 +175,9 @@ func (r *Result) open(ctx context.Context, st *Statement, in run) (err error) {
 	r.exec.source = func(id int64) (source, error) {
 		if id == ownRows && in.own != nil {
 			return ownSource{in.own}, nil
+		}
+		if p, ok := st.e.past(id); ok {
+			return p.source, nil
 		}
 		t, ok := r.lease.query.byID[id]
 		if !ok || r.snap == nil {
@@ -261,7 +285,7 @@ func (r *Result) narrow() {
 	}
 	var tables []tableInfo
 	for _, id := range r.exec.uses() {
-		tables = append(tables, r.lease.query.byID[id])
+		tables = append(tables, r.lease.query.byID[id]) // older versions of tables are not of the snapshot
 	}
 	r.snap.keep(tables)
 }
@@ -508,6 +532,9 @@ func (r *Result) Close() error {
 	}
 	if r.snap != nil {
 		r.snap.release()
+	}
+	if r.leave != nil {
+		r.leave()
 	}
 	if r.lease != nil {
 		r.lease.release()

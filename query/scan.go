@@ -288,6 +288,8 @@ func (b *bridge) bind(info bind.BindInfo) error {
 	if x != nil {
 		number = x.addBind(table)
 		first = fmt.Sprint(emptyColumn, " ", number)
+	} else if table > pastBase {
+		first = fmt.Sprint(emptyColumn, pastMark, table)
 	}
 	addColumn(info, first, sqlType{id: bind.TypeBoolean})
 	for _, f := range schema.Fields() {
@@ -316,6 +318,10 @@ func (b *bridge) bind(info bind.BindInfo) error {
 // column of a function when it needs none, as for count(*); this one costs nothing. In a statement that runs its name
 // has the number of the bind behind it, by which a scan is found in the statement's plan.
 const emptyColumn = "flightd_empty"
+
+// pastMark stands in the name of the first column, outside of a statement that runs, before the number of a scan of an older
+// version of a table, so that the shadow's plans tell which one that is.
+const pastMark = " at "
 
 // addressColumn is the function's last column, behind those of the table, which views leave out, too: where in the base
 // a row lies. Only statements that change tables without a key read it.

@@ -58,6 +58,12 @@ func (e *Engine) prepare(ctx context.Context, s *Session, sql string) (*Statemen
 			return nil, err
 		}
 	}
+	written := p
+	p, leave, err := e.arrive(ctx, l, p)
+	if err != nil {
+		return nil, l.explain(err)
+	}
+	defer leave()
 	st := &Statement{e: e, session: s, parsed: p, source: sql, version: l.version, dataset: noColumns, params: noColumns}
 	switch p.kind {
 	case kindOptimize:
@@ -81,6 +87,9 @@ func (e *Engine) prepare(ctx context.Context, s *Session, sql string) (*Statemen
 	}
 	if err != nil {
 		return nil, l.explain(explainOpaque(engineError(err), l.shadow.tables, p))
+	}
+	if p != written { // which versions it reads is found out anew when it runs
+		written.kind, st.parsed = p.kind, written
 	}
 	return st, nil
 }
@@ -109,7 +118,7 @@ func (st *Statement) DatasetSchema() *arrow.Schema {
 // statement that these tables do not allow any more fails, as it would if it ran.
 func (st *Statement) Renew(ctx context.Context) error {
 	st.mu.Lock()
-	same := st.version == st.e.store.catalogVersion()
+	same := st.version == st.e.store.catalogVersion() && !st.parsed.isTravelling()
 	st.mu.Unlock()
 	if same {
 		return nil
@@ -345,6 +354,11 @@ func (st *Statement) updateOnce(ctx context.Context, params arrow.RecordBatch) (
 		return 0, nil, err
 	}
 	defer l.release()
+	st, leave, err := st.arrived(ctx, l)
+	if err != nil {
+		return 0, nil, l.explain(err)
+	}
+	defer leave()
 	out, err := st.newReturning(l)
 	if err != nil {
 		return 0, nil, l.explain(err)

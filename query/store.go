@@ -28,6 +28,9 @@ type store interface {
 	// comment comments on a table or view, or on a column of it if column is not empty; a nil text takes the comment away.
 	comment(ctx context.Context, of tableRef, column string, text *string) error
 	snapshot(ctx context.Context) (snapshot, error)
+	// histories are the versions of all tables, and past opens one.
+	histories(ctx context.Context) ([]tableHistory, error)
+	past(ctx context.Context, of tableInfo, as lsm.AsOf) (openedPast, error)
 	create(ctx context.Context, t tableInfo) error
 	drop(ctx context.Context, schema, name string) error
 	// alter gives the table, as it was when t was read, other columns: next has their types and the DDL.

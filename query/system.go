@@ -39,6 +39,7 @@ type systemState struct {
 	sessions []SessionStats
 	streams  []StreamStats
 	memory   []memoryPart
+	history  []tableHistory // nil before a table asked for it
 }
 
 // memoryPart is a budget and what is used of it, in bytes.
@@ -88,6 +89,9 @@ var systemTables = []systemTable{
 	{"tables", fields("table_schema", textType, "table_name", textType, "incarnation", longType, "key_columns", namesType, "durability", textType, "index_mode", textType, "maintain", namesType, "shards", longType,
 		"rows", longType, "memtable_rows", longType, "memtable_bytes", longType, "generations", longType, "generation_rows", longType, "generation_bytes", longType,
 		"base_version", longType, "base_fragments", longType, "base_rows", longType, "base_bytes", longType), (*systemState).tableRows},
+	{"tags", fields("table_schema", textType, "table_name", textType, "name", textType, "kind", textType, "version", longType), (*systemState).tagRows},
+	{"versions", fields("table_schema", textType, "table_name", textType, "version", longType, "created_at", instantType, "operation", textType, "writer", textType,
+		"rows", longType, "fragments", longType, "bytes", longType, "columns", namesType, "tags", namesType), (*systemState).versionRows},
 }
 
 // systemInfos are the system tables as the catalogs know tables.
@@ -323,6 +327,12 @@ func (s *systemSnapshot) table(schema, name string) (tableSource, error) {
 		s.state.count, s.tables = s.count, make(map[string]arrow.RecordBatch)
 	}
 	t := systemTables[i]
+	if (t.name == "versions" || t.name == "tags") && s.state.history == nil {
+		var err error
+		if s.state.history, err = s.e.store.histories(s.ctx); err != nil {
+			return nil, engineError(err)
+		}
+	}
 	rec := s.tables[t.name]
 	if rec == nil {
 		rec = t.record(s.state)

@@ -1,0 +1,46 @@
+package manifest
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/flightd/flightd/object"
+)
+
+// Time is when the version was committed, by the clock of who did it; zero when that is not said.
+func (v *Version) Time() time.Time {
+	if t := v.raw.GetTimestamp(); t != nil {
+		return t.AsTime()
+	}
+	return time.Time{}
+}
+
+// Writer names the program that committed the version, with its own version, "" when that is not said.
+func (v *Version) Writer() string {
+	w := v.raw.GetWriterVersion()
+	return strings.TrimSpace(w.GetLibrary() + " " + w.GetVersion())
+}
+
+// Operation names what the commit of the version did as Lance calls it, such as Append or Rewrite, "" when that is not said.
+func (v *Version) Operation(ctx context.Context, st object.Store, root string) (string, error) {
+	tx, err := v.transaction(ctx, st, root)
+	if err != nil {
+		return "", err
+	}
+	m := tx.ProtoReflect()
+	var set protoreflect.FieldDescriptor
+	if of := m.Descriptor().Oneofs().ByName("operation"); of != nil {
+		set = m.WhichOneof(of)
+	}
+	if set == nil {
+		return "", nil
+	}
+	var name strings.Builder
+	for _, part := range strings.Split(string(set.Name()), "_") {
+		name.WriteString(strings.ToUpper(part[:1]) + part[1:])
+	}
+	return name.String(), nil
+}
