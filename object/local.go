@@ -19,10 +19,16 @@ const tempPrefix = ".flightd-tmp-"
 // Local is a Store in a folder of a local file system.
 type Local struct {
 	root string
+	// scratch leaves out what makes the bytes of a Writer durable.
+	scratch bool
 }
 
 // NewLocal returns the store below root. The folder is made when the first object is.
 func NewLocal(root string) *Local { return &Local{root: filepath.Clean(root)} }
+
+// NewScratch returns a store below root for files that nobody misses after a crash: Writer.Close does not sync them, and the
+// disk is not told to begin with them, so that what is deleted soon may never get there.
+func NewScratch(root string) *Local { return &Local{root: filepath.Clean(root), scratch: true} }
 
 var _ Store = (*Local)(nil)
 
@@ -129,6 +135,7 @@ func (l *Local) Create(ctx context.Context, name string) (Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, translate(err))
 	}
+	w.scratch = l.scratch
 	return w, nil
 }
 

@@ -86,6 +86,8 @@ const writebackBytes = 4 << 20
 type localWriter struct {
 	f    *os.File
 	done bool // The file is closed and synced, or gone.
+	// scratch files are not synced.
+	scratch bool
 	// size is what was written, and begun of it what the disk was told to begin with.
 	size, begun int64
 }
@@ -103,7 +105,7 @@ func createLocal(full string) (*localWriter, error) {
 func (w *localWriter) Write(p []byte) (int, error) {
 	n, err := w.f.Write(p)
 	w.size += int64(n)
-	if w.size-w.begun >= writebackBytes {
+	if w.size-w.begun >= writebackBytes && !w.scratch {
 		startWriteback(w.f, w.begun, w.size-w.begun)
 		w.begun = w.size
 	}
@@ -115,9 +117,11 @@ func (w *localWriter) Close() error {
 	if w.done {
 		return fmt.Errorf("close %s: %w", w.f.Name(), ErrClosed)
 	}
-	if err := w.f.Sync(); err != nil {
-		w.Abort()
-		return err
+	if !w.scratch {
+		if err := w.f.Sync(); err != nil {
+			w.Abort()
+			return err
+		}
 	}
 	w.done = true
 	return w.f.Close()

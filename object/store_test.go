@@ -256,3 +256,16 @@ func TestCorruptErrorNamesThePlace(t *testing.T) {
 	require.EqualError(t, err, "data/x.lance is corrupt at offset 64: unexpected EOF")
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
+
+// TestScratch: a scratch store is a local one to everybody but the disk.
+func TestScratch(t *testing.T) {
+	st := NewScratch(filepath.Join(t.TempDir(), "root"))
+	write(t, st, "a/file", "hello ", "world")
+	require.Equal(t, "hello world", read(t, st, "a/file"))
+	w, err := st.Create(t.Context(), "a/other")
+	require.NoError(t, err)
+	w.Abort()
+	require.Equal(t, []string{"file"}, list(t, st, "a"))
+	require.NoError(t, st.DeleteAll(t.Context(), "a"))
+	require.Empty(t, list(t, st, "."))
+}
