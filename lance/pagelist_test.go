@@ -179,3 +179,31 @@ func TestSpilledMetadataIsNotInMemory(t *testing.T) {
 	require.Greater(t, memory, int64(50*rows))
 	require.Less(t, spilled, memory/4)
 }
+
+// TestEndPages: what waits is written at once, as a page, and nothing is written twice or lost.
+func TestEndPages(t *testing.T) {
+	for _, version := range spillVersions {
+		st := object.NewMem()
+		schema, err := SchemaFromArrow(ids(1).Schema(), 0)
+		require.NoError(t, err)
+		w, err := Create(t.Context(), st, "f", schema, WriterOptions{Version: version})
+		require.NoError(t, err)
+		require.NoError(t, w.EndPages(t.Context()))
+		for range 3 {
+			require.NoError(t, w.Write(t.Context(), ids(5)))
+			require.NoError(t, w.Write(t.Context(), ids(2)))
+			require.NoError(t, w.EndPages(t.Context()))
+			require.NoError(t, w.EndPages(t.Context()))
+			require.Nil(t, w.columns[0].pending)
+		}
+		_, err = w.Finish(t.Context())
+		require.NoError(t, err)
+		require.ErrorIs(t, w.EndPages(t.Context()), errEnded)
+		r := openFile(t, st, "f")
+		require.EqualValues(t, 21, r.Rows())
+		require.NoError(t, r.Verify(t.Context()))
+		pages, err := r.column(0)
+		require.NoError(t, err)
+		require.Len(t, pages, 3)
+	}
+}
