@@ -20,7 +20,7 @@ GOFLAGS_ALL := $(if $(TAGS),-tags '$(TAGS)')
 # The go command does not look into folders named testdata by itself.
 PACKAGES    := ./... ./testdata
 # RACE are the packages whose tests also run under the race detector.
-RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap ./vector ./spill
+RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap ./vector ./ivf ./spill
 
 .PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load bench-files bench-engine fuzz torture venv clean
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/flightd/flightd/object"
+	"github.com/flightd/flightd/spill"
 	"github.com/flightd/flightd/vector"
 )
 
@@ -16,7 +17,15 @@ type BuildOptions struct {
 	WriterOptions
 	// Workers is at most how many goroutines assign and encode; default 1. The index does not depend on it.
 	Workers int
-	// newShuffle makes the shuffler; memory by default. Tests and benchmarks choose another.
+	// Scratch takes what does not fit into the memory of the build: the rows until they are in the order of their partitions, and what is
+	// known of pages. It is a local store for temporary files (object.NewScratch), also when the index goes to a bucket. Nil keeps
+	// all rows in memory, which suits small indexes only.
+	Scratch object.Store
+	// Quota bounds what lies in Scratch; nil does not.
+	Quota *spill.Quota
+	// Shuffle says how much of the rows is in memory at a time.
+	Shuffle ShuffleOptions
+	// newShuffle makes the shuffler that tests want.
 	newShuffle func(partitions, width int) (shuffler, error)
 }
 
@@ -43,6 +52,12 @@ type source struct {
 
 // NewBuilder begins an index in a folder of its own.
 func NewBuilder(ctx context.Context, st object.Store, dir string, model *vector.IVF, o BuildOptions) (*Builder, error) {
+	if o.Scratch != nil && o.newShuffle == nil {
+		o.spillPages = spill.NewFolder(o.Scratch, o.Quota)
+		o.newShuffle = func(partitions, width int) (shuffler, error) {
+			return newGroupShuffle(ctx, o.spillPages, partitions, width, o.Shuffle)
+		}
+	}
 	if o.newShuffle == nil {
 		o.newShuffle = func(partitions, width int) (shuffler, error) { return newMemoryShuffle(partitions, width), nil }
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/flightd/flightd/internal/lancepb"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/object"
+	"github.com/flightd/flightd/spill"
 	"github.com/flightd/flightd/vector"
 )
 
@@ -31,6 +32,8 @@ type WriterOptions struct {
 	Trained *Trained
 	// Loss is the sum of the distances between the rows trained with and their centroids, for people.
 	Loss float64
+	// spillPages takes what is known of the pages of the rows' file.
+	spillPages *spill.Folder
 }
 
 // pageBytes keeps what a store that cannot map reads for one partition small; in a mapped file a partition that lies in two pages is copied,
@@ -68,7 +71,7 @@ func Create(ctx context.Context, st object.Store, dir string, model *vector.IVF,
 	}
 	s := dataSchema(w.kind, w.width, model.Dim(), e)
 	w.schema = s.Arrow()
-	if w.data, err = lance.Create(ctx, st, path.Join(dir, dataFile), s, lance.WriterOptions{PageBytes: pageBytes, Version: o.Version}); err != nil {
+	if w.data, err = lance.Create(ctx, st, path.Join(dir, dataFile), s, lance.WriterOptions{PageBytes: pageBytes, Version: o.Version, SpillPages: o.spillPages}); err != nil {
 		return nil, fmt.Errorf("create index %s: %w", dir, err)
 	}
 	return w, nil
