@@ -2,6 +2,7 @@ package lance
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -13,19 +14,27 @@ import (
 type chunker struct {
 	*shredded
 	values valueWriter
+	// large tells that sizes have 32 bits, which those of version 2.1 do not.
+	large bool
 	// repBits and defBits are the bits that levels are packed into, 16 when they are not.
 	repBits, defBits int
 
 	meta, data, rows []byte // the buffers
 	level            int    // the next entry of the levels
+	counted          int    // values before the entry counted to
+	countedTo        int
 	levels           []byte // of the chunk
 }
 
-// writeChunks writes small values in chunks.
-func (s *shredded) writeChunks(p *pageWriter, f *Field, compress bool) (*lancepb.PageLayout, error) {
-	c := &chunker{shredded: s, repBits: 16, defBits: 16}
-	l := &lancepb.MiniBlockLayout{Layers: s.layers, NumItems: uint64(s.n), HasLargeChunk: true}
-	if compress || s.entries() > chunkLevels { // a row of that many, whose levels have to fit into a chunk
+// errChunk is for values that do not fit into chunks with their levels.
+var errChunk = fmt.Errorf("one row has values of more than %d bytes, or more than %d empty or null lists in a row, in a list of lists of a dictionary or of fixed-size lists of booleans: %w",
+	smallChunk/2, math.MaxUint16, ErrUnsupported)
+
+// writeChunks writes small values in chunks. If they do not fit, it returns errChunk, and has written nothing.
+func (s *shredded) writeChunks(p *pageWriter, f *Field, how style) (*lancepb.PageLayout, error) {
+	c := &chunker{shredded: s, large: how.version > Version21, repBits: 16, defBits: 16}
+	l := &lancepb.MiniBlockLayout{Layers: s.layers, NumItems: uint64(s.n), HasLargeChunk: c.large}
+	if how.compress || !c.large || s.entries() > chunkLevels { // a row of that many, whose levels have to fit into a chunk
 		c.repBits, c.defBits = bits.Len16(s.lists), bits.Len(uint(s.definitions()-1))
 	}
 	if s.rep != nil {
@@ -35,7 +44,7 @@ func (s *shredded) writeChunks(p *pageWriter, f *Field, compress bool) (*lancepb
 		l.DefCompression = levelsEncoding(c.defBits)
 	}
 	var distinct *dictionary
-	c.values, distinct = s.valueWriter(f, compress)
+	c.values, distinct = s.valueWriter(f, how)
 	l.ValueCompression, l.NumBuffers = c.values.encoding(), uint64(c.values.count())
 	if err := c.cut(c.values.perChunk()); err != nil {
 		return nil, err
@@ -74,20 +83,19 @@ func appendLevels(b []byte, bits int, levels []uint16) []byte {
 	return appendPacked(b, bits, levels)
 }
 
-// cut writes all chunks.
+// cut writes all chunks. One with many empty lists or long strings in it has fewer values.
 func (c *chunker) cut(per int) error {
 	for from := 0; from < c.n; {
 		to := min(from+per, c.n)
-		end := c.levelsUpTo(to)
-		// A chunk with many empty lists in it has fewer values.
-		for to < c.n && end-c.level > chunkLevels && to-from > 2 {
+		for !c.chunk(from, to) {
+			if to-from <= 2 {
+				return errChunk
+			}
 			to = from + 1<<(bits.Len(uint(to-from-1))-1)
-			end = c.levelsUpTo(to)
+			if from == 0 {
+				per = to // those of one width will all be too large
+			}
 		}
-		if end-c.level > 2*chunkLevels {
-			return fmt.Errorf("one row has %d empty or null lists in a row: %w", end-c.level, ErrUnsupported)
-		}
-		c.chunk(from, to, end)
 		from = to
 	}
 	return nil
@@ -102,21 +110,26 @@ func (c *chunker) levelsUpTo(to int) int {
 	if c.rep == nil || c.def == nil {
 		return to
 	}
-	left, at := to, 0
-	for ; left > 0; at++ {
-		if c.visible(c.def[at]) {
-			left--
+	if c.counted > to {
+		c.counted, c.countedTo = 0, 0
+	}
+	for ; c.counted < to; c.countedTo++ {
+		if c.visible(c.def[c.countedTo]) {
+			c.counted++
 		}
 	}
-	return at
+	return c.countedTo
 }
 
-// chunk writes the values [from, to) and the levels up to an entry.
-func (c *chunker) chunk(from, to, end int) {
-	start := len(c.data)
+// chunk writes the values [from, to) and their levels. It returns false if they are too many for a chunk.
+func (c *chunker) chunk(from, to int) bool {
+	start, end := len(c.data), c.levelsUpTo(to)
 	levels := end - c.level
-	if c.rep == nil && c.def == nil {
+	switch {
+	case c.rep == nil && c.def == nil:
 		levels = 0
+	case levels > math.MaxUint16 || levels > chunkLevels && to-from > 2:
+		return false
 	}
 	c.data, c.levels = le.AppendUint16(c.data, uint16(levels)), c.levels[:0]
 	for _, l := range []struct {
@@ -126,27 +139,50 @@ func (c *chunker) chunk(from, to, end int) {
 		if l.levels != nil {
 			before := len(c.levels)
 			c.levels = appendLevels(c.levels, l.bits, l.levels[c.level:end])
-			c.data = le.AppendUint16(c.data, uint16(len(c.levels)-before))
+			size := len(c.levels) - before
+			if size > math.MaxUint16 {
+				c.data = c.data[:start]
+				return false
+			}
+			c.data = le.AppendUint16(c.data, uint16(size))
 			c.levels = pad8(c.levels)
 		}
 	}
 	values := c.values.buffers(from, to)
 	for _, b := range values {
-		c.data = le.AppendUint32(c.data, uint32(len(b)))
+		if c.large {
+			c.data = le.AppendUint32(c.data, uint32(len(b)))
+		} else {
+			c.data = le.AppendUint16(c.data, uint16(len(b)))
+		}
 	}
 	c.data = append(pad8(c.data), c.levels...)
 	for _, b := range values {
 		c.data = pad8(append(c.data, b...))
 	}
-	word := uint32((len(c.data)-start)/8-1) << 4
-	if to < c.n {
-		word |= uint32(bits.TrailingZeros(uint(to - from)))
+	if !c.large && len(c.data)-start > smallChunk {
+		c.data = c.data[:start]
+		return false
 	}
-	c.meta = le.AppendUint32(c.meta, word)
+	c.index(from, to, start)
 	if c.rep != nil {
 		c.indexRows(c.level, end)
 	}
 	c.level = end
+	return true
+}
+
+// index appends the entry of a chunk that begins at a byte.
+func (c *chunker) index(from, to, start int) {
+	word := uint32((len(c.data)-start)/8-1) << 4
+	if to < c.n {
+		word |= uint32(bits.TrailingZeros(uint(to - from)))
+	}
+	if c.large {
+		c.meta = le.AppendUint32(c.meta, word)
+	} else {
+		c.meta = le.AppendUint16(c.meta, uint16(word))
+	}
 }
 
 // indexRows appends the entry of the repetition index: rows that end in the chunk, and entries of one that does not.

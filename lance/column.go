@@ -104,7 +104,7 @@ type pages interface {
 func newColumnWriter(f Field, o WriterOptions) *columnWriter {
 	c := &columnWriter{field: f, pageBytes: o.PageBytes}
 	if o.Version != Version20 {
-		c.root = newStructuralColumn(&c.field, o.Compress)
+		c.root = newStructuralColumn(&c.field, style{version: o.Version, compress: o.Compress})
 	} else {
 		c.root = newNode(f, false)
 	}

@@ -32,7 +32,8 @@ const (
 
 // valueWriter chooses how the values of a page of small values are written, by measuring them: the dictionary is nil if
 // the page has none.
-func (s *shredded) valueWriter(f *Field, compress bool) (valueWriter, *dictionary) {
+func (s *shredded) valueWriter(f *Field, how style) (valueWriter, *dictionary) {
+	compress := how.compress
 	_, strings := f.Type.(arrow.BinaryDataType)
 	switch {
 	case f.dictionary():
@@ -46,7 +47,7 @@ func (s *shredded) valueWriter(f *Field, compress bool) (valueWriter, *dictionar
 		}
 		return numberWriter(numbers, compress), d
 	case strings && compress:
-		return s.textWriter(f.Type)
+		return s.textWriter(f.Type, how)
 	case strings:
 		return s.plainTexts(f.Type), nil
 	}
@@ -62,9 +63,9 @@ func (s *shredded) valueWriter(f *Field, compress bool) (valueWriter, *dictionar
 		w, _ := smallest(gather[uint16](plain), plain)
 		return w, nil
 	case 32:
-		return fixedWriter(gather[uint32](plain), plain)
+		return fixedWriter(gather[uint32](plain), plain, how)
 	case 64:
-		return fixedWriter(gather[uint64](plain), plain)
+		return fixedWriter(gather[uint64](plain), plain, how)
 	}
 	return plain, nil
 }
@@ -80,10 +81,10 @@ func numberWriter[T uint32 | uint64](numbers []T, compress bool) valueWriter {
 }
 
 // fixedWriter chooses how values of one width are written: as numbers of the distinct ones if these are few, else as
-// smallest says.
-func fixedWriter[T word](values []T, plain valueWriter) (valueWriter, *dictionary) {
+// smallest says. Lance's own writer puts such dictionaries, and those that are compressed, into files of 2.2 only.
+func fixedWriter[T word](values []T, plain valueWriter, how style) (valueWriter, *dictionary) {
 	w, size := smallest(values, plain)
-	if size < distinctGain {
+	if size < distinctGain || how.version < Version22 {
 		return w, nil
 	}
 	numbers, distinct := numberValuesOf(values, min(distinctValues, len(values)/4))
@@ -314,7 +315,7 @@ func (d *dictionary) compress() {
 }
 
 // textWriter chooses how strings are written: as numbers of the distinct ones, coded, or as they are.
-func (s *shredded) textWriter(dt arrow.DataType) (valueWriter, *dictionary) {
+func (s *shredded) textWriter(dt arrow.DataType, how style) (valueWriter, *dictionary) {
 	plain := s.plainTexts(dt)
 	size := plain.mean*s.n + 4*s.n
 	coded := s.codedTexts(dt)
@@ -324,7 +325,9 @@ func (s *shredded) textWriter(dt arrow.DataType) (valueWriter, *dictionary) {
 	}
 	if s.repeats() {
 		if numbers, d := s.number(dt, min(distinctValues, s.n/2), distinctBytes); d != nil {
-			d.compress()
+			if how.version > Version21 {
+				d.compress()
+			}
 			if len(d.bytes)+s.n*bits.Len(uint(d.items-1))/8+chunkHead*s.n/packed < limit {
 				return numberWriter(numbers, true), d
 			}

@@ -1,5 +1,5 @@
-// Package lance reads and writes one Lance file: what a table's fragments and indexes are made of. It reads formats 2.0,
-// 2.1 and 2.2, and writes 2.0 and 2.2, the latter with compression if it is asked for.
+// Package lance reads and writes one Lance file: what a table's fragments and indexes are made of. It reads and writes
+// formats 2.0, 2.1 and 2.2, the later ones with compression if it is asked for.
 //
 // Version 2.0 is written because every reader of Lance accepts it and because its buffers are Arrow's own: a write is a
 // header and Arrow's buffers as they are, a read is a mapping and a slice of it. A benchmark (no disk) encodes 3 to 19
@@ -73,6 +73,13 @@
 // What is written in 2.2 is plain unless WriterOptions.Compress is set: flat values and strings in chunks with 32-bit
 // sizes, levels of 16 bits as they are, values of 256 bytes and more zipped unless they are items of lists, and constant
 // pages only for nulls. Pages with lists are cut so that their levels fit one chunk.
+//
+// In 2.1 the sizes of chunks have 12 bits, in words of 8 bytes, and those of their buffers 16: a chunk has 32 KiB at most,
+// and fewer values where they do not fit. Levels are always packed, dictionaries are those of strings and not compressed.
+//
+// A page is zipped, too, where two values do not fit one chunk: in 2.1 because they are large, in both because more than
+// 65,535 lists between them are null or empty. Booleans are zipped as bytes of 0 or 1. Only dictionaries and fixed-size
+// lists of booleans cannot be zipped; a row that would need it is refused.
 //
 // # Compression
 //

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"github.com/flightd/flightd/internal/lancepb"
 )
 
@@ -139,7 +141,7 @@ func (z *fullZip) extent(index *window, r rowRange) (from, to int64, err error) 
 
 // read implements layout.
 func (z *fullZip) read(v *pageView, rows []rowRange, out *leafRows) error {
-	if len(rows) == 1 && z.controlBytes() == 0 && z.varying == nil && !z.flat.nulls {
+	if len(rows) == 1 && z.controlBytes() == 0 && z.varying == nil && !z.flat.nulls && out.values.dt.ID() != arrow.BOOL {
 		r, width := rows[0], int64(z.valueBytes())
 		if out.values.bits != z.flat.bits() {
 			return fmt.Errorf("values of %d bits in a column of %s", z.flat.bits(), out.values.dt)
@@ -243,8 +245,11 @@ func (z *fullZip) readRun(b []byte, out *leafRows, s *scratch) error {
 	return nil
 }
 
-// readFlat reads a value of one width.
+// readFlat reads a value of one width. Booleans fill a byte.
 func (z *fullZip) readFlat(b []byte, out *leafRows) error {
+	if out.values.dt.ID() == arrow.BOOL && z.flat == (flatDecoder{itemBits: 8, items: 1}) {
+		return out.values.add(&block{n: 1, bits: 1, data: b}, 0, 1)
+	}
 	v := block{n: 1, bits: z.flat.bits(), nothing: z.flat.nothing}
 	if z.flat.nulls {
 		n := bitBytes(z.flat.items)

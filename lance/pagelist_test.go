@@ -18,7 +18,7 @@ import (
 )
 
 // spillVersions are those that are written.
-var spillVersions = []Version{Version20, Version22}
+var spillVersions = []Version{Version20, Version21, Version22}
 
 // TestSpilledMetadataMakesTheSameFile writes columns of all types, and many of them, in many pages: what is known of the
 // pages goes through memory or through a side file, and the files are equal to the byte and say what they should.

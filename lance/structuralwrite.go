@@ -1,6 +1,7 @@
 package lance
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 
@@ -18,25 +19,33 @@ const (
 	chunkValues = 4096
 	// chunkBytes is about how large a chunk of strings is.
 	chunkBytes = 32 << 10
-	// chunkLevels bounds the levels of a chunk, whose bytes are said in 16 bits.
+	// smallChunk is how large a chunk of version 2.1 may be, whose size is said in 12 bits, in words of 8 bytes.
+	smallChunk = 32 << 10
+	// chunkLevels bounds the levels of a chunk, whose number and bytes are said in 16 bits.
 	chunkLevels = 32_000
 )
 
-// structuralColumn writes a field of the schema in version 2.2. It has a page for each leaf, cut with the same rows.
-type structuralColumn struct {
-	*node    // what the rows are and how large
+// style is how pages are written.
+type style struct {
+	version  Version
 	compress bool
-	tree     *tree
-	paths    [][]*tree // to each leaf
-	pages    []pageList
-	first    int64
+}
+
+// structuralColumn writes a field of the schema in versions after 2.0. It has a page for each leaf, cut with the same rows.
+type structuralColumn struct {
+	*node // what the rows are and how large
+	style style
+	tree  *tree
+	paths [][]*tree // to each leaf
+	pages []pageList
+	first int64
 	// lists tells that a path has a list, whose pages are cut by their levels, too.
 	lists bool
 }
 
 // newStructuralColumn returns the writer of a field.
-func newStructuralColumn(f *Field, compress bool) *structuralColumn {
-	c := &structuralColumn{node: newNode(*f, false), compress: compress}
+func newStructuralColumn(f *Field, how style) *structuralColumn {
+	c := &structuralColumn{node: newNode(*f, false), style: how}
 	c.node.later()
 	next := 0
 	c.tree = leafTree(f, &next)
@@ -172,7 +181,7 @@ func (c *structuralColumn) writeLeaf(out *output, i int, path []*tree, d arrow.A
 		return err
 	}
 	p := &pageWriter{out: out, page: &lancepb.Page{Length: uint64(n), Priority: uint64(c.first)}}
-	layout, err := s.write(p, path[len(path)-1].field, n, c.compress)
+	layout, err := s.write(p, path[len(path)-1].field, n, c.style)
 	if err != nil {
 		return err
 	}
@@ -182,23 +191,34 @@ func (c *structuralColumn) writeLeaf(out *output, i int, path []*tree, d arrow.A
 	return c.pages[i].add(p.page, p.sums)
 }
 
-// write writes a page of rows rows and says how. Items of lists are not zipped, however large: Lance 6, which DuckDB's
-// extension is made of, counts them wrongly where some pages have nulls and others have none.
-func (s *shredded) write(p *pageWriter, f *Field, rows int, compress bool) (*lancepb.PageLayout, error) {
-	dt := f.Type
+// write writes a page of rows rows and says how. Items of lists are zipped only if they do not fit into chunks: Lance 6,
+// which DuckDB's extension is made of, counts them wrongly where some pages have nulls and others have none.
+func (s *shredded) write(p *pageWriter, f *Field, rows int, how style) (*lancepb.PageLayout, error) {
 	if s.allNull() {
 		return s.writeConstant(p)
 	}
-	if _, ok := dt.(arrow.BinaryDataType); ok {
-		if s.lists == 0 && s.stringBytes()/s.n >= wideBytes && !f.dictionary() {
-			return s.writeZipped(p, dt, rows, compress)
-		}
-		return s.writeChunks(p, f, compress)
+	if s.lists == 0 && s.wide(f) {
+		return s.writeZipped(p, f.Type, rows, how.compress)
 	}
-	if s.lists == 0 && bitWidth(dt) >= wideBytes*8 && bitWidth(dt)%8 == 0 {
-		return s.writeZipped(p, dt, rows, compress)
+	l, err := s.writeChunks(p, f, how)
+	if errors.Is(err, errChunk) && f.zips() {
+		return s.writeZipped(p, f.Type, rows, how.compress)
 	}
-	return s.writeChunks(p, f, compress)
+	return l, err
+}
+
+// wide reports whether values are large.
+func (s *shredded) wide(f *Field) bool {
+	if _, ok := f.Type.(arrow.BinaryDataType); ok {
+		return s.stringBytes()/s.n >= wideBytes && f.zips()
+	}
+	return bitWidth(f.Type) >= wideBytes*8 && f.zips()
+}
+
+// zips reports whether values of a field can be zipped: a page of those has no dictionary, and begins each at a byte, which
+// booleans fill.
+func (f *Field) zips() bool {
+	return !f.dictionary() && (bitWidth(f.Type)%8 == 0 || f.Type.ID() == arrow.BOOL)
 }
 
 // writeConstant writes a page in which all values are null, if there are any.
@@ -214,9 +234,10 @@ func (s *shredded) writeConstant(p *pageWriter) (*lancepb.PageLayout, error) {
 	return &lancepb.PageLayout{Layout: &lancepb.PageLayout_ConstantLayout{ConstantLayout: l}}, nil
 }
 
-// writeZipped writes large values that are no items of lists, each behind its level.
+// writeZipped writes large values, and those between which there are many empty lists, each behind its levels.
 func (s *shredded) writeZipped(p *pageWriter, dt arrow.DataType, rows int, compress bool) (*lancepb.PageLayout, error) {
 	l := &lancepb.FullZipLayout{NumItems: uint32(s.entries()), NumVisibleItems: uint32(s.n), Layers: s.layers}
+	l.BitsRep = uint32(bits.Len16(s.lists))
 	if s.def != nil {
 		l.BitsDef = uint32(bits.Len(uint(s.definitions() - 1)))
 	}
@@ -238,7 +259,11 @@ func (s *shredded) writeZipped(p *pageWriter, dt arrow.DataType, rows int, compr
 		if z.nullItems {
 			width += uint32(bitBytes(z.values.items)) * 8
 		}
-		l.Details, l.ValueCompression = &lancepb.FullZipLayout_BitsPerValue{BitsPerValue: width}, valueEncoding(dt, z.nullItems)
+		l.ValueCompression = valueEncoding(dt, z.nullItems)
+		if dt.ID() == arrow.BOOL {
+			width, l.ValueCompression = 8, flatBlock(8)
+		}
+		l.Details = &lancepb.FullZipLayout_BitsPerValue{BitsPerValue: width}
 	}
 	if err := z.write(rows); err != nil {
 		return nil, err
@@ -262,39 +287,70 @@ func (z *zipper) write(rows int) error {
 	if _, err := z.page.begin(); err != nil {
 		return err
 	}
-	if !z.strings && z.def == nil && !z.nullItems && z.places == nil {
+	if !z.strings && z.rep == nil && z.def == nil && !z.nullItems && z.places == nil {
 		at := z.values.bitsAt(z.first) / 8
 		err := z.page.out.Write(z.values.data[at : at+z.n*z.values.bits/8])
 		z.page.end()
 		return err
 	}
-	start := z.page.out.pos
+	starts, err := z.writeEntries(rows)
+	if err != nil {
+		return err
+	}
+	z.page.end()
+	if !z.strings && z.rep == nil {
+		return nil
+	}
+	_, err = z.page.append(packedNumbers(starts))
+	return err
+}
+
+// writeEntries writes all entries, and returns where the rows begin among their bytes, and the end.
+func (z *zipper) writeEntries(rows int) ([]uint64, error) {
+	begin := z.page.out.pos
 	starts := make([]uint64, 0, rows+1)
 	var b []byte
-	for i := range z.n {
-		starts = append(starts, uint64(z.page.out.pos-start)+uint64(len(b)))
+	value := 0
+	for i := range z.entries() {
+		if z.rep == nil || z.rep[i] == z.lists {
+			starts = append(starts, uint64(z.page.out.pos-begin)+uint64(len(b)))
+		}
 		def := uint16(0)
 		if z.def != nil {
 			def = z.def[i]
-			b = append(b, byte(def)) // there are not as many layers as would need more
 		}
-		if b = z.appendValue(b, i, def); len(b) >= outputBuffer/4 {
+		if b = z.appendControl(b, i, def); z.visible(def) {
+			b = z.appendValue(b, value, def)
+			value++
+		}
+		if len(b) >= outputBuffer/4 {
 			if err := z.page.out.Write(b); err != nil {
-				return err
+				return nil, err
 			}
 			b = b[:0]
 		}
 	}
 	if err := z.page.out.Write(b); err != nil {
-		return err
+		return nil, err
 	}
-	starts = append(starts, uint64(z.page.out.pos-start))
-	z.page.end()
-	if !z.strings {
-		return nil
+	return append(starts, uint64(z.page.out.pos-begin)), nil
+}
+
+// appendControl appends the levels of an entry.
+func (z *zipper) appendControl(b []byte, i int, def uint16) []byte {
+	word := uint32(def)
+	if z.rep != nil {
+		word |= uint32(z.rep[i]) << z.l.BitsDef
 	}
-	_, err := z.page.append(packedNumbers(starts))
-	return err
+	switch size := z.l.BitsRep + z.l.BitsDef; {
+	case size == 0:
+		return b
+	case size <= 8:
+		return append(b, byte(word))
+	case size <= 16:
+		return le.AppendUint16(b, uint16(word))
+	}
+	return le.AppendUint32(b, word)
 }
 
 // appendValue appends a visible value.

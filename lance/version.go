@@ -9,7 +9,7 @@ import (
 // Version is a version of the file format.
 type Version int
 
-// The versions that a Reader reads. A Writer writes all but 2.1.
+// The versions that a Reader reads and a Writer writes.
 const (
 	Version20 Version = iota
 	Version21

@@ -28,7 +28,8 @@ type WriterOptions struct {
 	PageBytes int64
 	// Metadata is added to the schema's metadata in the file.
 	Metadata map[string]string
-	// Version is that of the file: Version20, which the zero value is, or Version22, which can say null structs and maps.
+	// Version is that of the file: Version20, which the zero value is, Version21, which can say null structs, or Version22,
+	// which can say maps, too.
 	Version Version
 	// Compress packs numbers and codes texts, page by page, where that takes less room; vectors and what is wider than
 	// 64 bits stay as they are. Files of version 2.0 cannot be compressed.
@@ -44,7 +45,7 @@ func (o WriterOptions) validate() (WriterOptions, error) {
 	if o.PageBytes == 0 {
 		o.PageBytes = defaultPageBytes
 	}
-	if o.Version != Version20 && o.Version != Version22 {
+	if o.Version < Version20 || o.Version > Version22 {
 		return o, fmt.Errorf("lance.WriterOptions.Version is %d: %w", o.Version, ErrUnsupported)
 	}
 	if o.Compress && o.Version == Version20 {
@@ -318,8 +319,8 @@ func (w *Writer) writeTail(schema []byte) error {
 		columnStart: w.out.pos, globals: uint32(1 + len(w.globals)), columns: uint32(len(lists)),
 		major: 0, minor: 3, // This is how the file format writes 2.0; manifests write it as 2 and 0.
 	}
-	if w.options.Version == Version22 {
-		f.major, f.minor = 2, 2
+	if v := w.options.Version; v > Version20 {
+		f.major, f.minor = 2, uint16(v)
 	}
 	table := make([]extent, len(lists))
 	for i, l := range lists {
