@@ -23,8 +23,8 @@ type memBatch struct {
 	schema *tableSchema
 	// tombs marks the rows that delete their key, nil when none does.
 	tombs *array.Boolean
-	// first is the number of the batch's first row in the memtable.
-	first uint32
+	// first is the number of the batch's first row in the memtable, number that of the batch.
+	first, number uint32
 }
 
 // memRows is what a memtable shows to readers: a prefix of lists that only grow, so a reader that loaded it
@@ -113,7 +113,7 @@ func (m *memtable) expect(before *memtable) {
 
 // add appends a batch, which the memtable takes over. Its indexes do not have it before index, nor readers before publish.
 func (m *memtable) add(lsn LSN, p *put) {
-	b := memBatch{lsn: lsn, rec: p.rec, schema: p.schema, tombs: p.tombs, first: uint32(m.next.rowCount())}
+	b := memBatch{lsn: lsn, rec: p.rec, schema: p.schema, tombs: p.tombs, first: uint32(m.next.rowCount()), number: uint32(len(m.next.batches))}
 	m.bytes.Add(p.bytes)
 	m.next.batches = append(m.next.batches, b)
 	m.tailRows += b.rec.NumRows()

@@ -99,24 +99,22 @@ func (v *View) Scan(ctx context.Context, o ScanOptions) (*Scan, error) {
 	return sc, err
 }
 
-// keepPart drops what other parts read. What a view's scan consists of, and in which order, depends on nothing but
-// the view and the keys, so that the parts fit together.
+// keepPart drops what other parts read. Which pieces of files a view's scan consists of, and in which order, depends on
+// nothing but the view and the keys, so that the parts fit together. Of memtables that is not so: which batches are looked at
+// depends on how far the indexes are, and on what was put in order meanwhile. So a batch belongs to a part by its number.
 func (sc *Scan) keepPart(part, parts int) {
-	n := 0 // pieces so far
-	mine := func() bool {
-		n++
-		return (n-1)%parts == part
-	}
+	n := 0 // pieces of files so far
 	var units []unit
 	for _, u := range sc.units {
 		mem, ok := u.(*memUnit)
 		if !ok {
-			if mine() {
+			if n%parts == part {
 				units = append(units, u)
 			}
+			n++
 			continue
 		}
-		mem.rows = slices.DeleteFunc(slices.Clone(mem.rows), func(memBatch) bool { return !mine() })
+		mem.rows = slices.DeleteFunc(slices.Clone(mem.rows), func(b memBatch) bool { return int(b.number)%parts != part })
 		if len(mem.rows) > 0 {
 			units = append(units, mem)
 		}

@@ -3,6 +3,7 @@ package lsm
 import (
 	"context"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,6 +88,42 @@ func TestThePartsOfAScanHaveEachRowOnce(t *testing.T) {
 	require.NoError(t, err)
 	_, err = view.Scan(ctx, ScanOptions{Part: 2, Parts: 2})
 	require.ErrorIs(t, err, ErrInvalid)
+}
+
+// TestPartsFitTogetherWhateverTheIndexesKnow reads the parts of a range of keys of a memtable while what finds its rows
+// changes from the first to the others: all rows are looked at, and then, as it was not the first time, put in order.
+func TestPartsFitTogetherWhateverTheIndexesKnow(t *testing.T) {
+	ctx := context.Background()
+	db, err := Open(ctx, Options{Dir: t.TempDir(), wrap: faulty, Memory: minMemory, SegmentBytes: 1 << 20})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	table := createTest(t, db, "t", writesSchema)
+	for i := range int64(2 * orderStep / 10) { // batches of ten rows; each key comes back again and again
+		var keys []int64
+		for k := range int64(10) {
+			keys = append(keys, (i*7+k*k*31)%500)
+		}
+		slices.Sort(keys)
+		putKeys(t, db, table, i, slices.Compact(keys)...)
+	}
+	snap, err := db.Snapshot(ctx)
+	require.NoError(t, err)
+	defer snap.Release()
+	view, err := snap.Table(table.Name())
+	require.NoError(t, err)
+	set := view.NewKeySet()
+	require.NoError(t, set.AddRange(nil, KeyBound{Value: int64s(100)}, KeyBound{Value: int64s(139)}))
+	const parts = 4
+	got := map[int64][2]int64{}
+	for part := range parts {
+		for key, row := range readPart(t, snap, "t", ScanOptions{Columns: []int{0, 1, 2}, Keys: set, Part: part, Parts: parts}) {
+			require.NotContains(t, got, key)
+			got[key] = row
+		}
+	}
+	want := readWritesAt(t, snap, "t")
+	maps.DeleteFunc(want, func(key int64, _ [2]int64) bool { return key < 100 || key > 139 })
+	require.Equal(t, want, got)
 }
 
 func TestWritersAreHeldUpByWhatOldSnapshotsKeep(t *testing.T) {
