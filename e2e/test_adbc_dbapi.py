@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 import warnings
 
 import adbc_driver_flightsql.dbapi as dbapi
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from clients import adbc, execute, query, refused, scalar
-from server import eventually
+from server import PATIENCE, eventually
 
 ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE hash(a.range + b.range) = 1"
 
@@ -181,8 +180,8 @@ def test_any_query_has_a_partition(shared_server, cursor):
             assert reader.fetch_arrow_table().column("i").to_pylist() == list(range(9, -1, -1))
 
 
-def ends_within(seconds, run, cancel):
-    """Runs what does not end by itself, cancels it from another thread and returns the error."""
+def ended_by(cancel, run, begun):
+    """Runs what does not end by itself, cancels it from another thread when it has begun, and returns the error."""
     failed = []
 
     def work():
@@ -193,12 +192,17 @@ def ends_within(seconds, run, cancel):
 
     thread = threading.Thread(target=work)
     thread.start()
-    time.sleep(0.5)  # not to wait for something, but to be in the middle of it
+    eventually(lambda: failed or begun())
     assert thread.is_alive(), failed
     cancel()
-    thread.join(timeout=seconds)
+    thread.join(timeout=PATIENCE)
     assert not thread.is_alive(), "it went on after it was cancelled"
     return failed[0]
+
+
+def runs(server, sql):
+    """Whether the server says that it runs a statement."""
+    return scalar(server, "SELECT count(*) FROM flightd_catalog.queries WHERE sql = '" + sql.replace("'", "''") + "'") > 0
 
 
 def busy_memory(server):
@@ -213,7 +217,7 @@ def test_cancel_from_another_thread(shared_server, connection, cursor):
         cursor.execute(ENDLESS)
         cursor.fetchall()
 
-    error = ends_within(5, run, cursor.adbc_cancel)
+    error = ended_by(cursor.adbc_cancel, run, lambda: runs(shared_server, ENDLESS))
     assert isinstance(error, dbapi.OperationalError) and "cancel" in str(error).lower()
     cursor.execute("SELECT 1")
     assert cursor.fetchone() == (1,), "the cursor can be used again"
@@ -222,7 +226,7 @@ def test_cancel_from_another_thread(shared_server, connection, cursor):
 def test_cancel_of_an_update_leaves_nothing(shared_server, cursor):
     execute(shared_server, "CREATE TABLE cancelled (id BIGINT PRIMARY KEY)")
     sql = "INSERT INTO cancelled SELECT a.range * 1000000 + b.range FROM range(1000000) a, range(1000000) b"
-    error = ends_within(20, lambda: cursor.execute(sql), cursor.adbc_cancel)
+    error = ended_by(cursor.adbc_cancel, lambda: cursor.execute(sql), lambda: runs(shared_server, sql))
     assert "cancel" in str(error).lower()
     eventually(lambda: scalar(shared_server, "SELECT count(*) FROM cancelled") == 0)
     execute(shared_server, "INSERT INTO cancelled VALUES (1)")  # nobody holds the table any more
@@ -232,11 +236,9 @@ def test_cancel_of_an_update_leaves_nothing(shared_server, cursor):
 def test_a_deadline_ends_a_query(shared_server):
     options = {"adbc.flight.sql.rpc.timeout_seconds.fetch": "1"}
     with dbapi.connect(shared_server.url, db_kwargs={}, conn_kwargs=options, autocommit=True) as connection, connection.cursor() as cursor:
-        begun = time.monotonic()
         with pytest.raises(dbapi.Error, match="(?i)deadline|timeout"):
             cursor.execute(ENDLESS)
             cursor.fetchall()
-        assert time.monotonic() - begun < 30
 
 
 def test_a_cancelled_sort_gives_its_memory_back(server):
@@ -248,11 +250,7 @@ def test_a_cancelled_sort_gives_its_memory_back(server):
             cursor.execute(sql)
             cursor.fetchall()
 
-        def cancel():
-            eventually(lambda: busy_memory(server) > before + 512)
-            cursor.adbc_cancel()
-
-        ends_within(5, run, cancel)
+        ended_by(cursor.adbc_cancel, run, lambda: busy_memory(server) > before + 512)
     eventually(lambda: busy_memory(server) < before + 256)
 
 

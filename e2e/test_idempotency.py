@@ -248,7 +248,7 @@ def test_silent_loads_are_ended(new_server):
     stream = Stream(server, "t", PLAIN, headers("k"))
     for batch in spilled():
         stream.send(batch)
-    stream.thread.join(timeout=60)
+    stream.thread.join(timeout=120)
     with refused("ABORTED", "sent nothing for 2s"):
         stream.finish()
     eventually(lambda: not list(server.data.glob("t.lance/_mem_wal/*/*_gen_*")))

@@ -51,7 +51,7 @@ class Sender(threading.Thread):
 
     def verify(self, server):
         """Compares every row of the stream that is there. Returns how many there are."""
-        self.join(timeout=60)
+        self.join(timeout=120)
         acked = self.stream.abandon()
         check_acks(self.stream)
         last = self.first + self.batches * self.batch_rows
@@ -92,7 +92,7 @@ def test_kill_rounds(new_server):
         for s in senders:
             total[s.table] += s.verify(server)
         if optimizer:
-            optimizer.join(timeout=60)
+            optimizer.join(timeout=120)
         for table, want in total.items():
             got = query(server, f"SELECT count(*) AS n, count(DISTINCT id) AS d FROM {table}").to_pylist()[0]
             assert got == {"n": want, "d": want}, (SEED, n, table)

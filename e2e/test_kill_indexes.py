@@ -39,7 +39,7 @@ class Writer(threading.Thread):
 
     def acked(self):
         """How many batches were acknowledged."""
-        self.join(timeout=60)
+        self.join(timeout=120)
         self.stream.abandon()
         return max((a["batches"] for a in self.stream.acks), default=0)
 

@@ -207,7 +207,15 @@ func (h *harness) stall() (*flight.FlightInfo, pb.FlightService_DoGetClient) {
 // ended waits until no query runs.
 func (h *harness) ended() {
 	h.t.Helper()
+	h.endedBy(func() {})
+}
+
+// endedBy does something until no query runs: a reader that is blocked takes a little more while what lies between it and
+// its client has room, and is not blocked then.
+func (h *harness) endedBy(do func()) {
+	h.t.Helper()
 	require.Eventually(h.t, func() bool {
+		do()
 		h.server.running.mu.Lock()
 		defer h.server.running.mu.Unlock()
 		return len(h.server.running.byTicket) == 0
@@ -228,13 +236,11 @@ func TestAReaderThatTakesNothingIsCutOff(t *testing.T) {
 	_, stream := h.stall()
 	h.server.running.cutStalled(time.Now(), time.Hour)
 	h.server.running.cutLongest(time.Now())
-	h.server.sweep(time.Now().Add(6 * time.Minute))
-	h.ended()
+	h.endedBy(func() { h.server.sweep(time.Now().Add(6 * time.Minute)) })
 	requireCode(t, drain(stream), codes.Aborted, "took nothing")
 
 	_, stream = h.stall()
-	h.server.running.cutLongest(time.Now().Add(time.Minute))
-	h.ended()
+	h.endedBy(func() { h.server.running.cutLongest(time.Now().Add(time.Minute)) })
 	requireCode(t, drain(stream), codes.ResourceExhausted, "writers")
 }
 
@@ -295,9 +301,8 @@ func TestASessionThatIsUsedIsNotIdle(t *testing.T) {
 	h.server.prepared.mu.Lock()
 	require.Len(t, h.server.prepared.byHandle, before)
 	h.server.prepared.mu.Unlock()
-	h.server.running.cutLongest(time.Now().Add(time.Minute))
+	h.endedBy(func() { h.server.running.cutLongest(time.Now().Add(time.Minute)) })
 	require.Error(t, drain(stream))
-	h.ended()
 }
 
 var _ grpc.ServerStream = watchedStream{}

@@ -32,7 +32,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds waits that end at once unless something is wrong.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // harness is a server over a data folder, and a client.
 type harness struct {

@@ -32,10 +32,14 @@ func (h *harness) once(key string, schema *arrow.Schema, records ...arrow.Record
 	h.t.Helper()
 	u, err := h.client.PutOnce(context.Background(), key, false, schema, "events")
 	require.NoError(h.t, err)
-	for _, r := range records {
-		require.NoError(h.t, u.Send(r))
+	for _, r := range records { // a stream that is refused may be over before all is sent: why, its acks say
+		if err := u.Send(r); !errors.Is(err, io.EOF) {
+			require.NoError(h.t, err)
+		}
 	}
-	require.NoError(h.t, u.CloseSend())
+	if err := u.CloseSend(); !errors.Is(err, io.EOF) {
+		require.NoError(h.t, err)
+	}
 	return drainAcks(u)
 }
 
@@ -255,7 +259,7 @@ func TestSilentStreamsAreEndedAndFreeWhatTheyHold(t *testing.T) {
 
 	u, err := h.client.PutOnce(ctx, "k", false, eventSchema(false), "events")
 	require.NoError(t, err)
-	require.NoError(t, u.Send(events(t, false, 0, 10, "x")))
+	_ = u.Send(events(t, false, 0, 10, "x")) // it may come too late, as those below
 	_, err = drainAcks(u)
 	requireCode(t, err, codes.Aborted, "sent nothing for 50ms", "nothing of the stream was stored")
 	_, err = h.once("k", eventSchema(false), events(t, false, 0, 10, "x"))
@@ -266,7 +270,7 @@ func TestSilentStreamsAreEndedAndFreeWhatTheyHold(t *testing.T) {
 	require.Equal(t, sequence(0, 10), h.ids("events"))
 
 	u, _ = h.resume("r")
-	require.NoError(t, u.Send(events(t, false, 10, 10, "x")))
+	_ = u.Send(events(t, false, 10, 10, "x"))
 	last, err := drainAcks(u)
 	requireCode(t, err, codes.Aborted, "sent nothing", "what was acknowledged is stored")
 	require.Len(t, h.ids("events"), 10+int(last.Rows))
@@ -275,7 +279,7 @@ func TestSilentStreamsAreEndedAndFreeWhatTheyHold(t *testing.T) {
 	require.NoError(t, err)
 	command := dataOf(t, bulkTo(t, "made", &modeCreate), eventSchema(false), events(t, false, 0, 10, "x"))
 	for _, m := range command {
-		require.NoError(t, stream.Send(m))
+		_ = stream.Send(m)
 	}
 	_, err = stream.Recv()
 	requireCode(t, err, codes.Aborted, "sent nothing")

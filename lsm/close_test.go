@@ -24,7 +24,7 @@ func waitQueued(t *testing.T, g *gate) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		return len(g.queue) > 0
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }
 
 // TestDDLThatClosePassesBy has statements wait for a table while the DB is closed: they are told so, and change nothing.

@@ -347,7 +347,7 @@ func TestBackgroundCompaction(t *testing.T) {
 			set := table.holdSet()
 			defer set.unref()
 			return !set.due(1)
-		}, 30*time.Second, time.Millisecond)
+		}, time.Minute, time.Millisecond)
 	}
 	require.NoError(t, db.Close())
 	_, list := faults(t, dir)

@@ -148,6 +148,7 @@ func TestMergesGoOnWhenARewriteFails(t *testing.T) {
 		putKeys(t, db, table, seq, seq)
 		err = db.Optimize(ctx, table.Name())
 	}
+	again := time.Now().Add(maxRetry)
 	withFaults(db).inject(nil, nil)
 	for range maxGenerations {
 		putKeys(t, db, table, seq, seq)
@@ -159,6 +160,6 @@ func TestMergesGoOnWhenARewriteFails(t *testing.T) {
 		defer set.unref()
 		all, _ := set.generations()
 		return all == 0
-	}, maxRetry/3, 10*time.Millisecond)
+	}, time.Until(again), 10*time.Millisecond)
 	require.Len(t, readWrites(t, db, "t"), int(seq))
 }

@@ -286,7 +286,7 @@ func TestLongStreamLeavesLittle(t *testing.T) {
 	require.Eventually(t, func() bool { // the trimmer runs by itself
 		segments, err := filepath.Glob(filepath.Join(dir, walFolder, "*"))
 		return err == nil && len(segments) <= 8
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // TestStageIsSeenWhole commits stages of several batches, in memory and spilled, while others read: the rows of one

@@ -154,7 +154,7 @@ func (f *storeFight) expected(what string, err error) {
 
 // step does one thing.
 func (f *storeFight) step(db *DB, r *rand.Rand) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	name := TableName{Name: []string{"plain", "keyed"}[r.IntN(2)]}
 	switch r.IntN(12) {

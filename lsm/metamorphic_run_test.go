@@ -303,7 +303,7 @@ func (x *metaRun) end() {
 // readers have no more for a moment.
 func (x *metaRun) wantBudget() {
 	var used, empty int64
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		used, _ = x.s.db.budget.state()
 		empty = 0
 		for _, t := range x.s.db.list() {

@@ -200,7 +200,7 @@ func (s *scenario) putStalls(ctx context.Context, name string, d *datadriven.Tes
 	before := s.db.stalls.memory.count.Load()
 	s.stalled = make(chan error, 1)
 	go func() { s.stalled <- s.putAs(ctx, name, d, d.Input) }()
-	require.Eventually(s.t, func() bool { return s.db.stalls.memory.count.Load() > before && s.db.budget.short() }, 10*time.Second, time.Millisecond)
+	require.Eventually(s.t, func() bool { return s.db.stalls.memory.count.Load() > before && s.db.budget.short() }, time.Minute, time.Millisecond)
 }
 
 // stalls prints what writers waited for, and wait.

@@ -30,7 +30,7 @@ func testServer(t *testing.T) string {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		require.NoError(t, server.Shutdown(ctx))
 		require.NoError(t, <-served)

@@ -98,7 +98,7 @@ func TestCloseWaitsForASyncOfACaller(t *testing.T) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.mu.stopped
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	select {
 	case <-l.syncDone:
 		t.Error("Close goes on while fdatasync runs")

@@ -75,7 +75,7 @@ func requireUnsynced(t *testing.T, l *Local, lsn LSN) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return !l.mu.synced.less(l.mu.wanted)
-	}, 10*time.Second, 10*time.Microsecond)
+	}, time.Minute, 10*time.Microsecond)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	require.True(t, l.mu.wanted.less(l.mu.written))

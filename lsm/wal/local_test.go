@@ -106,7 +106,7 @@ func settled(t testing.TB, l *Local) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.mu.err != nil || len(l.mu.pending) == 0 && !l.mu.unmarked && !l.mu.synced.less(l.mu.wanted)
-	}, 10*time.Second, 10*time.Microsecond)
+	}, time.Minute, 10*time.Microsecond)
 }
 
 func TestRecordsComeBackInOrder(t *testing.T) {

@@ -152,7 +152,7 @@ func TestPoisonStopsWhatIsQueued(t *testing.T) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return len(l.mu.pending) == 1
-	}, 10*time.Second, 10*time.Microsecond)
+	}, time.Minute, 10*time.Microsecond)
 	close(queued)
 	<-poisoned
 	require.Equal(t, 1, tr.count("write "+segmentName(1)))
@@ -226,7 +226,7 @@ func TestAppendEndsWithItsContextOnlyWhileItIsQueued(t *testing.T) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return len(l.mu.pending) == 1
-	}, 10*time.Second, 10*time.Microsecond)
+	}, time.Minute, 10*time.Microsecond)
 	cancel()
 	require.ErrorIs(t, <-queued, context.Canceled)
 	d.inject(nil)
@@ -252,7 +252,7 @@ func TestWaitDurableEnds(t *testing.T) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return len(l.mu.waiters) == 1
-	}, 10*time.Second, 10*time.Microsecond)
+	}, time.Minute, 10*time.Microsecond)
 	require.NoError(t, l.Close())
 	require.ErrorIs(t, <-ended, ErrClosed)
 	require.ErrorIs(t, l.WaitDurable(context.Background(), future), ErrClosed)
@@ -295,7 +295,7 @@ func TestDurableIsToldAfterAppended(t *testing.T) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.mu.synced == l.mu.written
-	}, 10*time.Second, 10*time.Microsecond)
+	}, time.Minute, 10*time.Microsecond)
 	require.Less(t, l.DurableLSN(), l.AppendedLSN())
 	close(proceed)
 	require.NoError(t, <-ended)

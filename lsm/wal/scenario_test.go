@@ -99,7 +99,7 @@ func (s *scenario) rest() {
 	if s.hold == nil {
 		settled(s.t, s.log)
 	}
-	require.Eventually(s.t, func() bool { return len(s.log.keeper.ready) == 1 }, 10*time.Second, 10*time.Microsecond)
+	require.Eventually(s.t, func() bool { return len(s.log.keeper.ready) == 1 }, time.Minute, 10*time.Microsecond)
 }
 
 func (s *scenario) append(td *datadriven.TestData) string {
