@@ -104,7 +104,7 @@ class Flightd(Writer):
 class Pylance(Writer):
     """Commits by pylance. Of those that lose a race to one of flightd's, which pylance says, nothing may be there."""
 
-    kinds = ["append"] * 4 + ["delete"] * 3 + ["merge_insert"] * 4 + ["update"] * 2 + ["compact", "optimize_indices", "build", "tag", "clean"]
+    kinds = ["append"] * 4 + ["delete"] * 3 + ["merge_insert"] * 4 + ["update"] * 2 + ["compact", "optimize_indices", "build", "tag", "alter", "clean"]
     tagged = None
 
     def open(self):
@@ -169,6 +169,22 @@ class Pylance(Writer):
             ds.tags.delete("mark")
         ds.tags.create("mark", ds.version)
         self.tagged = {r["k"]: r["n"] for r in ds.to_table().to_pylist()}
+        self.at_tag()
+
+    def at_tag(self):
+        """flightd reads the tagged version as pylance does."""
+        got = rows_of(query(self.server, "SELECT k, n FROM t AT (TAG => 'mark')"), "at the tag")
+        assert got == self.tagged, differences(got, self.tagged)
+
+    def alter(self):
+        """A column comes, gets another name and goes, which takes as many tries as flightd's commits make of it."""
+        if not self.attempt(lambda: self.open().add_columns(pa.schema([pa.field("extra", pa.int64())]))):
+            return False
+        name = "extra"
+        if self.rng.random() < 0.5 and self.attempt(lambda: self.open().alter_columns({"path": "extra", "name": "more"})):
+            name = "more"
+        self.look("the alteration's half")
+        eventually(lambda: self.attempt(lambda: self.open().drop_columns([name])))
 
     def clean(self):
         return self.attempt(lambda: self.open().cleanup_old_versions(older_than=datetime.timedelta(seconds=5), delete_unverified=False, error_if_tagged_old_versions=False))
@@ -239,6 +255,7 @@ def test_pylance_and_flightd_write_one_table(new_server, version):
     assert rows_of(ds.to_table(), "by pylance") == model and ds.data_storage_version == version
     if sides[1].tagged is not None:
         assert rows_of(ds.checkout_version("mark").to_table(), "at the tag") == sides[1].tagged
+        sides[1].at_tag()
     server.kill()
     server.start()
     assert rows_of(query(server, "FROM t"), "after a restart") == model

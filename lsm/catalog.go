@@ -72,6 +72,8 @@ type schemaEntry struct {
 	Fill []byte `json:"fill,omitempty"`
 	// Was has, by the field id of a column that was widened, the id that the narrower one had.
 	Was map[int32]int32 `json:"was,omitempty"`
+	// Base is the version of the dataset whose columns another program had changed, and which the schema took up.
+	Base uint64 `json:"base,omitempty"`
 }
 
 // catalog is the set of tables as of an LSN: a checkpoint file plus the DDL records of the log behind it.

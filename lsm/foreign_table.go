@@ -236,7 +236,7 @@ func foreignSchema(v *manifest.Version) (e versionSchema, err error) {
 		return e, err
 	}
 	e.key = key
-	e.ID, e.Fields, e.LastField = 1, v.Schema.FieldIDs(), v.NextFieldID()-1
+	e.ID, e.Fields, e.LastField, e.Base = 1, v.Schema.FieldIDs(), v.NextFieldID()-1, v.Number
 	e.Arrow, err = marshalSchema(schema)
 	return e, err
 }

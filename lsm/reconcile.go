@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
 )
 
 // Another program may change the columns of a dataset. Its change and ours, an ALTER TABLE that the dataset does not have yet,
@@ -34,6 +36,9 @@ func (t *Table) reconcile(now *tableSchema, was, is *lance.Schema) (*ddlAlter, *
 		return nil, nil, err
 	}
 	s := arrow.NewSchema(m.fields, nil)
+	if slices.Equal(m.ids, now.lance.FieldIDs()) && slices.EqualFunc(s.Fields(), now.arrow.Fields(), sameField) {
+		return nil, nil, nil // what they did is in it, and what the dataset lacks is an ALTER TABLE
+	}
 	if _, _, err := keyedSchema(TableDef{Schema: s, Key: key}); err != nil {
 		return nil, nil, err
 	}
@@ -61,6 +66,43 @@ func sameSchema(a, b *lance.Schema) bool {
 	return slices.EqualFunc(a.Fields, b.Fields, func(x, y lance.Field) bool {
 		return x.ID == y.ID && x.Name == y.Name && x.Nullable == y.Nullable && sameLayout(x.Type, y.Type)
 	}) && slices.Equal(a.FieldIDs(), b.FieldIDs())
+}
+
+// sameField reports whether a column has the same name and type, and may be null as before.
+func sameField(a, b arrow.Field) bool {
+	return a.Name == b.Name && a.Nullable == b.Nullable && sameLayout(a.Type, b.Type)
+}
+
+// columnsBefore returns the columns that the dataset had when nobody but flightd had changed those of readers: the columns of
+// a version that follows theirs, if they are others, came from there by other programs' doing. Between the two may be a
+// version of our own whose publication is under way.
+func (t *Table) columnsBefore(ctx context.Context, v, readers *manifest.Version) (*lance.Schema, error) {
+	if sameSchema(v.Schema, readers.Schema) {
+		return readers.Schema, nil
+	}
+	for n, u := v.Number, v; n > readers.Number; n-- {
+		if n < v.Number {
+			var err error
+			if u, err = manifest.Load(ctx, t.db.st, t.root, n); errors.Is(err, object.ErrNotExist) {
+				continue
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		if u.Ours() {
+			return u.Schema, nil
+		}
+	}
+	return readers.Schema, nil
+}
+
+// takenUp returns the newest version of which it is known that its columns are, or were, those of the table but for what ALTER
+// TABLE did; 0 when none is.
+func (t *Table) takenUp() (number uint64) {
+	for _, s := range *t.schemas.Load() {
+		number = max(number, s.base)
+	}
+	return number
 }
 
 // schemaMerge puts the columns together.
@@ -199,24 +241,43 @@ func (t *Table) columnChange(v *manifest.Version, was *lance.Schema) (*columnCha
 	if record == nil {
 		return nil, nil
 	}
+	record.Schema.Base, next.base = v.Number, v.Number
 	return &columnChange{v, record, next}, nil
 }
 
-// missedChange is columnChange for a table that is being opened: what the dataset had before is told by the newest version that
-// has columns which the table has or had. Without one, all that differs is the other program's doing.
+// missedChange is columnChange for a table that is being opened. What the dataset had before is told by the newest version that
+// flightd wrote, or whose columns it took up. When that has gone, it is the newest one that has columns which the table has
+// or had, and without one, all that differs is the other program's doing.
 func (t *Table) missedChange(ctx context.Context, v *manifest.Version) (*columnChange, error) {
-	if t.checkSchema(v) == nil { // an ALTER TABLE may have left it behind
-		return nil, nil
+	known := t.takenUp()
+	if sameSchema(v.Schema, t.now().lance) || v.Ours() || v.Number == known {
+		return nil, nil // an ALTER TABLE may have left it behind
+	}
+	var like *manifest.Version
+	if t.checkSchema(v) == nil {
+		like = v
 	}
 	for old, err := range t.olderVersions(ctx, v) {
 		if err != nil {
 			return nil, fmt.Errorf("find out what another program changed: %w", err)
 		}
-		if t.checkSchema(old) == nil {
+		if old.Ours() || old.Number == known {
 			return t.columnChange(v, old.Schema)
 		}
+		if like == nil && t.checkSchema(old) == nil {
+			like = old
+		}
+		if old.Number < known && like != nil {
+			break
+		}
 	}
-	return t.columnChange(v, t.now().lance)
+	switch like {
+	case v:
+		return nil, nil
+	case nil:
+		return t.columnChange(v, t.now().lance)
+	}
+	return t.columnChange(v, like.Schema)
 }
 
 // patience is how long who takes columns up waits for statements that keep the table as it is: one of them may wait for it.
@@ -250,7 +311,11 @@ func (t *Table) takeUpColumns(ctx context.Context) error {
 	if err != nil || v.Number <= set.base.version.Number {
 		return err
 	}
-	change, err := t.columnChange(v, set.base.version.Schema)
+	was, err := t.columnsBefore(ctx, v, set.base.version)
+	if err != nil {
+		return err
+	}
+	change, err := t.columnChange(v, was)
 	if err == nil && change == nil {
 		return t.rebase(ctx, v)
 	}

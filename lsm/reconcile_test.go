@@ -174,3 +174,39 @@ func TestACastIsTakenUpWhenAllIsMerged(t *testing.T) {
 	require.Equal(t, []string{"1 2", "2 4", "3 6"}, tableLines(t, s.db, "t"))
 	s.close()
 }
+
+// TestAColumnThatCameAndWentStaysAway has pylance add a column, rename and drop it, so that the dataset has columns which the
+// table had before: that is no ALTER TABLE that the dataset lacks. So while the table is open, and so while it is not.
+func TestAColumnThatCameAndWentStaysAway(t *testing.T) {
+	ctx := context.Background()
+	s := newForeignColumns(t, "id int64 key, a int64, b utf8")
+	for _, restart := range []bool{false, true} {
+		again := func() {
+			if restart {
+				s.close()
+				s.open()
+			}
+			require.NoError(t, s.db.Refresh(ctx))
+		}
+		if restart {
+			s.close()
+		}
+		lanceDo(t, s.dir, "t", `ds.add_columns(pa.schema([pa.field("extra", pa.int64())]))`)
+		if restart {
+			s.open()
+		}
+		require.NoError(t, s.db.Refresh(ctx))
+		require.Equal(t, "id, a, b, extra", columnNames(t, s.db, "t"))
+		lanceDo(t, s.dir, "t", `ds.alter_columns({"path": "extra", "name": "more"})`)
+		again()
+		require.Equal(t, "id, a, b, more", columnNames(t, s.db, "t"))
+		lanceDo(t, s.dir, "t", `ds.drop_columns(["more"])`)
+		again()
+		require.Equal(t, "id, a, b", columnNames(t, s.db, "t"))
+		require.NoError(t, s.put(ctx, "t", false, "2 22 two"))
+		require.NoError(t, s.db.Optimize(ctx, TableName{Name: "t"}))
+		lanceDo(t, s.dir, "t", `assert ds.schema.names == ["id", "a", "b"], ds.schema`)
+		require.Equal(t, []string{"1 10 one", "2 22 two", "3 30 three"}, tableLines(t, s.db, "t"))
+	}
+	s.close()
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
 )
@@ -98,10 +99,13 @@ func (t *Table) takeUpRows(ctx context.Context) error {
 	}
 	v, err := manifest.Latest(ctx, t.db.st, t.root, t.manifestOptions())
 	if err == nil && v.Number > set.base.version.Number {
-		if !sameSchema(v.Schema, set.base.version.Schema) && t.checkSchema(v) != nil {
+		var was *lance.Schema
+		if was, err = t.columnsBefore(ctx, v, set.base.version); err == nil && !sameSchema(v.Schema, was) {
 			return errOtherColumns
 		}
-		err = t.rebase(ctx, v)
+		if err == nil {
+			err = t.rebase(ctx, v)
+		}
 	}
 	t.noteStuck(err)
 	return err

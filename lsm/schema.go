@@ -42,6 +42,8 @@ type tableSchema struct {
 	was map[int32]int32
 	// lastField is the highest field id that the table ever gave.
 	lastField int32
+	// base is schemaEntry.Base.
+	base uint64
 	// sql is the CREATE TABLE statement that makes the same table in DuckDB. Only the current schema has it.
 	sql string
 	// strict is the id of the last schema that refused nulls which the one before allowed, as far as this process
@@ -98,7 +100,7 @@ func newTableSchema(e *schemaEntry, key []string) (*tableSchema, error) {
 			return nil, err
 		}
 	}
-	out := &tableSchema{id: e.ID, arrow: ls.Arrow(), lance: ls, lastField: max(e.LastField, ls.LastID())}
+	out := &tableSchema{id: e.ID, arrow: ls.Arrow(), lance: ls, lastField: max(e.LastField, ls.LastID()), base: e.Base}
 	if out.codec, err = newKeyCodec(s, key); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,9 @@ func (v *Version) Time() time.Time {
 	return time.Time{}
 }
 
+// Ours reports whether flightd committed the version. One that another program copied from it, by a restore or a clone, is not.
+func (v *Version) Ours() bool { return v.ours }
+
 // Writer names the program that committed the version, with its own version, "" when that is not said.
 func (v *Version) Writer() string {
 	w := v.raw.GetWriterVersion()

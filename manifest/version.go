@@ -35,6 +35,8 @@ type Version struct {
 	memWAL  *lancepb.MemWalIndexDetails
 	// synced is true when every file of the version is known to be durable.
 	synced bool
+	// ours is true for a version that flightd wrote itself.
+	ours bool
 }
 
 // Latest loads the newest version of the table at root, or returns an error that is object.ErrNotExist.
@@ -93,7 +95,7 @@ func decodeVersion(name string, b []byte) (*Version, error) {
 		return nil, err
 	}
 	v := &Version{Number: m.GetVersion(), Format: m.GetDataFormat().GetVersion(), name: name, raw: m}
-	v.synced = ours
+	v.synced, v.ours = ours, ours
 	if v.Schema, err = lance.SchemaFromProto(m.GetFields(), m.GetSchemaMetadata()); err != nil {
 		if errors.Is(err, lance.ErrUnsupported) {
 			return nil, fmt.Errorf("%s: schema: %w", name, err)
