@@ -91,7 +91,7 @@ bench:
 
 # fuzz has each decoder of Lance's formats read anything for ten seconds, two at a time; torture does so with every fuzz target.
 fuzz:
-	.ci/fuzz 10s lance manifest bitmap
+	.ci/fuzz 10s lance manifest bitmap ivf
 
 # torture is the long one: FUZZTIME for each fuzz target, SEEDS power cuts and random lists of operations, many kills, the
 # race detector again and again.

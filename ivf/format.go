@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	// indexFile holds the centroids, dataFile the rows.
-	indexFile = "index.idx"
-	dataFile  = "auxiliary.idx"
+	// IndexFile is the file by which the folder of an index over vectors is known; it holds the centroids.
+	IndexFile = "index.idx"
+	// dataFile holds the rows.
+	dataFile = "auxiliary.idx"
 
 	markerColumn = "__flat_marker"
 	idColumn     = "_rowid"

@@ -79,7 +79,7 @@ func (x *Index) open(ctx context.Context, st object.Store, o Options) error {
 	}
 	var err error
 	ro := lance.ReaderOptions{Alloc: o.Alloc}
-	if x.index, err = lance.Open(ctx, st, path.Join(x.dir, indexFile), size(indexFile), ro); err != nil {
+	if x.index, err = lance.Open(ctx, st, path.Join(x.dir, IndexFile), size(IndexFile), ro); err != nil {
 		return err
 	}
 	if x.data, err = lance.Open(ctx, st, path.Join(x.dir, dataFile), size(dataFile), ro); err != nil {
@@ -87,7 +87,7 @@ func (x *Index) open(ctx context.Context, st object.Store, o Options) error {
 	}
 	centroids, metric, err := x.readIndex(ctx)
 	if err != nil {
-		return x.corrupt(indexFile, err)
+		return x.corrupt(IndexFile, err)
 	}
 	if err := x.readData(ctx, centroids, metric); err != nil {
 		return x.corrupt(dataFile, err)

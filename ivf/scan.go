@@ -2,6 +2,7 @@ package ivf
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/flightd/flightd/vector"
@@ -47,28 +48,36 @@ func (x *Index) scanPartition(ctx context.Context, number int, fn func(ids []uin
 	return fn(ids, codes)
 }
 
-// Verify reads both files in full, checks their checksums if they have some, and that every partition can be read.
-func (x *Index) Verify(ctx context.Context) error {
-	for _, r := range []interface {
-		Verify(context.Context) error
-	}{x.index, x.data} {
-		if err := r.Verify(ctx); err != nil {
-			return fmt.Errorf("verify index %s: %w", x.dir, err)
+// Verify reads both files in full, checks their checksums if they have some, and that every partition can be read. It calls each, unless
+// that is nil, with the id of every row; an error of its ends the check.
+func (x *Index) Verify(ctx context.Context, each func(id uint64) error) error {
+	err := errors.Join(x.index.Verify(ctx), x.data.Verify(ctx))
+	for number := 0; err == nil && number < x.Partitions(); number++ {
+		err = x.verifyPartition(ctx, number, each)
+	}
+	if err != nil {
+		return fmt.Errorf("verify index %s: %w", x.dir, err)
+	}
+	return nil
+}
+
+func (x *Index) verifyPartition(ctx context.Context, number int, each func(id uint64) error) error {
+	p, err := x.load(ctx, number)
+	if err != nil {
+		return x.corrupt(dataFile, err)
+	}
+	defer p.release()
+	for i, v := range p.floats {
+		if v-v != 0 {
+			return x.corrupt(dataFile, fmt.Errorf("row %d of partition %d has element %v", i/x.model.Dim(), number, v))
 		}
 	}
-	for number := range x.Partitions() {
-		p, err := x.load(ctx, number)
-		if err != nil {
-			return fmt.Errorf("verify index %s: %w", x.dir, x.corrupt(dataFile, err))
-		}
-		for i, v := range p.floats {
-			if v-v != 0 {
-				err = x.corrupt(dataFile, fmt.Errorf("row %d of partition %d has element %v", i/x.model.Dim(), number, v))
-			}
-		}
-		p.release()
-		if err != nil {
-			return fmt.Errorf("verify index %s: %w", x.dir, err)
+	if each == nil {
+		return nil
+	}
+	for _, id := range p.ids {
+		if err := each(id); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -76,16 +76,19 @@ func (x *Index) Start(q []float32, o SearchOptions) (*Search, error) {
 	if o.Limit <= 0 || o.NProbes < 0 {
 		return nil, fmt.Errorf("a search for %d rows in %d partitions; rows are at least 1", o.Limit, o.NProbes)
 	}
+	for i, v := range q {
+		if v-v != 0 {
+			return nil, fmt.Errorf("a query with %v in element %d has no neighbours", v, i)
+		}
+	}
 	w, _ := x.scratches.Get().(*scratch)
 	if w == nil {
 		w = &scratch{query: make([]float32, dim), diff: make([]float32, dim), dist: make([]float32, chunkRows), sums: make([]uint16, chunkRows)}
 	}
 	x.model.Prepare(w.query, q)
-	for i, v := range w.query {
-		if v-v != 0 {
-			x.scratches.Put(w)
-			return nil, fmt.Errorf("a query with %v in element %d has no neighbours under %s", q[i], i, x.model.Metric())
-		}
+	if v := w.query[0]; v-v != 0 {
+		x.scratches.Put(w)
+		return nil, fmt.Errorf("a query of length %v has no neighbours under %s", vector.Norm(q), x.model.Metric())
 	}
 	return &Search{x: x, keep: o.Keep, top: vector.NewTopK(o.Limit), scratch: w}, nil
 }

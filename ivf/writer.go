@@ -163,10 +163,10 @@ func (w *Writer) finish(ctx context.Context) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.st.SyncDirs(ctx, path.Join(w.dir, indexFile)); err != nil {
+	if err := w.st.SyncDirs(ctx, path.Join(w.dir, IndexFile)); err != nil {
 		return nil, err
 	}
-	return []File{{Path: dataFile, Bytes: data.Bytes}, {Path: indexFile, Bytes: index.Bytes}}, nil
+	return []File{{Path: dataFile, Bytes: data.Bytes}, {Path: IndexFile, Bytes: index.Bytes}}, nil
 }
 
 // finishData writes the tail of auxiliary.idx.
@@ -214,7 +214,7 @@ func (w *Writer) writeIndex(ctx context.Context) (lance.FileInfo, error) {
 		return lance.FileInfo{}, err
 	}
 	s := &lance.Schema{Fields: []lance.Field{{ID: 0, Name: markerColumn, Type: arrow.PrimitiveTypes.Uint64}}}
-	f, err := lance.Create(ctx, w.st, path.Join(w.dir, indexFile), s, lance.WriterOptions{Version: w.o.Version, Metadata: map[string]string{
+	f, err := lance.Create(ctx, w.st, path.Join(w.dir, IndexFile), s, lance.WriterOptions{Version: w.o.Version, Metadata: map[string]string{
 		metaIndex: string(kind), metaFlat: string(empty), metaIVF: strconv.Itoa(ivfBuffer),
 	}})
 	if err != nil {

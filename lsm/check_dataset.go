@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/flightd/flightd/bitmap"
 	"github.com/flightd/flightd/btree"
+	"github.com/flightd/flightd/ivf"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
@@ -94,6 +96,9 @@ func (c *checker) index(ctx context.Context, root string, v *manifest.Version, x
 		}
 		return
 	}
+	if x.Vector() && c.vectors(ctx, dir, x, leads) {
+		return
+	}
 	if !x.BTree() {
 		c.sum.OtherIndexes++
 		c.sizes(ctx, dir, x)
@@ -116,6 +121,46 @@ func (c *checker) bitmap(ctx context.Context, dir string, o bitmap.Options, each
 	}
 	defer x.Close()
 	return x.Verify(ctx, each)
+}
+
+// vectors checks an index over vectors; it returns false if the index is of a kind that nothing here reads.
+func (c *checker) vectors(ctx context.Context, dir string, m *manifest.Index, leads func(id uint64) error) bool {
+	x, err := ivf.Open(ctx, c.st, dir, ivf.Options{Files: ivfFiles(m)})
+	// Lance lists an index without files when there were no rows to train it with.
+	if errors.Is(err, lance.ErrUnsupported) || len(m.Files) == 0 && errors.Is(err, object.ErrNotExist) {
+		return false
+	}
+	c.sum.Indexes++
+	if err != nil {
+		c.fault(dir, err)
+		return true
+	}
+	defer x.Close()
+	seen := map[uint32]*roaring.Bitmap{}
+	err = x.Verify(ctx, func(id uint64) error {
+		of := seen[uint32(id>>32)]
+		if of == nil {
+			of = roaring.New()
+			seen[uint32(id>>32)] = of
+		}
+		if !of.CheckedAdd(uint32(id)) {
+			return fmt.Errorf("it leads to row %d of fragment %d twice", uint32(id), id>>32)
+		}
+		return leads(id)
+	})
+	if err != nil {
+		c.fault(dir, err)
+	}
+	return true
+}
+
+// ivfFiles are the files of an index over vectors, as package ivf wants them.
+func ivfFiles(m *manifest.Index) []ivf.File {
+	files := make([]ivf.File, len(m.Files))
+	for i, f := range m.Files {
+		files[i] = ivf.File{Path: f.Path, Bytes: f.Bytes}
+	}
+	return files
 }
 
 // sizes checks that the files of an index are there.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/flightd/flightd/bitmap"
 	"github.com/flightd/flightd/btree"
+	"github.com/flightd/flightd/ivf"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/lsm"
 	"github.com/flightd/flightd/lsm/keyfilter"
@@ -140,7 +141,7 @@ func guessKind(path string, info fs.FileInfo) string {
 		return "manifest"
 	case has("manifest"):
 		return "shard"
-	case has("page_data.lance"), has(bitmap.File):
+	case has("page_data.lance"), has(bitmap.File), has(ivf.IndexFile):
 		return "index"
 	case len(segments) > 0:
 		return "wal"
@@ -441,7 +442,7 @@ func (v *inspector) dataFile(ctx context.Context) error {
 	return v.print(r, func() any { return fileJSON(r) })
 }
 
-// index describes a BTREE, or a BITMAP, which a LABEL_LIST is, too.
+// index describes a BTREE, a BITMAP, which a LABEL_LIST is, too, or an index over vectors.
 func (v *inspector) index(ctx context.Context) error {
 	path := v.path
 	if v.file {
@@ -451,12 +452,25 @@ func (v *inspector) index(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(path, bitmap.File)); err == nil {
 		return v.bitmap(ctx, st, name)
 	}
+	if _, err := os.Stat(filepath.Join(path, ivf.IndexFile)); err == nil {
+		return v.vectors(ctx, st, name)
+	}
 	x, err := btree.Open(ctx, st, name, btree.Options{})
 	if err != nil {
 		return err
 	}
 	defer x.Close()
 	return v.print(x, func() any { return indexJSON(x) })
+}
+
+// vectors describes an index over vectors.
+func (v *inspector) vectors(ctx context.Context, st object.Store, name string) error {
+	x, err := ivf.Open(ctx, st, name, ivf.Options{})
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	return v.print(x, func() any { return vectorsJSON(x) })
 }
 
 // bitmap describes a BITMAP.

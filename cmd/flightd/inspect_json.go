@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/flightd/flightd/btree"
+	"github.com/flightd/flightd/ivf"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
 )
@@ -84,6 +85,17 @@ func indexJSON(x *btree.Index) fields {
 		out["least"], out["greatest"] = least.ValueStr(0), greatest.ValueStr(0)
 		least.Release()
 		greatest.Release()
+	}
+	return out
+}
+
+// vectorsJSON describes an index over vectors.
+func vectorsJSON(x *ivf.Index) fields {
+	model := x.Model()
+	out := fields{"kind": x.Kind(), "metric": model.Metric().String(), "element": x.Element().String(), "dimension": model.Dim(), "rows": x.Rows(),
+		"partitions": x.Partitions(), "sizes": x.Sizes(), "imbalance": ivf.Imbalance(x.Sizes()), "retrain": x.Drifted()}
+	if pq := model.PQ(); pq != nil {
+		out["sub_vectors"], out["bits"] = pq.SubVectors(), pq.Bits()
 	}
 	return out
 }

@@ -13,8 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flightd/flightd/internal/rows"
+	"github.com/flightd/flightd/ivf"
 	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/object"
+	"github.com/flightd/flightd/vector"
 )
 
 func TestInspectGuessesTheKind(t *testing.T) {
@@ -146,4 +148,35 @@ func TestInspectDescribesLogEntriesOfOthers(t *testing.T) {
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, wal.EntryName(2)+" is corrupt")
 	require.Contains(t, stdout, "entry 5")
+}
+
+func TestInspectDescribesAnIndexOverVectors(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	sample, rows, ids := make([]float32, 4*64), make([]float32, 4*64), make([]uint64, 64)
+	for i := range rows {
+		sample[i], rows[i] = float32(i*i%97), float32(i*i%97)
+	}
+	model, _, err := ivf.Train(ctx, sample, 4, ivf.TrainOptions{Partitions: 2, SubVectors: 2, Metric: vector.Cosine})
+	require.NoError(t, err)
+	b, err := ivf.NewBuilder(ctx, object.NewLocal(dir), "x", model, ivf.BuildOptions{})
+	require.NoError(t, err)
+	defer b.Abort()
+	for i := range ids {
+		ids[i] = uint64(i)
+	}
+	require.NoError(t, b.Add(ctx, ids, rows))
+	_, err = b.Finish(ctx)
+	require.NoError(t, err)
+
+	code, stdout, stderr := call("inspect", filepath.Join(dir, "x"))
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "IVF_PQ of float32[4] under cosine, 64 rows in 2 partitions of ")
+	require.Contains(t, stdout, "2 sub-vectors of 8 bits, 2 bytes a row, in columns\n")
+	code, stdout, stderr = call("inspect", filepath.Join(dir, "x"), "--json")
+	require.Zero(t, code, stderr)
+	var got map[string]any
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	require.Equal(t, "cosine", got["metric"])
+	require.EqualValues(t, 64, got["rows"])
+	require.Len(t, got["sizes"], 2)
 }
