@@ -51,6 +51,18 @@ func (v *View) VectorSearch(ctx context.Context, o VectorSearchOptions) ([][]Nei
 	return out, nil
 }
 
+// Metric is a distance that ranks vectors.
+type Metric = vector.Metric
+
+// ParseMetric reads the name of a metric, in any case: l2, cosine, dot or hamming.
+func ParseMetric(s string) (Metric, error) { return vector.ParseMetric(s) }
+
+// VectorDim returns the dimension of the vectors of a column, 0 when it has none that can be searched.
+func VectorDim(f arrow.Field) int {
+	k, _ := vectorKindOf(f.Type)
+	return k.dim
+}
+
 // A vectorKind is what the vectors of a column are made of.
 type vectorKind struct {
 	dim  int

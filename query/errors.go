@@ -108,6 +108,8 @@ func duckError(message, sql string) *Error {
 		e.Code = InvalidArgument
 	case class == "Binder Error" && strings.HasPrefix(text, ` Catalog "`):
 		e.Code = NotFound
+	case class == "Binder Error" && strings.HasPrefix(text, " "+searchMacro+": table ") && strings.Contains(text, " does not exist"):
+		e.Code = NotFound
 	case class == "Constraint Error" && strings.Contains(text, "PRIMARY KEY or UNIQUE constraint violation"):
 		e.Code = AlreadyExists
 	case class == "Out of Memory Error":

@@ -113,7 +113,7 @@ func (in *instance) setUp(o instanceOptions) error {
 	}
 	// The catalog that DuckDB opens with is named after its file; ours has a name of its own.
 	for _, sql := range []string{
-		"ATTACH ':memory:' AS " + catalogName, "USE " + catalogName, "DETACH memory",
+		"ATTACH ':memory:' AS " + catalogName, "USE " + catalogName, "DETACH memory", createSearch,
 		"SET GLOBAL TimeZone = 'UTC'",
 		// Without these threads what a large query has freed stays with the process until the next large query.
 		"SET GLOBAL allocator_background_threads = true",
@@ -309,7 +309,7 @@ func (c *catalog) refresh(version uint64, now []tableInfo, add func(*tableInfo) 
 
 // addView shows a table of the query instance: a view over its scan.
 func (c *catalog) addView(t *tableInfo) error {
-	c.in.bridge.setTable(t.id, t.arrow)
+	c.in.bridge.showTable(*t)
 	if err := c.in.exec("CREATE SCHEMA IF NOT EXISTS " + quoteIdent(t.schema)); err != nil {
 		return err
 	}
@@ -322,7 +322,7 @@ func (c *catalog) addView(t *tableInfo) error {
 
 // dropView is the inverse of addView.
 func (c *catalog) dropView(t tableInfo) error {
-	defer c.in.bridge.setTable(t.id, nil)
+	defer c.in.bridge.hideTable(t)
 	return c.in.exec("DROP VIEW " + t.qualified())
 }
 
@@ -331,11 +331,16 @@ func (c *catalog) addTable(t *tableInfo) error {
 	if err := c.in.exec("CREATE SCHEMA IF NOT EXISTS " + quoteIdent(t.schema)); err != nil {
 		return err
 	}
-	return c.in.exec(t.ddl())
+	if err := c.in.exec(t.ddl()); err != nil {
+		return err
+	}
+	c.in.bridge.showTable(*t)
+	return nil
 }
 
 // dropTable is the inverse of addTable.
 func (c *catalog) dropTable(t tableInfo) error {
+	c.in.bridge.hideTable(t)
 	return c.in.exec("DROP TABLE " + t.qualified())
 }
 

@@ -83,6 +83,9 @@ func (n *planNode) scansTables(tables map[string]tableInfo) bool {
 	if n.Type == "LOGICAL_GET" && n.Name == scanFunction {
 		return true // an older version of one
 	}
+	if searchedTable(n.Name, n.Names) > 0 {
+		return true
+	}
 	if n.Type == "LOGICAL_GET" && n.FunctionData.Table != "" {
 		if _, ok := tables[fold(n.FunctionData.Schema, n.FunctionData.Table)]; ok {
 			return true
@@ -101,6 +104,7 @@ func (n *planNode) scansTables(tables map[string]tableInfo) bool {
 type origin struct {
 	tables map[string]tableInfo
 	past   func(id int64) (*past, bool)
+	byID   map[int64]tableInfo
 	ctes   map[int][]*arrow.Field
 }
 
@@ -155,6 +159,15 @@ func (o *origin) get(n *planNode) []*arrow.Field {
 		for i, c := range n.ColumnIndexes {
 			if c.Index > 0 && c.Index <= uint64(p.info.arrow.NumFields()) { // the dummy comes first
 				f := p.info.arrow.Field(int(c.Index) - 1)
+				out[i] = &f
+			}
+		}
+		return pick(out, n.ProjectionIDs)
+	}
+	if t, ok := o.byID[searchedTable(n.Name, n.Names)]; ok { // its first column is the dummy
+		for i, c := range n.ColumnIndexes {
+			if c.Index > 0 && c.Index <= uint64(t.arrow.NumFields()) {
+				f := t.arrow.Field(int(c.Index - 1))
 				out[i] = &f
 			}
 		}
@@ -300,7 +313,7 @@ func shapeOf(shadow *view, p *parsed) (s shape, err error) {
 	if err != nil || plan == nil {
 		return s, nil // the values are right, only their types are DuckDB's
 	}
-	o := &origin{tables: shadow.tables, past: shadow.past, ctes: map[int][]*arrow.Field{}}
+	o := &origin{tables: shadow.tables, past: shadow.past, byID: shadow.byID, ctes: map[int][]*arrow.Field{}}
 	s.columns = o.columns(plan)
 	if err := o.checkZones(plan); err != nil {
 		return s, err
@@ -348,7 +361,9 @@ func mentioned(tables map[string]tableInfo, p *parsed) (out []tableInfo) {
 	return out
 }
 
-// mentions reports whether the text has the name.
+// mentions reports whether the text has the name. Searches name tables in strings.
 func (p *parsed) mentions(name string) bool {
-	return slices.ContainsFunc(p.tokens, func(t token) bool { return t.ident() && strings.EqualFold(t.name, name) })
+	return slices.ContainsFunc(p.tokens, func(t token) bool {
+		return t.ident() && strings.EqualFold(t.name, name) || t.kind == literal && strings.Contains(strings.ToLower(t.text), strings.ToLower(name))
+	})
 }

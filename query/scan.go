@@ -88,6 +88,7 @@ type execution struct {
 	newBinding bool
 	hints      *hints
 	filters    map[int]*scanFilter // by the number of the bind
+	searches   map[int]*searchCall // by the number of the bind
 }
 
 // beginBinding says that the next bind, if any comes, is the first of the statement.
@@ -187,12 +188,13 @@ type bridge struct {
 
 	mu      sync.Mutex
 	schemas map[int64]*arrow.Schema
+	tables  map[string]*tableInfo // by folded name, for searches
 	running map[uint64]*execution
 }
 
 // newBridge registers the table function in the database of conn, which the bridge keeps and closes.
 func newBridge(conn bind.Connection, threads int) (*bridge, error) {
-	b := &bridge{conn: conn, threads: threads, schemas: map[int64]*arrow.Schema{}, running: map[uint64]*execution{}}
+	b := &bridge{conn: conn, threads: threads, schemas: map[int64]*arrow.Schema{}, tables: map[string]*tableInfo{}, running: map[uint64]*execution{}}
 	b.handle = (*C.uintptr_t)(C.malloc(C.sizeof_uintptr_t))
 	*b.handle = C.uintptr_t(cgo.NewHandle(b))
 
@@ -212,6 +214,10 @@ func newBridge(conn bind.Connection, threads int) (*bridge, error) {
 		b.free()
 		return nil, errors.New("register the table function " + scanFunction)
 	}
+	if err := b.registerSearch(conn); err != nil {
+		b.free()
+		return nil, err
+	}
 	return b, nil
 }
 
@@ -230,6 +236,24 @@ func (b *bridge) setTable(id int64, schema *arrow.Schema) {
 		return
 	}
 	b.schemas[id] = schema
+}
+
+// showTable makes the table known to searches that name it, too.
+func (b *bridge) showTable(t tableInfo) {
+	b.setTable(t.id, t.arrow)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tables[fold(t.schema, t.name)] = &t
+}
+
+// hideTable is the inverse of showTable.
+func (b *bridge) hideTable(t tableInfo) {
+	b.setTable(t.id, nil)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now := b.tables[fold(t.schema, t.name)]; now != nil && now.id == t.id {
+		delete(b.tables, fold(t.schema, t.name))
+	}
 }
 
 // start makes x the execution of the connection; a nil x ends it.
@@ -392,20 +416,7 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 		return err
 	}
 	sc.morsels = sc.open(morsels)
-	cs := C.fd_scan_new(C.uintptr_t(cgo.NewHandle(sc)), b.conn.Ptr, C.int(len(columns)))
-	cs.empty = C.int64_t(empty)
-	out := unsafe.Slice(cs.out, max(len(columns), 1))
-	schemas := unsafe.Slice(cs.schemas, max(len(columns), 1))
-	for i, f := range sc.fields {
-		out[i] = C.uint64_t(places[i])
-		if schemas[i], err = convertedSchema(b.conn, f); err != nil {
-			C.fd_scan_free(unsafe.Pointer(cs))
-			return err
-		}
-	}
-	bind.InitSetInitData(info, unsafe.Pointer(cs), C.fd_scan_free)
-	bind.InitSetMaxThreads(info, bind.IdxT(b.threads))
-	return nil
+	return b.handOver(info, sc, places, empty, b.threads)
 }
 
 // convertedSchema tells DuckDB how to read arrays of the field.

@@ -1,0 +1,473 @@
+package query
+
+/*
+#include <stdlib.h>
+#include "scan.h"
+
+void flightdSearchBind(void *info);
+void flightdSearchInit(void *info);
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime/cgo"
+	"slices"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	bind "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/flightd/flightd/lsm"
+)
+
+const (
+	// searchMacro is the name by which statements search. It stands in front of searchFunction, whose first column, the dummy by
+	// which a scan is found in a plan, it leaves out.
+	searchMacro = "lance_vector_search"
+	// searchFunction is our table function.
+	searchFunction = "flightd_vector_search"
+	// distanceColumn is the last column of a search.
+	distanceColumn = "_distance"
+)
+
+// createSearch is the DDL of the macro. A vector may come as any list of numbers.
+const createSearch = `CREATE OR REPLACE MACRO ` + searchMacro + `(table_name, column_name, query, k := 10, nprobs := NULL, refine_factor := NULL, ` +
+	`prefilter := false, use_index := true, metric_type := NULL, explain_verbose := NULL) AS TABLE ` +
+	`SELECT COLUMNS(c -> NOT starts_with(c, '` + emptyColumn + ` ')) FROM ` + searchFunction + `(table_name, column_name, CAST(query AS FLOAT[]), ` +
+	`k := k, nprobs := nprobs, refine_factor := refine_factor, prefilter := prefilter, use_index := use_index, metric_type := metric_type)`
+
+// A searchCall is what one bind of the search function asks for.
+type searchCall struct {
+	table         int64
+	column        int
+	query         []float32
+	k             int64
+	nprobs        int64 // 0 for the default
+	refine        int64 // 0 for the default
+	prefilter     bool
+	useIndex      bool
+	metric        *lsm.Metric // nil for that of the column
+	only          *lsm.Places // the rows that fulfil the conditions, nil for all
+	conditions    []string    // that only is of, for EXPLAIN
+	tableName     string
+	vectorsColumn string
+}
+
+// registerSearch registers the search function.
+func (b *bridge) registerSearch(conn bind.Connection) error {
+	f := bind.CreateTableFunction()
+	defer bind.DestroyTableFunction(&f)
+	varchar, bigint, boolean := bind.CreateLogicalType(bind.TypeVarchar), bind.CreateLogicalType(bind.TypeBigInt), bind.CreateLogicalType(bind.TypeBoolean)
+	float := bind.CreateLogicalType(bind.TypeFloat)
+	floats := bind.CreateListType(float)
+	defer func() {
+		for _, t := range []bind.LogicalType{varchar, bigint, boolean, float, floats} {
+			bind.DestroyLogicalType(&t)
+		}
+	}()
+	bind.TableFunctionSetName(f, searchFunction)
+	for _, t := range []bind.LogicalType{varchar, varchar, floats} {
+		bind.TableFunctionAddParameter(f, t)
+	}
+	for _, name := range []string{"k", "nprobs", "refine_factor"} {
+		bind.TableFunctionAddNamedParameter(f, name, bigint)
+	}
+	for _, name := range []string{"prefilter", "use_index"} {
+		bind.TableFunctionAddNamedParameter(f, name, boolean)
+	}
+	bind.TableFunctionAddNamedParameter(f, "metric_type", varchar)
+	bind.TableFunctionSetExtraInfo(f, unsafe.Pointer(b.handle), nil)
+	bind.TableFunctionSetBind(f, C.flightdSearchBind)
+	bind.TableFunctionSetInit(f, C.flightdSearchInit)
+	bind.TableFunctionSetLocalInit(f, C.fd_scan_local)
+	bind.TableFunctionSetFunction(f, C.fd_scan_next)
+	bind.TableFunctionSupportsProjectionPushdown(f, true)
+	if bind.RegisterTableFunction(conn, f) == bind.StateError {
+		return errors.New("register the table function " + searchFunction)
+	}
+	return nil
+}
+
+// searchArguments reads the arguments of a bind. DuckDB throws when a number is asked of a NULL, so that is looked for first.
+type searchArguments struct {
+	info bind.BindInfo
+	err  error
+}
+
+// fail keeps the first error.
+func (a *searchArguments) fail(format string, args ...any) {
+	if a.err == nil {
+		a.err = errorf(InvalidArgument, searchMacro+": "+format, args...)
+	}
+}
+
+// text returns a text that has to be there.
+func (a *searchArguments) text(i int, what string) string {
+	v := bind.BindGetParameter(a.info, bind.IdxT(i))
+	defer bind.DestroyValue(&v)
+	if bind.IsNullValue(v) {
+		a.fail("%s is NULL", what)
+		return ""
+	}
+	return bind.GetVarchar(v)
+}
+
+// named calls read with an option that was given, and is not NULL.
+func (a *searchArguments) named(name string, read func(bind.Value)) {
+	v := bind.BindGetNamedParameter(a.info, name)
+	if v.Ptr == nil {
+		return
+	}
+	defer bind.DestroyValue(&v)
+	if !bind.IsNullValue(v) {
+		read(v)
+	}
+}
+
+// positive returns a number above 0, otherwise if it was not given.
+func (a *searchArguments) positive(name string, otherwise int64) int64 {
+	n := otherwise
+	a.named(name, func(v bind.Value) {
+		if n = bind.GetInt64(v); n <= 0 {
+			a.fail("%s is %d, and has to be above 0", name, n)
+		}
+	})
+	return n
+}
+
+// flag returns a truth value, otherwise if it was not given.
+func (a *searchArguments) flag(name string, otherwise bool) bool {
+	yes := otherwise
+	a.named(name, func(v bind.Value) { yes = bind.GetBool(v) })
+	return yes
+}
+
+// vector returns the query.
+func (a *searchArguments) vector(i int) []float32 {
+	v := bind.BindGetParameter(a.info, bind.IdxT(i))
+	defer bind.DestroyValue(&v)
+	if bind.IsNullValue(v) {
+		a.fail("the query vector is NULL")
+		return nil
+	}
+	out := make([]float32, int(bind.GetListSize(v)))
+	for j := range out {
+		x := bind.GetListChild(v, bind.IdxT(j))
+		if bind.IsNullValue(x) {
+			a.fail("element %d of the query vector is NULL", j+1)
+		} else if out[j] = bind.GetFloat(x); math.IsNaN(float64(out[j])) || math.IsInf(float64(out[j]), 0) {
+			a.fail("element %d of the query vector is %v, and all have to be finite", j+1, out[j])
+		}
+		bind.DestroyValue(&x)
+	}
+	return out
+}
+
+// call reads all arguments.
+func (a *searchArguments) call(b *bridge) (*searchCall, *arrow.Schema, error) {
+	table, column := a.text(0, "the table's name"), a.text(1, "the column's name")
+	c := &searchCall{query: a.vector(2), prefilter: a.flag("prefilter", false), useIndex: a.flag("use_index", true)}
+	c.k, c.nprobs, c.refine = a.positive("k", 0), a.positive("nprobs", 0), a.positive("refine_factor", 0)
+	if c.k == 0 {
+		a.fail("k is NULL, and has to be above 0")
+	}
+	a.named("metric_type", func(v bind.Value) {
+		m, err := lsm.ParseMetric(bind.GetVarchar(v))
+		if err != nil {
+			a.fail("metric_type: %v", err)
+		}
+		c.metric = &m
+	})
+	if a.err != nil {
+		return nil, nil, a.err
+	}
+	schema, err := b.searched(c, table, column)
+	return c, schema, err
+}
+
+// searched finds the table and the column of a search.
+func (b *bridge) searched(c *searchCall, table, column string) (*arrow.Schema, error) {
+	t, err := b.named(table)
+	if err != nil {
+		return nil, err
+	}
+	c.table, c.tableName = t.id, t.schema+"."+t.name
+	c.column = slices.IndexFunc(t.arrow.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, column) })
+	if isSystem(t.schema) {
+		return nil, errorf(InvalidArgument, "%s: table %s cannot be searched", searchMacro, c.tableName)
+	}
+	var vectors []string
+	for _, f := range t.arrow.Fields() {
+		if lsm.VectorDim(f) > 0 {
+			vectors = append(vectors, quoteIdent(f.Name))
+		}
+		if strings.EqualFold(f.Name, distanceColumn) {
+			return nil, errorf(InvalidArgument, "%s: table %s has a column %s of its own; rename it", searchMacro, c.tableName, f.Name)
+		}
+	}
+	has := "the table has no column of vectors (FLOAT[n])"
+	if len(vectors) > 0 {
+		has = "columns with vectors are " + strings.Join(vectors, ", ")
+	}
+	if c.column < 0 {
+		return nil, errorf(InvalidArgument, "%s: table %s has no column %q; %s", searchMacro, c.tableName, column, has)
+	}
+	f := t.arrow.Field(c.column)
+	c.vectorsColumn = f.Name
+	dim := lsm.VectorDim(f)
+	if dim == 0 {
+		typ, _ := sqlTypeOf(f)
+		return nil, errorf(InvalidArgument, "%s: column %q of table %s is %s, not a vector; %s", searchMacro, f.Name, c.tableName, typ, has)
+	}
+	if len(c.query) != dim {
+		return nil, errorf(InvalidArgument, "%s: the query vector has %d elements, those of column %q have %d", searchMacro, len(c.query), f.Name, dim)
+	}
+	return t.arrow, nil
+}
+
+// named returns the table with a name, as SQL writes it: [[catalog.]schema.]name, quoted where it has to be.
+func (b *bridge) named(name string) (*tableInfo, error) {
+	parts, err := nameParts(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(parts) == 3 && strings.EqualFold(parts[0], catalogName) {
+		parts = parts[1:]
+	}
+	if len(parts) == 1 {
+		parts = []string{lsm.MainSchema, parts[0]}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(parts) == 2 {
+		if t := b.tables[fold(parts[0], parts[1])]; t != nil {
+			return t, nil
+		}
+	}
+	var near []string
+	for _, t := range b.tables {
+		if !isSystem(t.schema) {
+			near = append(near, t.name)
+		}
+	}
+	slices.SortFunc(near, func(x, y string) int {
+		return 1000*(distanceOf(x, name)-distanceOf(y, name)) + strings.Compare(x, y)
+	})
+	message := fmt.Sprintf("%s: table %q does not exist", searchMacro, name)
+	if len(near) > 0 {
+		message += "; did you mean " + strconv.Quote(near[0]) + "?"
+	}
+	return nil, &Error{Code: NotFound, Message: message}
+}
+
+// nameParts splits a name at its dots.
+func nameParts(name string) ([]string, error) {
+	tokens, err := lex(name)
+	if err != nil {
+		return nil, err
+	}
+	var parts []string
+	for i, t := range tokens {
+		if i%2 == 0 && t.ident() {
+			parts = append(parts, t.name)
+		} else if i%2 == 0 || !t.is(".") {
+			return []string{name}, nil // as it stands
+		}
+	}
+	if len(tokens)%2 == 0 {
+		return []string{name}, nil
+	}
+	return parts, nil
+}
+
+// distanceOf is how many letters have to be changed to make one name of another (Levenshtein), whatever their case.
+func distanceOf(a, b string) int {
+	a, b = strings.ToLower(a), strings.ToLower(b)
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			before, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, before+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// bindSearch tells DuckDB the columns of a search: the dummy, those of the table, and the distance.
+func (b *bridge) bindSearch(info bind.BindInfo) error {
+	var cc bind.ClientContext
+	bind.TableFunctionGetClientContext(info, &cc)
+	conn := uint64(bind.ClientContextGetConnectionId(cc))
+	bind.DestroyClientContext(&cc)
+	b.mu.Lock()
+	x := b.running[conn]
+	b.mu.Unlock()
+	args := &searchArguments{info: info}
+	call, schema, err := args.call(b)
+	if err != nil {
+		if x != nil {
+			x.fail(err)
+		}
+		return err
+	}
+	// A plan of the shadow tells by the name of the dummy which table it is, one of a statement that runs which bind.
+	number, first := -1, fmt.Sprint(emptyColumn, " table ", call.table)
+	if x != nil {
+		number = x.addSearch(call)
+		first = fmt.Sprint(emptyColumn, " ", number)
+	}
+	addColumn(info, first, sqlType{id: bind.TypeBoolean})
+	for _, f := range schema.Fields() {
+		t, err := sqlTypeOf(f)
+		if err != nil {
+			t = sqlType{id: bind.TypeBlob}
+		}
+		addColumn(info, f.Name, t)
+	}
+	addColumn(info, distanceColumn, sqlType{id: bind.TypeFloat})
+	rows := call.k
+	if x != nil {
+		src, err := x.source(call.table)
+		if err != nil {
+			x.fail(err)
+			return err
+		}
+		rows = min(rows, max(src.rows(), 0))
+	}
+	bind.BindSetCardinality(info, bind.IdxT(min(rows, math.MaxInt32)), false)
+	data := C.fd_bind_new(C.int64_t(call.table), C.uint64_t(conn), C.int64_t(number))
+	bind.BindSetBindData(info, unsafe.Pointer(data), C.free)
+	return nil
+}
+
+// searchedTable returns the id of the table that a scan of the shadow's plan searches, 0 if it is no search.
+func searchedTable(function string, names []string) int64 {
+	if function != searchFunction || len(names) == 0 {
+		return 0
+	}
+	id, _ := strconv.ParseInt(strings.TrimPrefix(names[0], emptyColumn+" table "), 10, 64)
+	return id
+}
+
+// addSearch notes a bind of the search function and returns its number.
+func (x *execution) addSearch(call *searchCall) int {
+	number := x.addBind(call.table)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if number == 0 || x.searches == nil {
+		x.searches = map[int]*searchCall{}
+	}
+	x.searches[number] = call
+	return number
+}
+
+// searchOf returns what a bind of the search function asks for, nil if it is none.
+func (x *execution) searchOf(number int) *searchCall {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.searches[number]
+}
+
+// initSearch starts one execution of a search. Nothing is looked for before the first row is asked for.
+func (b *bridge) initSearch(info bind.InitInfo) error {
+	data := (*C.fd_bind)(bind.InitGetBindData(info))
+	schema, x, err := b.lookup(int64(data.table), uint64(data.conn))
+	if err != nil {
+		return err
+	}
+	if x == nil {
+		return errors.New("a search was started outside of a statement")
+	}
+	call := x.searchOf(int(data.number))
+	if call == nil {
+		return errTableChanged
+	}
+	if err := b.startSearch(info, schema, x, call); err != nil {
+		x.fail(err)
+		return err
+	}
+	return nil
+}
+
+// startSearch hands the state of a search to DuckDB, which frees it.
+func (b *bridge) startSearch(info bind.InitInfo, schema *arrow.Schema, x *execution, call *searchCall) error {
+	src, err := x.source(call.table)
+	if err != nil {
+		return err
+	}
+	among, ok := src.(searchSource)
+	if !ok {
+		return errorf(InvalidArgument, "%s: table %s cannot be searched", searchMacro, call.tableName)
+	}
+	sc := &scan{x: x}
+	var columns, places []int
+	empty := -1
+	for i := range int(bind.InitGetColumnCount(info)) {
+		c := uint64(bind.InitGetColumnIndex(info, bind.IdxT(i)))
+		n := uint64(schema.NumFields())
+		switch {
+		case c == 0 || c == math.MaxUint64:
+			empty = i
+			continue
+		case c == n+1:
+			sc.fields, columns = append(sc.fields, distanceField), append(columns, distanceOfRow)
+		case c > n:
+			return fmt.Errorf("search of table %d: column %d of %d", call.table, c, n)
+		default:
+			if err := x.checkColumn(schema.Field(int(c - 1))); err != nil {
+				return err
+			}
+			sc.fields, columns = append(sc.fields, schema.Field(int(c-1))), append(columns, int(c-1))
+		}
+		places = append(places, i)
+	}
+	sc.morsels = sc.open(among.search(call, columns))
+	return b.handOver(info, sc, places, empty, 1)
+}
+
+// handOver gives DuckDB a scan whose columns have places in its chunks.
+func (b *bridge) handOver(info bind.InitInfo, sc *scan, places []int, empty, threads int) (err error) {
+	cs := C.fd_scan_new(C.uintptr_t(cgo.NewHandle(sc)), b.conn.Ptr, C.int(len(places)))
+	cs.empty = C.int64_t(empty)
+	out := unsafe.Slice(cs.out, max(len(places), 1))
+	schemas := unsafe.Slice(cs.schemas, max(len(places), 1))
+	for i, f := range sc.fields {
+		out[i] = C.uint64_t(places[i])
+		if schemas[i], err = convertedSchema(b.conn, f); err != nil {
+			C.fd_scan_free(unsafe.Pointer(cs))
+			return err
+		}
+	}
+	bind.InitSetInitData(info, unsafe.Pointer(cs), C.fd_scan_free)
+	bind.InitSetMaxThreads(info, bind.IdxT(threads))
+	return nil
+}
+
+//export flightdSearchBind
+func flightdSearchBind(info unsafe.Pointer) {
+	i := bind.BindInfo{Ptr: info}
+	if err := guard(func() error { return bridgeOf(bind.BindGetExtraInfo(i)).bindSearch(i) }); err != nil {
+		bind.BindSetError(i, err.Error())
+	}
+}
+
+//export flightdSearchInit
+func flightdSearchInit(info unsafe.Pointer) {
+	i := bind.InitInfo{Ptr: info}
+	if err := guard(func() error { return bridgeOf(bind.InitGetExtraInfo(i)).initSearch(i) }); err != nil {
+		bind.InitSetError(i, err.Error())
+	}
+}

@@ -1,0 +1,138 @@
+package query
+
+import (
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/stretchr/testify/require"
+)
+
+// searchHarness is a table whose row i lies i from the origin: id, its remainder by 3 as a text, and the vector.
+func searchHarness(t *testing.T) alterHarness {
+	h := newAlterHarness(t)
+	h.update("CREATE TABLE docs (id BIGINT PRIMARY KEY, body VARCHAR, v FLOAT[3], n INTEGER)")
+	h.update("INSERT INTO docs SELECT i, 'x' || (i % 3), [i, 0, 0]::FLOAT[3], i FROM range(100) r(i)")
+	return h
+}
+
+// TestVectorSearchInSQL searches wherever a table can stand.
+func TestVectorSearchInSQL(t *testing.T) {
+	h := searchHarness(t)
+	f := func(sql string, want ...string) {
+		t.Helper()
+		require.Equal(t, want, h.rows(sql), sql)
+	}
+	f("SELECT id, _distance FROM lance_vector_search('docs', 'v', [5, 0, 0], k := 3)", "5 | 0", "4 | 1", "6 | 1")
+	f("SELECT id, _distance FROM lance_vector_search('docs', 'v', [5.25, 0, 0]::FLOAT[3], k => 2)", "5 | 0.0625", "6 | 0.5625")
+	f("SELECT count(*), max(_distance) FROM lance_vector_search('docs', 'v', [0, 0, 0]::DOUBLE[])", "10 | 81")
+	f("FROM lance_vector_search('main.DOCS', 'V', [5, 0, 0], k := 1)", "5 | x2 | [5,0,0] | 5 | 0")
+	f("SELECT id FROM lance_vector_search('docs', 'v', [1, 0, 0], k := 1000000000000)  LIMIT 2", "1", "0")
+	f("SELECT a.id, b.id FROM lance_vector_search('docs', 'v', [5, 0, 0], k := 2) a, lance_vector_search('docs', 'v', [9, 0, 0], k := 2) b WHERE a.id = 4 AND b.id > 8", "4 | 9")
+	f("WITH s AS (SELECT * FROM lance_vector_search('docs', 'v', [5, 0, 0], k := 2)) SELECT d.n FROM s JOIN docs d USING (id) ORDER BY ALL", "4", "5")
+	f("SELECT n FROM docs WHERE id IN (SELECT id FROM lance_vector_search('docs', 'v', [7, 0, 0], k := 1))", "7")
+	f("SELECT s.id FROM lance_vector_search('flightd.main.\"docs\"', 'v', [5, 0, 0], k := 2) AS s WHERE s._distance < 1", "5")
+}
+
+// TestVectorSearchTakesParameters binds vectors of all kinds, and numbers.
+func TestVectorSearchTakesParameters(t *testing.T) {
+	h := searchHarness(t)
+	list := func(items arrow.Array) arrow.Array {
+		b := array.NewListBuilder(memory.DefaultAllocator, items.DataType())
+		b.Append(true)
+		for i := range items.Len() {
+			require.NoError(t, b.ValueBuilder().AppendValueFromString(items.ValueStr(i)))
+		}
+		return b.NewArray()
+	}
+	doubles := array.NewFloat64Builder(memory.DefaultAllocator)
+	doubles.AppendValues([]float64{5, 0, 0}, nil)
+	for _, v := range []arrow.Array{vectors(3, 5, 0, 0), list(doubles.NewArray()), list(int64s(5, 0, 0))} {
+		st, err := h.e.Prepare(t.Context(), h.e.NewSession(), "SELECT id, _distance FROM lance_vector_search('docs', 'v', ?, k := ?) WHERE id <> ?")
+		require.NoError(t, err, v.DataType())
+		require.Equal(t, 3, st.ParameterSchema().NumFields())
+		params := paramsOf(v, int64s(3), int64s(4))
+		rec, err := tryRows(h.e, st.SQL(), params)
+		require.NoError(t, err, v.DataType())
+		require.Equal(t, []string{"5 | 0", "6 | 1"}, printRows(rec))
+		rec.Release()
+		params.Release()
+	}
+}
+
+// TestVectorSearchRefusesBadArguments asks for what cannot be, at the times when a client prepares and when it asks.
+func TestVectorSearchRefusesBadArguments(t *testing.T) {
+	h := searchHarness(t)
+	f := func(code Code, message, args string) {
+		t.Helper()
+		_, err := h.e.Prepare(t.Context(), h.e.NewSession(), "FROM lance_vector_search("+args+")")
+		require.ErrorContains(t, err, message, args)
+		require.Equal(t, code, codeOf(t, err), "%s: %v", args, err)
+	}
+	f(InvalidArgument, `the query vector has 2 elements, those of column "v" have 3`, "'docs', 'v', [1, 2]")
+	f(InvalidArgument, "element 2 of the query vector is NaN, and all have to be finite", "'docs', 'v', [1, 'nan'::FLOAT, 2]")
+	f(InvalidArgument, "element 1 of the query vector is -Inf", "'docs', 'v', ['-inf'::FLOAT, 1, 2]")
+	f(InvalidArgument, "element 3 of the query vector is NULL", "'docs', 'v', [1, 2, NULL]")
+	f(InvalidArgument, "the query vector is NULL", "'docs', 'v', NULL")
+	f(InvalidArgument, "k is 0, and has to be above 0", "'docs', 'v', [1, 2, 3], k := 0")
+	f(InvalidArgument, "k is -3", "'docs', 'v', [1, 2, 3], k := -3")
+	f(InvalidArgument, "k is NULL", "'docs', 'v', [1, 2, 3], k := NULL")
+	f(InvalidArgument, "nprobs is 0", "'docs', 'v', [1, 2, 3], nprobs := 0")
+	f(InvalidArgument, "refine_factor is -1", "'docs', 'v', [1, 2, 3], refine_factor := -1")
+	f(InvalidArgument, `column "id" of table main.docs is BIGINT, not a vector; columns with vectors are "v"`, "'docs', 'id', [1, 2, 3]")
+	f(InvalidArgument, `has no column "w"; columns with vectors are "v"`, "'docs', 'w', [1, 2, 3]")
+	f(NotFound, `table "dcos" does not exist; did you mean "docs"?`, "'dcos', 'v', [1, 2, 3]")
+	f(InvalidArgument, "the table's name is NULL", "NULL, 'v', [1, 2, 3]")
+	f(InvalidArgument, "unknown metric", "'docs', 'v', [1, 2, 3], metric_type := 'l3'")
+	f(InvalidArgument, "nprobs := NULL", "'docs', 'v', [1, 2, 3], nprobes := 3")
+	f(InvalidArgument, "Candidate macros", "'docs', 'v'")
+	f(InvalidArgument, "", "'docs', 'v', 'abc'")
+	f(InvalidArgument, "cannot be searched", "'flightd_catalog.tables', 'v', [1, 2, 3]")
+	for args, message := range map[string]string{
+		"'docs', 'v', [0, 0, 0], metric_type := 'cosine'":  "the query is a zero vector",
+		"'docs', 'v', [1, 2, 3], metric_type := 'hamming'": "metric hamming is not for column",
+		"'docs', 'v', [1, 2], k := 1":                      "the query vector has 2 elements",
+		"'none', 'v', [1, 2, 3], k := 1":                   "does not exist",
+	} {
+		_, err := tryRows(h.e, "FROM lance_vector_search("+args+")", nil)
+		require.ErrorContains(t, err, message)
+		require.NotEqual(t, Internal, codeOf(t, err), "%s: %v", args, err)
+	}
+	_, err := tryRows(h.e, "FROM flightd_vector_search('docs', 'v', [1, 2, 3])", nil)
+	require.Equal(t, PermissionDenied, codeOf(t, err))
+}
+
+// TestVectorSearchKeepsTypes returns columns in the table's Arrow types, and vectors of other elements than float32.
+func TestVectorSearchKeepsTypes(t *testing.T) {
+	h := newAlterHarness(t)
+	h.update("CREATE TABLE odd (id UBIGINT PRIMARY KEY, at_ TIMESTAMP_S, v DOUBLE[2], b UTINYINT[2])")
+	h.update("INSERT INTO odd VALUES (1, '2020-01-01', [1, 0], [1, 255]), (2, NULL, [2, 2], [0, 0]), (3, NULL, NULL, NULL)")
+	rec := collectRows(t, h.e, "FROM lance_vector_search('odd', 'v', [1, 1], k := 5)", nil)
+	defer rec.Release()
+	require.Equal(t, []string{"1 | 2020-01-01T00:00:00 | [1,0] | [1,255] | 1", "2 | NULL | [2,2] | [0,0] | 2"}, printRows(rec))
+	require.Equal(t, "timestamp[s]", rec.Schema().Field(1).Type.String())
+	require.Equal(t, []string{"2 | 0", "1 | 9"}, h.rows("SELECT id, _distance FROM lance_vector_search('odd', 'b', [0, 0])"))
+	_, err := tryRows(h.e, "FROM lance_vector_search('odd', 'b', [0.5, 0])", nil)
+	require.ErrorContains(t, err, "whole numbers from 0 to 255")
+	require.Equal(t, InvalidArgument, codeOf(t, err))
+}
+
+// TestVectorSearchInViewsAndChanges keeps a search as a view, fills a table with one and deletes by one.
+func TestVectorSearchInViewsAndChanges(t *testing.T) {
+	h := searchHarness(t)
+	h.update("CREATE VIEW near AS SELECT id, _distance FROM lance_vector_search('docs', 'v', [5, 0, 0], k := 3)")
+	require.Equal(t, []string{"5 | 0", "4 | 1", "6 | 1"}, h.rows("FROM near"))
+	h.update("CREATE TABLE found AS SELECT id FROM near")
+	require.Equal(t, []string{"4", "5", "6"}, h.rows("SELECT id FROM found ORDER BY id"))
+	h.update("DELETE FROM docs WHERE id IN (SELECT id FROM lance_vector_search('docs', 'v', [5, 0, 0], k := 1))")
+	h.update("UPDATE docs SET v = [5.5, 0, 0] WHERE id = 90")
+	require.Equal(t, []string{"90 | 0.25", "4 | 1", "6 | 1"}, h.rows("FROM near"))
+	h.update("OPTIMIZE docs")
+	require.Equal(t, []string{"90 | 0.25", "4 | 1", "6 | 1"}, h.rows("FROM near"))
+	h.update("ALTER TABLE docs RENAME COLUMN body TO words")
+	require.Equal(t, []string{"90 | x0"}, h.rows("SELECT id, words FROM lance_vector_search('docs', 'v', [5.5, 0, 0], k := 1)"))
+	h.update("DROP TABLE docs")
+	_, err := tryRows(h.e, "FROM near", nil)
+	require.Equal(t, NotFound, codeOf(t, err), "%v", err)
+}
