@@ -140,16 +140,6 @@ func (p *piece) rowCount() int64 {
 	return p.rows.rowCount()
 }
 
-// counts reports whether the view has a row of the piece.
-func (p *piece) counts(row uint32) bool {
-	for _, h := range p.hidden {
-		if h != nil && h.Contains(row) {
-			return false
-		}
-	}
-	return p.rows == nil || !p.rows.tombstone(row)
-}
-
 // Take returns columns of the rows at some places, in their order; a place may come more than once. The rows lie outside
 // the Go heap; the caller releases them.
 func (v *View) Take(ctx context.Context, columns []int, places []uint64) (arrow.RecordBatch, error) {

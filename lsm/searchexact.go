@@ -128,9 +128,8 @@ type searcher struct {
 	*search
 	queries []int
 	best    []*vector.TopK
-	// dist and at are scratch.
+	// dist is scratch.
 	dist []float32
-	at   []uint32
 }
 
 func (s *search) newSearcher(queries []int, kept int) *searcher {
@@ -279,7 +278,7 @@ func (w *searcher) compare(p *piece, first uint32, vectors arrow.Array, live []u
 		}
 		w.compareSome(p, first, block, live[:n], from, to)
 		live = live[n:]
-		if live == nil || len(live) == 0 {
+		if len(live) == 0 {
 			break
 		}
 	}
