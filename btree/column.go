@@ -25,6 +25,10 @@ type column interface {
 	// seek returns the first row at or after from that is not below row k of keys, the length when there is none.
 	// REQUIRES: the rows from from on are in order and not null.
 	seek(from int, keys column, k int) int
+	// meet returns the first row from row on and the first key from k on that are equal; one of them is at its end, the
+	// number of rows or end, when there are none. near says that rows and keys are about as many. REQUIRES: both are in
+	// order from there on, and not null.
+	meet(row int, keys column, k, end int, near bool) (int, int)
 	// disorder returns the first row after from that is below the one before it, the length when there is none.
 	// REQUIRES: the rows from from on are not null.
 	disorder(from int) int

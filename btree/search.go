@@ -69,7 +69,7 @@ func (x *Index) newPiece(rec arrow.RecordBatch) (piece, error) {
 
 // Lookup calls fn for each row whose value equals a key, with the place of the key and the id of the row. Keys are in
 // ascending order and of the type of the index; a key may occur several times, and null keys find nothing. Rows of one
-// key come in the order of the index.
+// key come in the order of the index. Keys that are far apart are searched, those that are close are met on a walk.
 func (x *Index) Lookup(ctx context.Context, keys arrow.Array, fn func(i int, id uint64) error) error {
 	if keys.Len() == 0 || x.empty == x.max.Len() {
 		return nil
@@ -81,6 +81,30 @@ func (x *Index) Lookup(ctx context.Context, keys arrow.Array, fn func(i int, id 
 	if err != nil {
 		return fmt.Errorf("look up in index %s: %w", x.dir, err)
 	}
+	if err := x.find(ctx, keys, order, fn); err != nil {
+		return fmt.Errorf("look up in index %s: %w", x.dir, err)
+	}
+	return nil
+}
+
+// find finds the rows of keys in the way that is the cheaper one.
+func (x *Index) find(ctx context.Context, keys arrow.Array, order column, fn func(i int, id uint64) error) error {
+	if n := keys.Len(); n > 1 && keys.NullN() == 0 {
+		if at := order.disorder(0); at < n {
+			return disorderError(at)
+		}
+		if first, ok := x.joins(order, n); ok {
+			return x.join(ctx, order, n, first, fn)
+		}
+	}
+	return x.search(ctx, keys, order, fn)
+}
+
+// disorderError is for keys that are not in order.
+func disorderError(key int) error { return fmt.Errorf("key %d is below the one before it", key) }
+
+// search searches each key.
+func (x *Index) search(ctx context.Context, keys arrow.Array, order column, fn func(i int, id uint64) error) error {
 	s := search{x: x, keys: order, page: x.empty, fn: fn, cur: page{number: -1}, run: page{number: -1}}
 	defer s.cur.release()
 	defer s.run.release()
@@ -90,15 +114,11 @@ func (x *Index) Lookup(ctx context.Context, keys arrow.Array, fn func(i int, id 
 			continue
 		}
 		if before >= 0 && order.compare(k, order, before) < 0 {
-			return fmt.Errorf("look up in index %s: key %d is below the one before it", x.dir, k)
+			return disorderError(k)
 		}
 		before = k
-		more, err := s.find(ctx, k)
-		if err != nil {
-			return fmt.Errorf("look up in index %s: %w", x.dir, err)
-		}
-		if !more {
-			return nil
+		if more, err := s.find(ctx, k); err != nil || !more {
+			return err
 		}
 	}
 	return nil
