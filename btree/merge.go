@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -35,6 +37,14 @@ func Merge(ctx context.Context, w *Writer, sources []*Index, keep func(source in
 		}
 		open = append(open, newCursor(ctx, x, i))
 	}
+	if chunked := signed(w.value) && len(sources) <= math.MaxUint16; chunked && !slices.ContainsFunc(sources, (*Index).hasNulls) {
+		return m.mergeChunks(ctx, open)
+	}
+	return m.mergeHeap(ctx, open)
+}
+
+// mergeHeap merges sources of any type.
+func (m *merger) mergeHeap(ctx context.Context, open cursors) error {
 	var h cursors
 	for _, c := range open {
 		more, err := c.fill()

@@ -1,6 +1,7 @@
 package btree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -189,4 +190,80 @@ func BenchmarkMerge(b *testing.B) {
 		require.NoError(b, err)
 	}
 	b.ReportMetric(8*n*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mentries/s")
+}
+
+// TestMergesOfIntegers merges indexes without nulls, of which more is taken than one chunk has, against a sort of all that
+// stays.
+func TestMergesOfIntegers(t *testing.T) {
+	ctx, random := context.Background(), rand.New(rand.NewPCG(11, 12))
+	for name, next := range map[string]func(source, i int) int64{
+		"random":      func(int, int) int64 { return random.Int64() - random.Int64() },
+		"one by one":  func(source, i int) int64 { return int64(source*100_000 + i) },
+		"alternating": func(source, i int) int64 { return int64(i*7 + source) },
+		"few":         func(int, int) int64 { return random.Int64N(3) },
+	} {
+		for _, lengths := range [][]int{{40_000, 30_000, 0, 1, 20_000, 100}, {70_000}, {0, 0}} {
+			t.Run(fmt.Sprintf("%s/%d", name, len(lengths)), func(t *testing.T) {
+				st := object.NewMem()
+				var sources []*Index
+				type entry struct {
+					value int64
+					id    uint64
+				}
+				var want []entry
+				for s, n := range lengths {
+					values, ids := make([]int64, n), make([]uint64, n)
+					for i := range values {
+						values[i], ids[i] = next(s, i), uint64(s)<<20+uint64(i)
+					}
+					slices.Sort(values)
+					for i, v := range values {
+						if i%5 != 2 {
+							want = append(want, entry{v, ids[i] + 1})
+						}
+					}
+					folder := fmt.Sprintf("s%d", s)
+					w, err := Create(ctx, st, folder, arrow.PrimitiveTypes.Int64, WriterOptions{})
+					require.NoError(t, err)
+					a := ints(values)
+					require.NoError(t, w.Add(ctx, a, ids))
+					a.Release()
+					_, err = w.Finish(ctx)
+					require.NoError(t, err)
+					x, err := Open(ctx, st, folder, Options{})
+					require.NoError(t, err)
+					defer x.Close()
+					sources = append(sources, x)
+				}
+				w, err := Create(ctx, st, "m", arrow.PrimitiveTypes.Int64, WriterOptions{})
+				require.NoError(t, err)
+				require.NoError(t, Merge(ctx, w, sources, func(source int, id uint64) (uint64, bool) {
+					if int(id>>20) != source {
+						t.Errorf("entry %d is of source %d", id, source)
+					}
+					return id + 1, (id&(1<<20-1))%5 != 2
+				}))
+				_, err = w.Finish(ctx)
+				require.NoError(t, err)
+				x, err := Open(ctx, st, "m", Options{})
+				require.NoError(t, err)
+				defer x.Close()
+				require.NoError(t, x.Verify(ctx))
+				var got []entry
+				require.NoError(t, x.Scan(ctx, func(values arrow.Array, ids []uint64) error {
+					for i, id := range ids {
+						got = append(got, entry{values.(*array.Int64).Value(i), id})
+					}
+					return nil
+				}))
+				order := func(a, b entry) int { return cmp.Or(cmp.Compare(a.value, b.value), cmp.Compare(a.id, b.id)) }
+				require.True(t, slices.IsSortedFunc(got, func(a, b entry) int { return cmp.Compare(a.value, b.value) }))
+				slices.SortFunc(got, order)
+				slices.SortFunc(want, order)
+				if !slices.Equal(want, got) { // require would print all of it
+					t.Fatalf("%d entries are not the %d that were merged", len(got), len(want))
+				}
+			})
+		}
+	}
 }

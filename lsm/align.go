@@ -45,7 +45,7 @@ func (c *compactor) alignWanted(ctx context.Context) {
 func (c *compactor) align(ctx context.Context) (*tableSchema, error) {
 	t := c.table
 	now := t.now()
-	set := t.holdSet()
+	set := t.holdStored()
 	if set == nil {
 		return nil, t.ended()
 	}

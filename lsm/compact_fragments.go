@@ -44,7 +44,7 @@ func (c *compactor) rewriteFragments(ctx context.Context, ids []uint64) (rows, b
 	if err != nil {
 		return 0, 0, err
 	}
-	set := c.table.holdSet()
+	set := c.table.holdStored()
 	if set == nil {
 		return 0, 0, c.table.ended()
 	}
@@ -245,7 +245,7 @@ func (c *compactor) mergeSegments(ctx context.Context, name string, ids []string
 	if err := c.refreshBase(ctx); err != nil {
 		return 0, 0, err
 	}
-	set := c.table.holdSet()
+	set := c.table.holdStored()
 	if set == nil {
 		return 0, 0, c.table.ended()
 	}

@@ -183,7 +183,7 @@ func (c *compactor) forgetEntries(v *manifest.Version) {
 
 // next returns the most urgent job but for those that rest, if there is one. rests may be nil.
 func (c *compactor) next(ctx context.Context, rests func(policy.Job) bool) (policy.Job, bool) {
-	set := c.table.holdSet()
+	set := c.table.holdStored()
 	if set == nil {
 		return policy.Job{}, false
 	}

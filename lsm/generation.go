@@ -267,6 +267,14 @@ func (g *generation) resolve(ctx context.Context, run *keyRun, mark func(fragmen
 
 // lookup implements layer.
 func (g *generation) lookup(ctx context.Context, run *keyRun, _ LSN, fn func(key int, fragment uint64, row uint32)) error {
+	if part, first := g.dense(run); part != nil {
+		keys := part.array()
+		defer keys.Release()
+		return g.keys.Lookup(ctx, keys, func(key int, id uint64) error {
+			fn(first+key, 0, uint32(id))
+			return nil
+		})
+	}
 	return g.possible(run, func(part *keyRun, places []int) error {
 		keys := part.array()
 		defer keys.Release()

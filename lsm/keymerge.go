@@ -5,11 +5,13 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/flightd/flightd/btree"
+	"github.com/flightd/flightd/internal/radix"
 )
 
 // keySource is a sorted stream of keys with the numbers of their rows.
@@ -140,6 +142,9 @@ func mergeKeys(sources []*keySource, fn func(s *keySource, from, to int) error) 
 	}
 	heap.Init(&h)
 	for len(h) > 0 {
+		if h[0].at >= h[0].nulls && !h[0].codec.wide { // nulls come first, so no source has any more
+			return mergeInts(h, fn)
+		}
 		s, from := h[0], h[0].at
 		to := h.run()
 		if err := fn(s, from, to); err != nil {
@@ -151,6 +156,91 @@ func mergeKeys(sources []*keySource, fn func(s *keySource, from, to int) error) 
 		} else if heap.Pop(&h); s.err != nil {
 			return s.err
 		}
+	}
+	return nil
+}
+
+// mergeInts is mergeKeys for keys of 64 bits of which none is null. Of what is at hand it takes all that lies at or below the
+// least of the sources' last keys, sorts that by digits, and fills up: where the keys of many sources take turns, that is a
+// tenth of what it costs to find the least of all sources for each key.
+func mergeInts(sources []*keySource, fn func(s *keySource, from, to int) error) error {
+	var m intMerge
+	for len(sources) > 0 {
+		m.gather(sources)
+		if err := m.emit(fn); err != nil {
+			return err
+		}
+		left := sources[:0:0]
+		for _, s := range sources {
+			if s.fill() {
+				left = append(left, s)
+			} else if s.err != nil {
+				return s.err
+			}
+		}
+		sources = left
+	}
+	return nil
+}
+
+// intMerge is the keys that mergeInts puts in order together.
+type intMerge struct {
+	sorter radix.Sorter
+	keys   []int64
+	// order has the places that the keys had before they were sorted, and owners whose they are, by these places.
+	order  []uint32
+	owners []int32
+	parts  []mergePart
+}
+
+// mergePart is the keys of a source that are sorted together with those of others: first is its place among all, at the
+// place among those at hand.
+type mergePart struct {
+	source    *keySource
+	first, at int
+}
+
+// gather takes keys of sources that all have some at hand.
+func (m *intMerge) gather(sources []*keySource) {
+	// Among equal keys the earlier source comes first: sorting keeps the order.
+	slices.SortFunc(sources, func(a, b *keySource) int { return a.rank - b.rank })
+	most := sources[0].keys.ints[len(sources[0].ids)-1]
+	for _, s := range sources[1:] {
+		most = min(most, s.keys.ints[len(s.ids)-1])
+	}
+	m.keys, m.order, m.owners, m.parts = m.keys[:0], m.order[:0], m.owners[:0], m.parts[:0]
+	for i, s := range sources {
+		n, _ := slices.BinarySearchFunc(s.keys.ints[s.at:len(s.ids)], most, func(k, most int64) int {
+			if k <= most {
+				return -1
+			}
+			return 1
+		})
+		m.parts = append(m.parts, mergePart{source: s, first: len(m.keys), at: s.at})
+		m.keys = append(m.keys, s.keys.ints[s.at:s.at+n]...)
+		for range n {
+			m.order, m.owners = append(m.order, uint32(len(m.order))), append(m.owners, int32(i))
+		}
+		s.at += n
+	}
+	m.sorter.Sort(m.keys, m.order)
+}
+
+// emit calls fn for the keys, for as many together as follow each other in their source.
+func (m *intMerge) emit(fn func(s *keySource, from, to int) error) error {
+	for i := 0; i < len(m.order); {
+		place := m.order[i]
+		owner := m.owners[place]
+		end := i + 1
+		for end < len(m.order) && m.order[end] == place+uint32(end-i) && m.owners[m.order[end]] == owner {
+			end++
+		}
+		p := &m.parts[owner]
+		from := p.at + int(place) - p.first
+		if err := fn(p.source, from, from+end-i); err != nil {
+			return err
+		}
+		i = end
 	}
 	return nil
 }

@@ -347,15 +347,18 @@ func newKeyRun(codec *keyCodec, ints []int64, wide [][]byte) *keyRun {
 // Len returns the number of keys.
 func (r *keyRun) Len() int { return len(r.ints) + len(r.wide) }
 
-// array returns the keys in the type that a BTREE stores, on the Go heap. The caller releases it.
+// array returns the keys in the type that a BTREE stores, on the Go heap. It may share the run's memory, which does not
+// change. The caller releases it.
 func (r *keyRun) array() arrow.Array {
+	switch r.codec.typ.ID() {
+	case arrow.INT64, arrow.TIMESTAMP, arrow.DATE64: // they are as the BTREE has them
+		data := array.NewData(r.codec.typ, len(r.ints), []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(r.ints))}, nil, 0, 0)
+		defer data.Release()
+		return array.MakeFromData(data)
+	}
 	b := array.NewBuilder(memory.DefaultAllocator, r.codec.typ)
 	defer b.Release()
 	b.Reserve(r.Len())
-	if same, ok := b.(*array.Int64Builder); ok {
-		same.AppendValues(r.ints, nil)
-		return b.NewArray()
-	}
 	for _, v := range r.ints {
 		appendInt(b, v)
 	}
@@ -408,7 +411,7 @@ func describeKeyValue(f arrow.Field, a arrow.Array) string {
 // appendInt undoes appendInts.
 func appendInt(b array.Builder, v int64) {
 	switch b := b.(type) {
-	case *array.Int64Builder:
+	case *array.Int64Builder: // in tuples
 		b.Append(v)
 	case *array.Int32Builder:
 		b.Append(int32(v))

@@ -21,6 +21,22 @@ func (t *Table) holdSet() *layerSet {
 	return set
 }
 
+// holdStored is holdSet without the memtables. What takes long and needs none, a merge or an index build, holds this: else
+// the memory of every memtable that is flushed meanwhile would come back only with its end, and writers wait for that.
+func (t *Table) holdStored() *layerSet {
+	set := t.holdSet()
+	if set == nil {
+		return nil
+	}
+	defer set.unref()
+	chains := make([]*chain, len(set.chains))
+	for i, c := range set.chains {
+		chains[i] = newChain(c.generations(), c.replaced, c.flushed)
+		defer chains[i].unref() // the set has its own reference
+	}
+	return newLayerSet(set.base, chains)
+}
+
 // publish makes a new set of layers what readers see from now on. REQUIRES: t.swap is held, or nobody else runs.
 func (t *Table) publish(b *base, chains []*chain) { t.publishAs(b, chains, nil) }
 

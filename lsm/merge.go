@@ -49,7 +49,7 @@ func (c *compactor) merge(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	t := c.table
-	set := t.holdSet()
+	set := t.holdStored()
 	if set == nil {
 		return 0, t.ended()
 	}

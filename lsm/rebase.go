@@ -56,7 +56,7 @@ type rebase struct {
 // newRebase opens a version, to be read under a schema of the table, and does what can be done before readers have it. The
 // caller drops the base.
 func (t *Table) newRebase(ctx context.Context, v *manifest.Version, s *tableSchema) (*rebase, error) {
-	on := t.holdSet()
+	on := t.holdStored()
 	if on == nil {
 		return nil, t.ended()
 	}
@@ -162,7 +162,7 @@ func (b *base) replacedBy(ctx context.Context, on *layerSet, chain int, gens []l
 
 // resolve finds the rows of the base that the other generations replace, as far as it was not done yet.
 func (r *rebase) resolve(ctx context.Context) error {
-	set := r.table.holdSet()
+	set := r.table.holdStored()
 	if set == nil {
 		return r.table.ended()
 	}

@@ -19,12 +19,24 @@ const (
 // Sort sorts keys in ascending order and takes rows, which has as many elements, along. Equal keys keep their order. Keys
 // that are in order already cost one look at each; others need scratch memory of the size of both.
 func Sort(keys []int64, rows []uint32) {
+	var s Sorter
+	s.Sort(keys, rows)
+}
+
+// Sorter sorts again and again with the same scratch memory. The zero value is ready to use, by one goroutine.
+type Sorter struct {
+	keys []int64
+	rows []uint32
+}
+
+// Sort is what the function of that name is.
+func (s *Sorter) Sort(keys []int64, rows []uint32) {
 	switch {
 	case slices.IsSorted(keys):
 	case len(keys) < small:
 		sortSmall(keys, rows)
 	default:
-		sortDigits(keys, rows)
+		s.sortDigits(keys, rows)
 	}
 }
 
@@ -45,7 +57,7 @@ func sortSmall(keys []int64, rows []uint32) {
 }
 
 // sortDigits sorts by the digits in which keys differ, the lowest first.
-func sortDigits(keys []int64, rows []uint32) {
+func (s *Sorter) sortDigits(keys []int64, rows []uint32) {
 	var counts [digits][buckets]int
 	for _, k := range keys {
 		u := uint64(k) ^ sign
@@ -54,7 +66,10 @@ func sortDigits(keys []int64, rows []uint32) {
 		}
 	}
 	fromKeys, fromRows := keys, rows
-	toKeys, toRows := make([]int64, len(keys)), make([]uint32, len(rows))
+	if cap(s.keys) < len(keys) {
+		s.keys, s.rows = make([]int64, len(keys)), make([]uint32, len(keys))
+	}
+	toKeys, toRows := s.keys[:len(keys)], s.rows[:len(keys)]
 	for d := range digits {
 		places := &counts[d]
 		shift := d * digitBits

@@ -23,6 +23,7 @@ func TestSort(t *testing.T) {
 		"ends":       func(int) int64 { return []int64{math.MinInt64, -1, 0, 1, math.MaxInt64}[r.IntN(5)] },
 		"high digit": func(int) int64 { return int64(r.Uint64() &^ (1<<56 - 1)) },
 	}
+	var again Sorter // its scratch is of what it sorted before
 	for name, next := range sources {
 		for _, n := range []int{0, 1, 2, small - 1, small, small + 1, 10_000} {
 			t.Run(fmt.Sprintf("%s/%d", name, n), func(t *testing.T) {
@@ -32,8 +33,12 @@ func TestSort(t *testing.T) {
 				}
 				before, order := slices.Clone(keys), slices.Clone(rows)
 				slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(before[a], before[b]) })
+				other, otherRows := slices.Clone(keys), slices.Clone(rows)
 				Sort(keys, rows)
 				require.Equal(t, order, rows)
+				again.Sort(other, otherRows)
+				require.Equal(t, keys, other)
+				require.Equal(t, rows, otherRows)
 				for i, row := range rows {
 					require.Equal(t, before[row], keys[i])
 				}
