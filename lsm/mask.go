@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"maps"
+	"sync"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -14,11 +15,33 @@ type rowMask struct {
 	// upTo is the LSN up to which replacements are in.
 	upTo LSN
 	// dead holds the replaced rows by fragment; a memtable and a generation have the one fragment 0.
-	dead map[uint64]*roaring.Bitmap
+	dead map[uint64]*sharedRows
+}
+
+// sharedRows is a set of rows that any number of masks share and nobody changes.
+type sharedRows struct {
+	*roaring.Bitmap
+	// cloning is held while the set is copied, which notes in the original, too, that its containers have become common.
+	cloning sync.Mutex
+}
+
+// clone returns a set that shares its containers with this one until it changes them.
+func (s *sharedRows) clone() *roaring.Bitmap {
+	s.cloning.Lock()
+	defer s.cloning.Unlock()
+	return s.Clone()
 }
 
 // fragment returns the replaced rows of a fragment, nil when there are none. The caller must not change it.
 func (m *rowMask) fragment(id uint64) *roaring.Bitmap {
+	if s := m.shared(id); s != nil {
+		return s.Bitmap
+	}
+	return nil
+}
+
+// shared is fragment for who passes the set on.
+func (m *rowMask) shared(id uint64) *sharedRows {
 	if m == nil {
 		return nil
 	}
@@ -62,8 +85,8 @@ type maskBuilder struct {
 func (b *maskBuilder) add(fragment uint64, row uint32) {
 	bm := b.fresh[fragment]
 	if bm == nil {
-		if old := b.base.fragment(fragment); old != nil {
-			bm = old.Clone()
+		if old := b.base.shared(fragment); old != nil {
+			bm = old.clone()
 		} else {
 			bm = roaring.New()
 			bm.SetCopyOnWrite(true)
@@ -83,9 +106,11 @@ func (b *maskBuilder) finish(upTo LSN) *rowMask {
 		m.dead = b.base.dead
 	}
 	if len(b.fresh) > 0 {
-		dead := make(map[uint64]*roaring.Bitmap, len(b.fresh))
+		dead := make(map[uint64]*sharedRows, len(b.fresh))
 		maps.Copy(dead, m.dead)
-		maps.Copy(dead, b.fresh)
+		for id, rows := range b.fresh {
+			dead[id] = &sharedRows{Bitmap: rows}
+		}
 		m.dead = dead
 	}
 	return m

@@ -124,10 +124,11 @@ func (c *compactor) moveOn(ctx context.Context, m *merged) (*base, map[uint64]*r
 			return nil, nil, fmt.Errorf("%w: %w", manifest.ErrUnpublished, err)
 		}
 		for id, rows := range mask.dead {
-			if dead[id] != nil {
-				rows = roaring.Or(dead[id], rows)
+			if dead[id] == nil {
+				dead[id] = rows.Bitmap
+				continue
 			}
-			dead[id] = rows
+			dead[id] = roaring.Or(dead[id], rows.Bitmap)
 		}
 	}
 	return b, dead, nil

@@ -139,13 +139,13 @@ func (r *rebase) carry(ctx context.Context, on *layerSet) error {
 // with the same rows, keys are where they were, so that its mask is taken; what it has by generations that are in the new
 // base, the new base has deleted. The others are searched.
 func (b *base) replacedBy(ctx context.Context, on *layerSet, chain int, gens []layerRef) (*rowMask, error) {
-	m := &rowMask{dead: make(map[uint64]*roaring.Bitmap)}
+	m := &rowMask{dead: make(map[uint64]*sharedRows)}
 	if b.schema.codec == nil {
 		return m, nil
 	}
 	fresh := b.since(on.base)
 	for _, f := range b.frags {
-		if dead := on.chains[chain].replaced.flushed.fragment(f.id); dead != nil && !fresh.has(f) {
+		if dead := on.chains[chain].replaced.flushed.shared(f.id); dead != nil && !fresh.has(f) {
 			m.dead[f.id] = without(dead, f.hidden)
 		}
 	}
@@ -223,11 +223,11 @@ func (r *rebase) tryPublish(ctx context.Context) bool {
 }
 
 // without returns the rows of a bitmap that another, which may be nil, has not.
-func without(rows, hidden *roaring.Bitmap) *roaring.Bitmap {
+func without(rows *sharedRows, hidden *roaring.Bitmap) *sharedRows {
 	if hidden == nil || !rows.Intersects(hidden) {
 		return rows
 	}
-	return roaring.AndNot(rows, hidden)
+	return &sharedRows{Bitmap: roaring.AndNot(rows.Bitmap, hidden)}
 }
 
 // newFragments is the fragments of a base with rows that another has not, as a layer.

@@ -41,9 +41,13 @@ func TestManifestScanBatch(t *testing.T) {
 		require.NoError(t, err)
 		defer func() { require.NoError(t, db.Close()) }()
 		createTest(t, db, "t", writesSchema)
+		st.mu.Lock() // the compactor may have asked, too
 		clear(st.versions)
+		st.mu.Unlock()
 		require.NoError(t, db.Optimize(context.Background(), TableName{Name: "t"}))
+		st.mu.Lock()
 		require.Len(t, st.versions, want)
+		st.mu.Unlock()
 	}
 	f(0, 1+2)
 	f(1, 1+1)

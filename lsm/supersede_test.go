@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -109,4 +110,27 @@ func TestSupersede(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMasksAreExtendedBesideEachOther has a query and a flush extend one mask: both copy its rows, and share them.
+func TestMasksAreExtendedBesideEachOther(t *testing.T) {
+	var first maskBuilder
+	for row := range uint32(5) {
+		first.add(7, row<<16)
+	}
+	old := first.finish(1)
+	var wg sync.WaitGroup
+	for i := range uint32(4) {
+		wg.Go(func() {
+			for j := range uint32(10) {
+				b := maskBuilder{base: old}
+				b.add(7, 100+10*i+j)
+				next := b.finish(2)
+				require.Equal(t, int64(6), next.count())
+				require.True(t, next.fragment(7).Contains(100+10*i+j))
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, int64(5), old.count())
 }
