@@ -58,6 +58,17 @@ func TestVectorSearchTakesParameters(t *testing.T) {
 		require.Equal(t, []string{"5 | 0", "6 | 1"}, printRows(rec))
 		rec.Release()
 		params.Release()
+
+		// The type of the only parameter is known, and that of the columns is not before it has a value.
+		st, err = h.e.Prepare(t.Context(), h.e.NewSession(), "SELECT id, _distance FROM lance_vector_search('docs', 'v', ?, k := 1)")
+		require.NoError(t, err, v.DataType())
+		require.Equal(t, 1, st.ParameterSchema().NumFields())
+		params = paramsOf(v)
+		rec, err = tryRows(h.e, st.SQL(), params)
+		require.NoError(t, err, v.DataType())
+		require.Equal(t, []string{"5 | 0"}, printRows(rec))
+		rec.Release()
+		params.Release()
 	}
 }
 

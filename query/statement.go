@@ -201,7 +201,8 @@ func (st *Statement) describe(l *lease, c *view) error {
 		return nil
 	}
 	natural, err := preparedSchema(conn, ps)
-	if err != nil {
+	if err != nil || natural == nil {
+		st.dataset = nil
 		return err
 	}
 	shape, err := st.shape(l, "")
@@ -243,7 +244,8 @@ func (st *Statement) shape(l *lease, plan string) (shape, error) {
 	return shapeOf(&l.shadow, p)
 }
 
-// preparedSchema returns the natural schema of a statement that was not run yet.
+// preparedSchema returns the natural schema of a statement that was not run yet, nil when DuckDB does not know it: a table
+// function with a parameter in it, the type of which is known, is bound with the value.
 func preparedSchema(conn bind.Connection, ps bind.PreparedStatement) (*arrow.Schema, error) {
 	n := int(bind.PreparedStatementColumnCount(ps))
 	names, types := make([]string, n), make([]bind.LogicalType, n)
@@ -251,6 +253,11 @@ func preparedSchema(conn bind.Connection, ps bind.PreparedStatement) (*arrow.Sch
 		names[i] = bind.PreparedStatementColumnName(ps, bind.IdxT(i))
 		types[i] = bind.PreparedStatementColumnLogicalType(ps, bind.IdxT(i))
 		defer bind.DestroyLogicalType(&types[i])
+	}
+	for _, t := range types {
+		if bind.GetTypeId(t) == bind.TypeInvalid {
+			return nil, nil
+		}
 	}
 	return naturalSchema(conn, names, types)
 }
