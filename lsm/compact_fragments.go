@@ -100,7 +100,8 @@ func (c *compactor) newMoving(b *base, ids []uint64) (*moving, error) {
 
 // write writes the new fragments.
 func (m *moving) write(ctx context.Context, now *tableSchema) error {
-	w := &fragmentWriter{table: m.c.table, schema: now, pause: m.c.pause}
+	w := &fragmentWriter{table: m.c.table, schema: now}
+	w.pause = func(ctx context.Context, n int64) error { return m.c.pause(ctx, n, unhurried) }
 	var err error
 	for _, f := range m.old {
 		if err = w.copyLive(ctx, f, m.live[f.id]); err != nil {
@@ -224,7 +225,7 @@ func (c *compactor) writeSegment(ctx context.Context, b *base, list []*manifest.
 	n := 0
 	err = btree.Merge(ctx, w, open, func(source int, id uint64) (uint64, bool) {
 		if n++; n%pausedEntries == 0 {
-			_ = c.pause(ctx, pausedEntries*entryBytes) // the merge looks at ctx itself
+			_ = c.pause(ctx, pausedEntries*entryBytes, unhurried) // the merge looks at ctx itself
 		}
 		return keep(source, id)
 	})

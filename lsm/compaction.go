@@ -322,16 +322,19 @@ func (c *compactor) compacted(e CompactEvent) {
 }
 
 // pause holds a job in the background to the pace. n bytes were moved since the last call. Orders are not paced, nor is
-// a job that they or writers wait for.
-func (c *compactor) pause(ctx context.Context, n int64) error {
+// a job that they or writers wait for, nor one that is behind, which the layers of now tell.
+func (c *compactor) pause(ctx context.Context, n int64, behind func(now *layerSet) bool) error {
 	if !c.paced {
 		return nil
 	}
 	return c.db.pace.wait(ctx, n, func() bool {
 		set := c.table.set.Load()
-		return c.waiting.Load() > 0 || set != nil && set.due(hurryShare) || c.db.space.relieving()
+		return c.waiting.Load() > 0 || set != nil && (set.due(hurryShare) || behind(set)) || c.db.space.relieving()
 	})
 }
+
+// unhurried is for a job that nothing comes after while it runs.
+func unhurried(*layerSet) bool { return false }
 
 // hurryShare is how many times as many generations as may be left alone lift the pace of their merge.
 const hurryShare = 2

@@ -208,7 +208,8 @@
 // statement or an index build stands on it, and for good when an index covers it that is no BTREE.
 //
 // Jobs that nobody waits for run in turns with other tables (DB.turns) and at a pace (pace.go); orders and writers that
-// wait lift it.
+// wait lift it, and so does a merge that would take longer than its generations took to come (policy.Behind). Jobs hold the
+// generations and the base that they read, never memtables (holdStored): flushes give their memory back meanwhile.
 //
 // # Snapshots
 //

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/lsm/policy"
 	"github.com/flightd/flightd/manifest"
 )
 
@@ -211,12 +212,19 @@ type fragmentWriter struct {
 	// pause, which may be nil, is called with the bytes that were moved since the last call.
 	pause func(ctx context.Context, n int64) error
 	rows  int64 // in the open fragment
+	all   int64 // in all fragments
 	done  []manifest.Fragment
 }
 
 // writeFragments writes the rows that go over, oldest generation first.
 func (c *compactor) writeFragments(ctx context.Context, m *merged) error {
-	w := &fragmentWriter{table: c.table, schema: m.schema, pause: c.pause}
+	w := &fragmentWriter{table: c.table, schema: m.schema}
+	w.pause = func(ctx context.Context, n int64) error {
+		return c.pause(ctx, n, func(now *layerSet) bool {
+			gens, _ := now.generations()
+			return policy.Behind(w.all, m.rows, len(m.gens), gens-len(m.gens))
+		})
+	}
 	var err error
 	for i, l := range m.gens {
 		if err = w.copyLive(ctx, l.layer.(*generation).frag, m.live[i]); err != nil {
@@ -337,6 +345,7 @@ func (w *fragmentWriter) write(ctx context.Context, rec arrow.RecordBatch) error
 			return err
 		}
 		off += n
+		w.all += n
 		if w.rows += n; w.rows == fragmentRows {
 			if err := w.cut(ctx); err != nil {
 				return err

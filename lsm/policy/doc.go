@@ -30,6 +30,9 @@
 // together, and an index at most SegmentFan*log(n)/log(SegmentFan) segments for those. At most the d-th part of a
 // fragment is deleted, but for less than Limits.DeletedBytes in the whole base.
 //
+// A merge that is held to a pace (Behind) ends before half as many generations have come as it takes in, if it can move as
+// much as that without the pace.
+//
 // A fragment that is pinned is in no plan. Nothing is planned that the disk has no room for; and nothing here removes
 // files: what a snapshot reads stays until it is released.
 package policy
