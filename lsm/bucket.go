@@ -167,15 +167,44 @@ func (p *put) distribute(t *Table) error {
 			p.dropParts()
 			return err
 		}
-		t.db.budget.add(part.bytes)
+		p.charge(t.db.budget, part.bytes)
 		p.parts = append(p.parts, part)
 	}
 	return nil
 }
 
+// splitBytes bounds what the parts of a batch take in memory, each with buffers of its own: they are there beside the batch
+// until it is logged, so who admits the batch takes the memory of both.
+func (t *Table) splitBytes(b Batch) int64 {
+	n := int64(len(t.shards))
+	if n == 1 {
+		return 0
+	}
+	n = min(n, b.Record.NumRows())
+	return recordBytes(b.Record) + n*(batchOverhead+b.Record.NumCols()*(columnOverhead+partPadding))
+}
+
+// partPadding bounds what a column takes in a part beside its share of the batch: the ends of its buffers, and what an
+// allocation is rounded up by.
+const partPadding = 512
+
+// charge takes the memory of a part from what was taken for the parts when the batch was admitted, and what is missing there
+// without waiting.
+func (p *put) charge(b *budget, n int64) {
+	from := min(n, p.reserved)
+	p.reserved -= from
+	if n > from {
+		b.add(n - from)
+	}
+}
+
 // spread is distribute for a put that nobody else has yet: after an error its batch is let go.
 func (p *put) spread(t *Table) error {
 	err := p.distribute(t)
+	if p.reserved > 0 {
+		t.db.budget.release(p.reserved)
+		p.reserved = 0
+	}
 	if err != nil {
 		p.letGo()
 		err = fmt.Errorf("table %q: %w", t.name, err)

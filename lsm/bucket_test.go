@@ -5,8 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -16,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flightd/flightd/internal/python"
+	"github.com/flightd/flightd/internal/rows"
 )
 
 // bucketValues are values of a type, as JSON.
@@ -195,4 +199,48 @@ print(json.dumps({"details": details, "rows": dict(zip(rows["key"].to_pylist(), 
 	f := got.Details.Specs[0].Fields[0]
 	require.Equal(t, "bucket/bucket/int32/3", f.ID+"/"+f.Transform+"/"+f.Result+"/"+f.Parameters["num_buckets"])
 	require.Equal(t, []int{0}, f.Sources)
+}
+
+// TestPartsTakeNoMoreThanWasTakenForThem admits batches that are cut: the memory of the parts is waited for with that of the
+// batch, since both are there until the log has it, and what they do not need goes back.
+func TestPartsTakeNoMoreThanWasTakenForThem(t *testing.T) {
+	ctx, r := context.Background(), rand.New(rand.NewPCG(21, 22))
+	db := openTest(t, t.TempDir())
+	defer func() { require.NoError(t, db.Close()) }()
+	for i, schema := range []string{"k int64 key, v int64", "k int64 key, a utf8, b bool, c double", "k utf8 key, v binary"} {
+		for shards := 1; shards <= 9; shards += 4 {
+			table := createShards(t, db, fmt.Sprintf("t%d_%d", i, shards), schema, shards)
+			for range 50 {
+				var lines []string
+				for range 1 + r.IntN(1+r.IntN(300)) {
+					line := fmt.Sprint(r.IntN(1000))
+					for _, f := range table.Schema().Fields()[1:] {
+						switch f.Type.ID() {
+						case arrow.BOOL:
+							line += " true"
+						case arrow.STRING, arrow.BINARY:
+							line += " " + strings.Repeat("61", r.IntN(20)+1)
+						default:
+							line += " 1"
+						}
+					}
+					lines = append(lines, line)
+				}
+				rec, err := rows.Parse(table.Schema(), strings.Join(lines, "\n"))
+				require.NoError(t, err)
+				b := Batch{Record: rec}
+				p, err := table.admit(ctx, b)
+				require.NoError(t, err)
+				parts := int64(0)
+				for _, x := range p.parts {
+					parts += x.bytes
+				}
+				require.LessOrEqual(t, parts, table.splitBytes(b))
+				require.Equal(t, p.held(), db.budget.used.Load())
+				p.drop(table)
+				require.Zero(t, db.budget.used.Load())
+				rec.Release()
+			}
+		}
+	}
 }

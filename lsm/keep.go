@@ -50,7 +50,7 @@ func (t *Table) putKept(ctx context.Context, b Batch, with ...*wal.Record) (LSN,
 		return 0, err
 	}
 	whole := Batch{Record: rec}
-	p, err := t.newPut(k.schema, whole, whole.bytes())
+	p, err := t.newPut(k.schema, whole, whole.bytes(), 0)
 	if err != nil {
 		return 0, err
 	}

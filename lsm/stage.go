@@ -92,7 +92,7 @@ func (s *Stage) Put(ctx context.Context, b Batch) error {
 	if err := s.table.db.roomFor(ctx, now, b, bytes); err != nil {
 		return fmt.Errorf("table %q: %w", s.table.name, err)
 	}
-	p, err := s.table.newPut(now, b, bytes)
+	p, err := s.table.newPut(now, b, bytes, 0)
 	if err != nil {
 		return err
 	}

@@ -410,11 +410,11 @@ func (t *Table) admit(ctx context.Context, b Batch) (*put, error) {
 	if err := t.check(s, b.Record); err != nil {
 		return nil, err
 	}
-	bytes := b.bytes()
-	if err := t.awaitRoom(ctx, s, b, bytes); err != nil {
+	bytes, split := b.bytes(), t.splitBytes(b)
+	if err := t.awaitRoom(ctx, s, b, bytes+split); err != nil {
 		return nil, fmt.Errorf("table %q: %w", t.name, err)
 	}
-	p, err := t.newPut(s, b, bytes)
+	p, err := t.newPut(s, b, bytes, split)
 	if err != nil {
 		t.db.budget.release(bytes)
 	}
@@ -448,6 +448,8 @@ type put struct {
 	rec    arrow.RecordBatch
 	tombs  *array.Boolean
 	bytes  int64
+	// reserved is what is held of the budget for parts that are still to be made.
+	reserved int64
 	// buffered is set when the batch is visible before it is durable.
 	buffered bool
 	// meta and body are what is logged, tombstones says whether it has the column.
@@ -478,10 +480,12 @@ func (p *put) leave() {
 	}
 }
 
-// newPut returns a batch that was checked as a put, which shares nothing with the caller's Go heap.
-func (t *Table) newPut(s *tableSchema, b Batch, bytes int64) (*put, error) {
+// newPut returns a batch that was checked as a put, which shares nothing with the caller's Go heap. Reserved is the memory
+// that was taken for its parts, of which it gives back what they do not need.
+func (t *Table) newPut(s *tableSchema, b Batch, bytes, reserved int64) (*put, error) {
 	columns := s.arrow.NumFields()
 	p := puts.Get().(*put)
+	p.reserved = reserved
 	p.schema, p.bytes, p.meta, p.body, p.tombstones = s, bytes, b.Meta, b.Body, int(b.Record.NumCols()) > columns
 	if b.Meta != nil && !p.tombstones && s.takes(b.Record) {
 		p.rec = b.Record
@@ -492,6 +496,7 @@ func (t *Table) newPut(s *tableSchema, b Batch, bytes int64) (*put, error) {
 	if b.Meta == nil {
 		var err error
 		if rec, err = p.own(b.Record); err != nil {
+			t.db.budget.release(reserved)
 			return nil, err
 		}
 		defer rec.Release()
