@@ -81,18 +81,24 @@ def test_what_cannot_be_served_does_not_keep_others_from_it(new_server):
     write(server, "broken", "2.2", True)
     for name in os.listdir(server.dataset("broken") / "_versions"):
         (server.dataset("broken") / "_versions" / name).write_bytes(b"no manifest")
-    lance.write_dataset(pa.table({"id": [1]}), str(server.dataset("stable")), enable_stable_row_ids=True)
+    boxes = pa.table({"b": pa.array([[{"x": 1}, {"x": 2}]], pa.list_(pa.struct([("x", pa.int64())]), 2))})
+    lance.write_dataset(boxes, str(server.dataset("boxes")), data_storage_version="2.2")
+    ids = write(server, "stable", "2.2", True, enable_stable_row_ids=True)
     server.start()
 
     assert scalar(server, "SELECT count(*) FROM good") == 90
-    for sql in "FROM stable", "INSERT INTO stable VALUES (2)", "DROP TABLE IF EXISTS stable", "CREATE OR REPLACE TABLE stable AS SELECT 1 AS x", "CREATE TABLE IF NOT EXISTS stable (x INT)":
-        with refused("FAILED_PRECONDITION", "feature flag 1 (stable row ids)"):
+    for sql in "FROM boxes", "INSERT INTO boxes VALUES (2)", "DROP TABLE IF EXISTS boxes", "CREATE OR REPLACE TABLE boxes AS SELECT 1 AS x", "CREATE TABLE IF NOT EXISTS boxes (x INT)":
+        with refused("FAILED_PRECONDITION", "not supported"):
             execute(server, sql)
-    with refused("FAILED_PRECONDITION", "feature flag 1 (stable row ids)"):
-        put(server, "stable", [pa.RecordBatch.from_pydict({"id": [2]})])
+    with refused("FAILED_PRECONDITION", "not supported"):
+        put(server, "boxes", [pa.RecordBatch.from_pydict({"id": [2]})])
     with refused("DATA_LOSS", "broken.lance"):
         execute(server, "FROM broken")
-    assert lance.dataset(str(server.dataset("stable"))).to_table().to_pylist() == [{"id": 1}]
+    assert query(server, "FROM stable ORDER BY id").to_pylist() == ids
+    for sql in "INSERT INTO stable VALUES (2000, NULL, NULL, 1)", "DELETE FROM stable WHERE id = 1", "OPTIMIZE stable":
+        with refused("FAILED_PRECONDITION", "feature flag 1 (stable row ids)"):
+            execute(server, sql)
+    assert expected(lance.dataset(str(server.dataset("stable")))) == ids
 
     assert query(server, "FROM narrow ORDER BY id").to_pylist() == want.to_pylist()
     for sql in "INSERT INTO narrow VALUES (200, NULL)", "DELETE FROM narrow WHERE id = 1", "OPTIMIZE narrow", "ALTER TABLE narrow ADD COLUMN n INT", "CREATE INDEX i ON narrow USING BTREE (id)":

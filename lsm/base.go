@@ -106,7 +106,7 @@ func (b *base) openIndexes(ctx context.Context, st object.Store, t *Table) error
 		return nil
 	}
 	covered := roaring.New()
-	for _, x := range b.version.Indexes {
+	for _, x := range addressed(b.version) {
 		if len(codec.cols) != 1 || !x.BTree() || x.Fragments == nil || !slices.Equal(x.Fields, b.schema.keyIDs()) {
 			continue
 		}
@@ -123,6 +123,15 @@ func (b *base) openIndexes(ctx context.Context, st object.Store, t *Table) error
 		}
 	}
 	return nil
+}
+
+// addressed returns the indexes whose ids are addresses of rows. In a version with stable row ids they are these, and no index
+// is used: rows are found by their columns.
+func addressed(v *manifest.Version) []manifest.Index {
+	if v.StableRowIDs() != nil {
+		return nil
+	}
+	return v.Indexes
 }
 
 // indexFiles returns the sizes that the manifest knows of an index segment's files.

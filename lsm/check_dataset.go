@@ -30,7 +30,7 @@ func (c *checker) dataset(ctx context.Context, root string) *manifest.Version {
 	for i := range v.Fragments {
 		c.fragment(ctx, root, v, &v.Fragments[i])
 	}
-	for i := range v.Indexes {
+	for i := range addressed(v) {
 		c.index(ctx, root, v, &v.Indexes[i])
 	}
 	return v

@@ -44,7 +44,7 @@ func (s *columnSegment) field() int32 { return s.meta.Fields[0] }
 // used is left out: it is a help and no more, and scans look at its rows one by one.
 func openColumns(ctx context.Context, st object.Store, root string, v *manifest.Version, now *tableSchema, warn func(msg string, err error)) []*columnSegment {
 	var out []*columnSegment
-	for _, x := range v.Indexes {
+	for _, x := range addressed(v) {
 		if x.Fragments == nil || len(x.Fields) != 1 || now.isKey(x.Fields) {
 			continue
 		}

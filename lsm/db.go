@@ -47,8 +47,9 @@ type DB struct {
 	tables map[string]*Table // by folded name, guarded by moment
 	// unserved are datasets of other programs that are no tables, by the folded name of what would be. Guarded by moment.
 	unserved map[string]*UnservedError
-	// aside has the incarnations of tables of the catalog that cannot be served. It does not change once the DB is open.
-	aside   map[uint64]bool
+	// aside has the incarnations of tables of the catalog that cannot be served, with the first record that the log has of each, 0
+	// for none: the log is needed from there on. Guarded by moment once the DB is open.
+	aside   map[uint64]LSN
 	closed  bool          // guarded by moment
 	version atomic.Uint64 // rises with every change of tables and views
 	views   atomic.Pointer[[]ViewDef]
@@ -83,7 +84,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{opt: o, logger: o.Logger, marks: newWatermarks(),
-		tables: make(map[string]*Table), unserved: make(map[string]*UnservedError), aside: make(map[uint64]bool), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1),
+		tables: make(map[string]*Table), unserved: make(map[string]*UnservedError), aside: make(map[uint64]LSN), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1),
 		pace: newPace(max(o.CompactionRate, 0)), turns: make(chan struct{}, backgroundJobs)}
 	var err error
 	if o.Store != nil {
@@ -320,6 +321,10 @@ func (db *DB) CreateTable(ctx context.Context, d TableDef) error {
 func (db *DB) DropTable(ctx context.Context, n TableName) error {
 	defer db.poke()
 	t, unlock, err := db.seizeForDDL(ctx, n)
+	var unserved *UnservedError
+	if errors.As(err, &unserved) && unserved.incarnation > 0 {
+		return db.dropAside(ctx, unserved)
+	}
 	if err != nil {
 		return err
 	}
@@ -545,9 +550,13 @@ func (db *DB) trimmable() LSN {
 	// Visible first: a record that is visible now is in a memtable, so the loop below cannot miss it.
 	// What is not durable may be gone after a power cut, and then the log ends below it.
 	upTo := min(db.marks.visible(), db.log.DurableLSN())
-	if len(db.aside) > 0 {
-		return min(upTo, db.cat.Trimmed) // it may have rows that nothing else has
+	db.moment.Lock()
+	for _, first := range db.aside {
+		if first > 0 {
+			upTo = min(upTo, first-1) // it may have rows that nothing else has
+		}
 	}
+	db.moment.Unlock()
 	for _, t := range db.list() {
 		if first, ok := t.unflushed(); ok {
 			upTo = min(upTo, first-1)

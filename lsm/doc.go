@@ -156,7 +156,7 @@
 // merge whose commit lost to theirs keeps the fragments that it wrote, and works out anew what they replace (merge.go).
 // Columns that they changed become a schema of the table (reconcile.go), told from an ALTER TABLE that the base does not
 // have yet by what the base had before; schema and base change at one moment. What cannot be taken up leaves the table
-// read-only, or unserved when it is met by Open: then the log is not trimmed.
+// read-only, or unserved when it is met by Open, as a table is whose files are damaged: then the log is kept from its first record on.
 //
 // # Scans of some keys
 //

@@ -32,6 +32,8 @@ type UnservedError struct {
 	Err error
 
 	root string // Folder as the store has it
+	// incarnation is that of a table of the catalog, 0 for a dataset that never was one.
+	incarnation uint64
 }
 
 // Error implements error.
@@ -85,7 +87,7 @@ func (db *DB) takeIn(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return err
 			}
-			db.refuse(name, x.Name, err)
+			db.refuse(name, x.Name, 0, err)
 			continue
 		}
 		if err := db.serveForeign(ctx, t); err != nil {
@@ -96,9 +98,9 @@ func (db *DB) takeIn(ctx context.Context) error {
 }
 
 // refuse remembers that a folder is not served.
-func (db *DB) refuse(n TableName, root string, err error) {
-	u := &UnservedError{Table: n, Folder: filepath.Join(db.opt.Dir, root), Err: err, root: root}
-	db.logger.Warn("a dataset of another program is not served", "table", n.String(), "folder", u.Folder, "error", err)
+func (db *DB) refuse(n TableName, root string, incarnation uint64, err error) {
+	u := &UnservedError{Table: n, Folder: filepath.Join(db.opt.Dir, root), Err: err, root: root, incarnation: incarnation}
+	db.logger.Warn("a dataset is not served", "table", n.String(), "folder", u.Folder, "error", err)
 	db.moment.Lock()
 	defer db.moment.Unlock()
 	if db.tables[n.fold()] == nil {
@@ -106,18 +108,41 @@ func (db *DB) refuse(n TableName, root string, err error) {
 	}
 }
 
-// foreignFault reports whether a table cannot be opened because of what another program committed to its dataset, and no
-// other table is to suffer for it.
+// foreignFault reports whether a table cannot be opened because of what another program committed to its dataset, or because
+// files of it are damaged or missing, and no other table is to suffer for it.
 func foreignFault(err error) bool {
 	var unsupported *manifest.UnsupportedError
 	var alien *alienError
+	var corrupt *object.CorruptError
+	if errors.As(err, &corrupt) || errors.Is(err, object.ErrNotExist) {
+		return true
+	}
 	return errors.As(err, &unsupported) || errors.As(err, &alien) || errors.Is(err, lance.ErrUnsupported)
 }
 
-// setAside keeps a table of the catalog unserved until the next Open. The log keeps its rows.
-func (db *DB) setAside(t *Table, err error) {
-	db.aside[t.entry.Incarnation] = true
-	db.refuse(t.name, t.root, err)
+// setAside keeps a table of the catalog unserved until the next Open. The log keeps its rows, from the first one on that no
+// file has: that is known when the log was replayed.
+func (db *DB) setAside(t *Table, first LSN, err error) {
+	db.aside[t.entry.Incarnation] = first
+	db.refuse(t.name, t.root, t.entry.Incarnation, err)
+}
+
+// dropAside is DropTable for a table that was set aside: whatever is wrong with its files, they go, and with them its rows
+// in the log.
+func (db *DB) dropAside(ctx context.Context, u *UnservedError) error {
+	if err := db.lockDDL(); err != nil {
+		return err
+	}
+	defer db.ddl.Unlock()
+	if err := db.logDDL(ctx, ddl{Drop: u.incarnation}); err != nil {
+		return fmt.Errorf("drop table %q: %w", u.Table, err)
+	}
+	db.moment.Lock()
+	delete(db.aside, u.incarnation)
+	delete(db.unserved, u.Table.fold())
+	db.version.Add(1)
+	db.moment.Unlock()
+	return db.removeDropped(context.WithoutCancel(ctx))
 }
 
 // catchUp takes up what another program changed in the columns of a table while nobody had it open. REQUIRES: the log is open,
@@ -132,9 +157,10 @@ func (db *DB) catchUp(ctx context.Context, t *Table) error {
 	if !foreignFault(err) {
 		return err
 	}
+	first, _ := t.unflushed()
 	db.forget(t)
 	t.close()
-	db.setAside(t, err)
+	db.setAside(t, first, err)
 	return nil
 }
 
@@ -181,7 +207,7 @@ func (db *DB) serveForeign(ctx context.Context, t *Table) error {
 		for _, s := range t.shards { // the next Open would take them for another's
 			t.discard(context.WithoutCancel(ctx), s.dir())
 		}
-		db.refuse(t.name, t.root, err)
+		db.refuse(t.name, t.root, 0, err)
 		return nil
 	}
 	t.start()
@@ -199,9 +225,6 @@ func (db *DB) serveForeign(ctx context.Context, t *Table) error {
 // newForeignEntry returns what the catalog stores of a table that has the columns of a dataset, with their field ids. Its
 // key is the one that the fields' metadata declares. It has no CREATE TABLE: the columns are all that is known.
 func newForeignEntry(n TableName, v *manifest.Version, incarnation uint64) (tableEntry, error) {
-	if err := v.StableRowIDs(); err != nil {
-		return tableEntry{}, err
-	}
 	e, err := foreignSchema(v)
 	if err != nil {
 		return tableEntry{}, err

@@ -51,7 +51,6 @@ make("narrow", "2.2")
 lance.dataset(os.path.join(root, "narrow.lance")).add_columns(pa.field("word", pa.dictionary(pa.int8(), pa.string())))
 make("Keyed20", "2.0")
 make("with space", "2.0")
-make("stable", "2.2", enable_stable_row_ids=True)
 make("boxes", "2.2", extra=(pa.field("b", pa.list_(pa.struct([("x", pa.int64())]), 2)), [{"x": 1}, {"x": 2}]))
 make("broken", "2.2")
 make("halved", "2.2")
@@ -210,13 +209,13 @@ func TestForeignDatasetsThatAreNotServed(t *testing.T) {
 	for _, m := range manifests {
 		require.NoError(t, os.WriteFile(m, []byte("no manifest"), 0o644))
 	}
-	before := pathsBelow(t, dir, "broken.lance", "halved.lance", "stable.lance", "empty.lance", "boxes.lance", "with space.lance", "keyed20.lance")
+	before := pathsBelow(t, dir, "broken.lance", "halved.lance", "empty.lance", "boxes.lance", "with space.lance", "keyed20.lance")
 	schema, err := rows.Schema("k int64 key")
 	require.NoError(t, err)
 	for range 2 { // the second time with the catalog that the first left
 		db := openTest(t, dir)
 		for name, reason := range map[string]string{
-			"stable": "feature flag 1 (stable row ids)", "boxes": "not supported", "broken": "no footer of a Lance manifest",
+			"boxes": "not supported", "broken": "no footer of a Lance manifest",
 			"empty": "it has no versions", "with space": `has to be named "with%20space.lance"; rename it`, "halved": "open fragment 0",
 		} {
 			n := TableName{Name: name}
@@ -233,7 +232,7 @@ func TestForeignDatasetsThatAreNotServed(t *testing.T) {
 		_, err := db.Table(TableName{Name: "broken"})
 		require.ErrorAs(t, err, &corrupt)
 		require.NoError(t, db.Close())
-		require.Equal(t, before, pathsBelow(t, dir, "broken.lance", "halved.lance", "stable.lance", "empty.lance", "boxes.lance", "with space.lance", "keyed20.lance"))
+		require.Equal(t, before, pathsBelow(t, dir, "broken.lance", "halved.lance", "empty.lance", "boxes.lance", "with space.lance", "keyed20.lance"))
 	}
 
 	// A folder that came while the table was being made is not lost either, and one that went leaves the name.
@@ -249,9 +248,9 @@ func TestForeignDatasetsThatAreNotServed(t *testing.T) {
 	require.ErrorContains(t, err, "the catalog does not know it; restart flightd to serve it, move it away or choose another name")
 	require.ErrorContains(t, db.CreateTable(ctx, late), "the catalog does not know it")
 	require.FileExists(t, file)
-	require.NoError(t, os.Rename(filepath.Join(dir, "stable.lance"), filepath.Join(dir, "elsewhere")))
-	createTest(t, db, "stable", "k int64 key")
-	require.Equal(t, 0, countRows(t, db, "stable"))
+	require.NoError(t, os.Rename(filepath.Join(dir, "boxes.lance"), filepath.Join(dir, "elsewhere")))
+	createTest(t, db, "boxes", "k int64 key")
+	require.Equal(t, 0, countRows(t, db, "boxes"))
 }
 
 // TestForeignDatasetWhoseShardCannotBeMade fails when the table is opened that the catalog has by then: it forgets the
@@ -297,4 +296,72 @@ func pathsBelow(t *testing.T, dir string, folders ...string) (out []string) {
 		}))
 	}
 	return out
+}
+
+// stableDataset has pylance write a table whose rows keep their ids wherever they go, and move them: after deletes, an update and a
+// compaction no address is an id any more, and the indexes have ids.
+const stableDataset = `
+import lance, os, pyarrow as pa, sys
+root = os.path.join(sys.argv[1], "stable.lance")
+meta = {"lance-schema:unenforced-primary-key": "true"}
+schema = pa.schema([pa.field("key", pa.int64(), nullable=False, metadata=meta), pa.field("writer", pa.int64()), pa.field("seq", pa.int64())])
+rows = lambda keys, writer: pa.table([pa.array(keys, pa.int64()), pa.array([writer] * len(keys), pa.int64()), pa.array([k * 2 for k in keys], pa.int64())], schema=schema)
+ds = lance.write_dataset(rows(list(range(100)), 1), root, max_rows_per_file=40, enable_stable_row_ids=True)
+ds.create_scalar_index("key", "BTREE")
+ds.create_scalar_index("seq", "BTREE")
+ds.delete("key % 10 = 3")
+ds.update({"writer": "2"}, where="key < 20")
+ds = lance.dataset(root)
+ds.merge_insert("key").when_matched_update_all().when_not_matched_insert_all().execute(rows([50, 200, 201], 3))
+ds = lance.dataset(root)
+ds.optimize.compact_files()
+`
+
+// TestATableWithStableRowIDsIsRead reads such a table by its key, by an indexed column and as a whole, and says why it is not
+// written.
+func TestATableWithStableRowIDsIsRead(t *testing.T) {
+	dir := t.TempDir()
+	python.Run(t, stableDataset, dir)
+	want := make(map[int64][2]int64)
+	for k := range int64(100) {
+		want[k] = [2]int64{1, 2 * k}
+		if k < 20 {
+			want[k] = [2]int64{2, 2 * k}
+		}
+		if k%10 == 3 {
+			delete(want, k)
+		}
+	}
+	want[50], want[200], want[201] = [2]int64{3, 100}, [2]int64{3, 400}, [2]int64{3, 402}
+	for range 2 {
+		db := openTest(t, dir)
+		require.Equal(t, want, readWrites(t, db, "stable"))
+		table := db.mustTable(t, "stable")
+		require.Equal(t, []string{"key"}, table.Key())
+		require.Empty(t, table.Indexes())
+		for _, k := range []int64{0, 3, 13, 50, 99, 200} {
+			key := array.NewInt64Builder(memory.DefaultAllocator)
+			key.Append(k)
+			a := key.NewArray()
+			row, err := table.Get(t.Context(), []arrow.Array{a}, []int{1})
+			require.NoError(t, err)
+			a.Release()
+			_, there := want[k]
+			require.Equal(t, there, row != nil, k)
+			if there {
+				require.Equal(t, want[k][0], row.Column(0).(*array.Int64).Value(0))
+				row.Release()
+			}
+		}
+		rec := writesBatch(table.Schema(), 9, 9, []int64{1})
+		_, err := table.Put(t.Context(), Batch{Record: rec})
+		rec.Release()
+		var readOnly *ReadOnlyError
+		require.ErrorAs(t, err, &readOnly)
+		require.ErrorContains(t, err, "feature flag 1 (stable row ids)")
+		require.ErrorAs(t, db.Optimize(t.Context(), table.Name()), &readOnly)
+		require.NoError(t, db.Close())
+	}
+	_, err := Check(t.Context(), dir, func(f Fault) { t.Errorf("%+v", f) })
+	require.NoError(t, err)
 }

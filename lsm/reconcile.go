@@ -27,7 +27,7 @@ func (t *Table) reconcile(now *tableSchema, was, is *lance.Schema) (*ddlAlter, *
 	if sameSchema(was, is) || sameSchema(now.lance, is) {
 		return nil, nil, nil
 	}
-	m := &schemaMerge{now: now, was: was, is: is, old: *t.schemas.Load()}
+	m := &schemaMerge{now: now, was: was, is: is}
 	if err := m.run(); err != nil {
 		return nil, nil, err
 	}
@@ -109,7 +109,6 @@ func (t *Table) takenUp() (number uint64) {
 type schemaMerge struct {
 	now     *tableSchema
 	was, is *lance.Schema
-	old     []*tableSchema // all that the table ever had
 	fields  []arrow.Field
 	ids     []int32
 }
@@ -152,16 +151,10 @@ func (m *schemaMerge) add(f arrow.Field, ids []int32) {
 	m.fields, m.ids = append(m.fields, f), append(m.ids, ids...)
 }
 
-// check refuses a column of another program that the table cannot have. An id that a column of the table had may still be
-// in rows that are not merged yet, as that column.
+// check refuses a column of another program that the table cannot have.
 func (m *schemaMerge) check(f *lance.Field) error {
 	if err := (&lance.Schema{Fields: []lance.Field{*f}}).Check(m.now.files); err != nil {
 		return fmt.Errorf("has a new column %q that flightd cannot have: %w", f.Name, err)
-	}
-	for _, s := range m.old {
-		if i := s.column(f.ID); i >= 0 && (s.lance.Fields[i].Name != f.Name || !sameLayout(s.lance.Fields[i].Type, f.Type)) {
-			return fmt.Errorf("has a new column %q with the field id of column %q, which was dropped", f.Name, s.lance.Fields[i].Name)
-		}
 	}
 	return nil
 }
@@ -329,7 +322,7 @@ func (t *Table) takeUpColumns(ctx context.Context) error {
 // applyColumns gives the table the columns of a version, and readers the version at the same moment. REQUIRES: the table is
 // seized, and db.ddl and t.basing are held, or nobody else runs.
 func (t *Table) applyColumns(ctx context.Context, c *columnChange) error {
-	if err := t.refuseCast(ctx, c); err != nil {
+	if err := t.refuseMixed(ctx, c); err != nil {
 		return err
 	}
 	r, err := t.newRebase(ctx, c.version, c.next)
@@ -349,10 +342,13 @@ func (t *Table) applyColumns(ctx context.Context, c *columnChange) error {
 	return err
 }
 
-// refuseCast refuses another type of a column as long as there are rows with the old one that are not merged. REQUIRES: nobody
-// writes the table.
-func (t *Table) refuseCast(ctx context.Context, c *columnChange) error {
-	column := c.cast(t.now())
+// refuseMixed refuses another type of a column, and another column under the id of one that was dropped, as long as there are
+// rows with the old one that are not merged. REQUIRES: nobody writes the table.
+func (t *Table) refuseMixed(ctx context.Context, c *columnChange) error {
+	what, column := "has another type for column %q", c.cast(t.now())
+	if column == "" {
+		what, column = "has a new column %q with the field id of one that was dropped", c.reused(t.now(), *t.schemas.Load())
+	}
 	if column == "" {
 		return nil
 	}
@@ -366,7 +362,7 @@ func (t *Table) refuseCast(ctx context.Context, c *columnChange) error {
 	defer set.unref()
 	for _, chain := range set.chains {
 		if rows := chain.active().rows.Load(); len(chain.layers) > 1 || len(rows.batches) > 0 {
-			return &alienError{root: t.root, version: c.version.Number, fault: fmt.Sprintf("has another type for column %q, of which there are rows that were not merged yet", column)}
+			return &alienError{root: t.root, version: c.version.Number, fault: fmt.Sprintf(what+", of which there are rows that were not merged yet", column)}
 		}
 	}
 	return nil
@@ -378,6 +374,22 @@ func (c *columnChange) cast(now *tableSchema) string {
 	for _, f := range now.lance.Fields {
 		if i := columnIndex(c.next.arrow, f.Name); i >= 0 && c.next.column(f.ID) < 0 {
 			return f.Name
+		}
+	}
+	return ""
+}
+
+// reused returns the name of a new column whose field id an older one had: Lance gives the id of a column that has gone, and of which
+// no file has anything, to the next one. It is empty when there is none.
+func (c *columnChange) reused(now *tableSchema, old []*tableSchema) string {
+	for _, f := range c.next.lance.Fields {
+		if now.column(f.ID) >= 0 {
+			continue
+		}
+		for _, s := range old {
+			if i := s.column(f.ID); i >= 0 && (s.lance.Fields[i].Name != f.Name || !sameLayout(s.lance.Fields[i].Type, f.Type)) {
+				return f.Name
+			}
 		}
 	}
 	return ""

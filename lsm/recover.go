@@ -39,7 +39,7 @@ func (db *DB) recover(ctx context.Context) error {
 			return err
 		}
 		if err := db.openTable(ctx, t); foreignFault(err) {
-			db.setAside(t, err)
+			db.setAside(t, 0, err)
 		} else if err != nil {
 			return fmt.Errorf("open table %q: %w", t.name, err)
 		}
@@ -51,7 +51,7 @@ func (db *DB) recover(ctx context.Context) error {
 	if err := r.run(); err != nil {
 		return fmt.Errorf("replay log: %w", err)
 	}
-	db.ledger.keep(func(incarnation uint64) bool { return r.tables[incarnation] != nil || db.aside[incarnation] })
+	db.ledger.keep(func(incarnation uint64) bool { return r.tables[incarnation] != nil || db.isAside(incarnation) })
 	for _, t := range db.list() {
 		// Not before: the log may commit stages whose generations no manifest names yet.
 		for _, s := range t.shards {
@@ -253,7 +253,11 @@ func (db *DB) replayDDL(ctx context.Context) error {
 // batch hands a batch to the line, unless its table is gone or a generation has it.
 func (r *replay) batch(rec *wal.Record) error {
 	t := r.tables[rec.Incarnation]
-	if t == nil || !slices.ContainsFunc(t.shards, func(s *shard) bool { return s.replayAfter() < rec.LSN }) {
+	if t == nil {
+		r.db.noteAside(rec)
+		return nil
+	}
+	if !slices.ContainsFunc(t.shards, func(s *shard) bool { return s.replayAfter() < rec.LSN }) {
 		return nil
 	}
 	b, err := newReplayBatch(t, rec)
@@ -261,6 +265,19 @@ func (r *replay) batch(rec *wal.Record) error {
 		return fmt.Errorf("record %s of table %q: %w", rec.LSN, t.name, err)
 	}
 	return r.line.add(b)
+}
+
+// isAside reports whether the table with an incarnation was set aside. REQUIRES: nobody else runs.
+func (db *DB) isAside(incarnation uint64) bool {
+	_, ok := db.aside[incarnation]
+	return ok
+}
+
+// noteAside notes the first record of a table that was set aside.
+func (db *DB) noteAside(rec *wal.Record) {
+	if first, ok := db.aside[rec.Incarnation]; ok && first == 0 {
+		db.aside[rec.Incarnation] = rec.LSN
+	}
 }
 
 // apply puts a decoded batch into its memtable. What is frozen is left to the flusher that starts behind the replay,
@@ -323,6 +340,7 @@ func (r *replay) fullest() (fullest *shard) {
 func (r *replay) stageCommit(rec *wal.Record) error {
 	t := r.tables[rec.Incarnation]
 	if t == nil {
+		r.db.noteAside(rec)
 		return nil
 	}
 	if err := r.line.drain(); err != nil {
