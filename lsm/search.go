@@ -24,6 +24,9 @@ type VectorSearchOptions struct {
 	K int
 	// Metric ranks the rows; nil stands for that of the column's index, or what Lance takes without one (View.SearchMetric).
 	Metric *vector.Metric
+	// Ties asks for the rows, too, that are behind the k nearest by no more than a rounding, for callers who compute distances again
+	// in another way. There may then be more rows than K.
+	Ties bool
 	// Only, of the same view, are the rows among which the nearest are looked for; nil stands for all.
 	Only *Places
 }
@@ -61,6 +64,12 @@ func ParseMetric(s string) (Metric, error) { return vector.ParseMetric(s) }
 func VectorDim(f arrow.Field) int {
 	k, _ := vectorKindOf(f.Type)
 	return k.dim
+}
+
+// IsFloat32Vector reports whether a column has vectors of float32.
+func IsFloat32Vector(f arrow.Field) bool {
+	k, ok := vectorKindOf(f.Type)
+	return ok && k.item == arrow.FLOAT32
 }
 
 // A vectorKind is what the vectors of a column are made of.
@@ -242,17 +251,35 @@ func (s *search) run(ctx context.Context) ([][]Neighbor, error) {
 		var again []int
 		for i, q := range open {
 			f := found[i]
-			if s.view.schema.codec != nil && len(f) > k && int64(len(f)) == kept && kept < s.rows && f[k-1].Distance == f[len(f)-1].Distance {
+			tied := s.view.schema.codec != nil || s.o.Ties
+			if tied && len(f) > k && int64(len(f)) == kept && kept < s.rows && f[len(f)-1].Distance <= s.reach(f[k-1].Distance) {
 				again = append(again, q)
 				continue
 			}
-			if out[q], err = s.settle(ctx, f, k); err != nil {
+			n := k
+			for s.o.Ties && n < len(f) && n > 0 && f[n].Distance <= s.reach(f[k-1].Distance) {
+				n++
+			}
+			if out[q], err = s.settle(ctx, f, n); err != nil {
 				return nil, err
 			}
 		}
 		open = again
 	}
 	return out, nil
+}
+
+// reach returns up to which distance rows may be as near as one at a distance: it itself, or with Ties what that may come to
+// when the same sums are rounded otherwise.
+func (s *search) reach(d float32) float32 {
+	if !s.o.Ties {
+		return d
+	}
+	slack := 4 * float64(s.kind.dim) / (1 << 24)
+	if s.metric == vector.L2 {
+		return float32(float64(d) * (1 + slack))
+	}
+	return float32(float64(d) + slack*(1+math.Abs(float64(d))))
 }
 
 // settle returns the first k of rows that are in the order of their distances, those of one distance in the order of their keys.

@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/flightd/flightd/lsm"
 )
 
 // explainKey is what the row of an EXPLAIN that tells about scans has as its key.
@@ -34,13 +36,15 @@ func (r *Result) explainScans(h *hints, filters map[int]*scanFilter) (string, er
 			continue
 		}
 		t, _ := r.lease.table(h.binds[seq])
-		src, err := r.exec.source(h.binds[seq])
-		if err != nil {
-			return "", err
-		}
-		text, err := src.explain(r.ctx, filters[seq])
-		if err != nil {
-			return "", err
+		text := r.explainSearch(h, seq)
+		if text == "" {
+			src, err := r.exec.source(h.binds[seq])
+			if err != nil {
+				return "", err
+			}
+			if text, err = src.explain(r.ctx, filters[seq]); err != nil {
+				return "", err
+			}
 		}
 		name := t.schema + "." + t.name
 		if t.at > 0 {
@@ -49,6 +53,45 @@ func (r *Result) explainScans(h *hints, filters map[int]*scanFilter) (string, er
 		lines = append(lines, name+": "+text)
 	}
 	return strings.Join(lines, "\n"), nil
+}
+
+// explainSearch tells what a bind searches for, "" if it scans.
+func (r *Result) explainSearch(h *hints, seq int) string {
+	call, w := h.calls[seq], h.wanted[seq]
+	t, _ := r.lease.table(h.binds[seq])
+	name := func(column int) string { return t.arrow.Field(column).Name }
+	var text, where string
+	var only *lsm.Places
+	switch {
+	case call != nil:
+		metric := "the metric of the column"
+		if call.metric != nil {
+			metric = call.metric.String()
+		}
+		text = fmt.Sprintf("nearest %d in %s by %s", call.k, name(call.column), metric)
+		if only, _ = r.exec.onlyOf(seq); call.prefilter {
+			where = w.where
+		}
+	case r.exec.topOf(seq) != nil:
+		text, where = fmt.Sprintf("nearest %d in %s by %s, as ORDER BY wants", w.top.k, name(w.top.column), w.top.metric), w.where
+	default:
+		return ""
+	}
+	if where == "" {
+		return text + "; exact"
+	}
+	where = columnRefs.ReplaceAllStringFunc(where, func(c string) string {
+		var n int
+		if _, err := fmt.Sscanf(c, "c%d", &n); err != nil || n >= t.arrow.NumFields() {
+			return c
+		}
+		return name(n)
+	})
+	text += "; exact; among the rows with " + where
+	if only != nil {
+		text += fmt.Sprintf(", which are %d", only.Len())
+	}
+	return text
 }
 
 // explanation is the row with a text that goes behind those of DuckDB.

@@ -19,6 +19,9 @@ type hints struct {
 	binds []int64
 	// conditions are by the number of the bind.
 	conditions map[int]predicate
+	// wanted says which rows of a bind count, and calls are the searches, both by the number of the bind.
+	wanted map[int]rowsWanted
+	calls  map[int]*searchCall
 }
 
 // A hintCache remembers the hints of statements by their text, the least recently used ones go first.
@@ -113,7 +116,8 @@ func (r *Result) hintsOf(n int, in run) *hints {
 	if sql, ok := p.explained(); ok {
 		return r.findHints(sql, in)
 	}
-	if !p.mayFilter(r.lease.query.tables) {
+	views := r.lease.query.views
+	if !p.mayFilter(r.lease.query.tables) && !p.searchesBefore(views) && !p.ordersByDistance(views) {
 		return nil
 	}
 	return r.findHints(r.sql, in)
@@ -126,6 +130,11 @@ func (r *Result) useHints(h *hints, params map[string]paramValue) error {
 	}
 	filters := h.filters(r.lease, params)
 	r.exec.setFilters(h, filters)
+	only, tops, err := r.pickRows(h, filters)
+	if err != nil {
+		return err
+	}
+	r.exec.setPicked(only, tops)
 	if _, ok := r.parsed.explained(); !ok {
 		return nil
 	}
@@ -150,20 +159,28 @@ func (r *Result) findHints(sql string, in run) *hints {
 	}
 	r.exec.beginBinding()
 	plan := &filterNode{}
-	if known.byValue || !r.in.planJSON(r.conn, sql, true, plan) {
+	// Of a search the text without values cannot be bound, nor a distance be told from it.
+	if known.byValue || in.params != nil && (r.parsed.searches(r.lease.query.views) || r.parsed.ordersByDistance(r.lease.query.views)) || !r.in.planJSON(r.conn, sql, true, plan) {
 		if plan = r.planByValue(cache, sql, in); plan == nil {
 			_ = r.in.execOn(r.conn, "ROLLBACK") // the statement runs without it, or says what is wrong
 			return nil
 		}
-		return &hints{binds: r.exec.bound(), conditions: scanConditions(plan)}
+		return r.readHints(plan)
 	}
-	h := &hints{binds: r.exec.bound(), conditions: scanConditions(plan)}
+	h := r.readHints(plan)
 	// A statement that comes again may keep its hints, unless the optimiser put in a value that is another the next
 	// time.
 	if known.seen > 1 && r.in.stable(r.conn, cache, sql) {
 		cache.put(r.lease.version, sql, h)
 	}
 	return h
+}
+
+// readHints reads the plan of a statement, which was just bound.
+func (r *Result) readHints(plan *filterNode) *hints {
+	reader := &filterReader{scans: map[int][]*scanFilters{}, unstable: r.in.unstableFunctions(r.conn, &r.in.hints)}
+	reader.columns(plan)
+	return &hints{binds: r.exec.bound(), conditions: reader.conditions(), wanted: reader.wanted(), calls: r.exec.boundSearches()}
 }
 
 // planByValue returns the optimised plan of a statement with its parameters' values in it, nil if there is none. What

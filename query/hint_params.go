@@ -85,6 +85,12 @@ func valueText(column arrow.Array, row int) (text string, ok bool) {
 		text = a.Value(row).FormattedString()
 	case *array.Timestamp:
 		return timestampText(a, row)
+	case *array.FixedSizeList:
+		text, ok = listText(a, row)
+	case *array.List:
+		text, ok = listText(a, row)
+	case *array.LargeList:
+		text, ok = listText(a, row)
 	default:
 		n, ok := integerAt(column, row)
 		if !ok {
@@ -92,10 +98,47 @@ func valueText(column arrow.Array, row int) (text string, ok bool) {
 		}
 		text = strconv.FormatInt(n, 10)
 	}
-	if strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text) {
+	if text == "" && isList(column) || strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text) {
 		return "", false
 	}
 	return "CAST(" + quoteString(text) + " AS " + t.String() + ")", true
+}
+
+// isList says whether the values of an array are lists.
+func isList(column arrow.Array) bool { _, ok := column.(array.ListLike); return ok }
+
+// listText writes a list of numbers as the text that casts to it; others are not written.
+func listText(a array.ListLike, row int) (string, bool) {
+	items := a.ListValues()
+	switch items.DataType().ID() {
+	case arrow.FLOAT32, arrow.FLOAT64, arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64, arrow.UINT8, arrow.UINT16, arrow.UINT32, arrow.UINT64:
+	default:
+		return "", false
+	}
+	var b strings.Builder
+	from, to := a.ValueOffsets(row)
+	for i := from; i < to; i++ {
+		if i > from {
+			b.WriteString(", ")
+		}
+		switch x := items.(type) {
+		case *array.Float32:
+			b.WriteString(numberOrNull(x, int(i), func() string { return strconv.FormatFloat(float64(x.Value(int(i))), 'g', -1, 32) }))
+		case *array.Float64:
+			b.WriteString(numberOrNull(x, int(i), func() string { return strconv.FormatFloat(x.Value(int(i)), 'g', -1, 64) }))
+		default:
+			b.WriteString(numberOrNull(x, int(i), func() string { return x.ValueStr(int(i)) }))
+		}
+	}
+	return "[" + b.String() + "]", true
+}
+
+// numberOrNull writes one number of a list.
+func numberOrNull(a arrow.Array, i int, text func() string) string {
+	if a.IsNull(i) {
+		return "NULL"
+	}
+	return text()
 }
 
 // timestampText is valueText for timestamps that are microseconds in SQL.

@@ -28,6 +28,15 @@ type planExpr struct {
 	LowerInclusive bool `json:"lower_inclusive"`
 	UpperInclusive bool `json:"upper_inclusive"`
 
+	Child      *planExpr `json:"child"` // of a cast
+	ReturnType planType  `json:"return_type"`
+	TryCast    bool      `json:"try_cast"`
+	CaseChecks []struct {
+		When planExpr `json:"when_expr"`
+		Then planExpr `json:"then_expr"`
+	} `json:"case_checks"`
+	Else *planExpr `json:"else_expr"`
+
 	Index      uint64     `json:"index"`      // of a BOUND_REF
 	Identifier string     `json:"identifier"` // of a parameter
 	Value      *planValue `json:"value"`      // of a constant
@@ -40,6 +49,8 @@ type planType struct {
 		Type         string `json:"type"`
 		Alias        string `json:"alias"`
 		Width, Scale uint8
+		Size         int       // of an ARRAY
+		Child        *planType `json:"child_type"` // of an ARRAY or a LIST
 	} `json:"type_info"`
 }
 
@@ -86,6 +97,14 @@ type filterNode struct {
 	Collection struct {
 		Values [][]planValue `json:"values"`
 	} `json:"collection"` // of a LOGICAL_CHUNK_GET
+
+	Orders []struct {
+		Type       string   `json:"type"`
+		NullOrder  string   `json:"null_order"`
+		Expression planExpr `json:"expression"`
+	} `json:"orders"` // of a LOGICAL_TOP_N
+	Limit  json.Number `json:"limit"`
+	Offset json.Number `json:"offset"`
 }
 
 // A filterRef is where a column of an operator comes from: a column of a scan, or, for the mark of a join, whether a
@@ -94,18 +113,30 @@ type filterRef struct {
 	scan   *scanFilters
 	column int
 	mark   *predicate
+	// distance is set for how far the vectors of a column are from a constant, as long as nothing but filters and
+	// projections lies between here and the scan.
+	distance *distanceRef
+	joined   bool // there is a join between
 }
 
 // scanFilters collects the conditions that all rows of one bind of the table function fulfil which matter. A bind that
 // stands in the plan more than once has one for each, in other.
 type scanFilters struct {
 	all []predicate
+	// texts are the conditions as SQL, unread what is in some that could not be written. beyond says that there are others,
+	// which more decides than the columns of the scan.
+	texts  []string
+	unread string
+	beyond bool
+	// top is what the rows are put in order by, if only the first of them are wanted.
+	top *topRows
 }
 
 // filterReader walks through a plan.
 type filterReader struct {
 	// scans are those of the plan by the number of their bind.
-	scans map[int][]*scanFilters
+	scans    map[int][]*scanFilters
+	unstable map[string]bool // functions whose values are not in their arguments
 }
 
 // scanConditions returns, for each bind of the table function that the plan has, a condition that its rows fulfil as
@@ -113,6 +144,11 @@ type filterReader struct {
 func scanConditions(plan *filterNode) map[int]predicate {
 	r := &filterReader{scans: map[int][]*scanFilters{}}
 	r.columns(plan)
+	return r.conditions()
+}
+
+// conditions is scanConditions of what was read.
+func (r *filterReader) conditions() map[int]predicate {
 	out := make(map[int]predicate, len(r.scans))
 	for seq, list := range r.scans {
 		any := predicate{op: opOr}
@@ -137,14 +173,18 @@ func (r *filterReader) columns(n *filterNode) []filterRef {
 	case n.Type == "LOGICAL_FILTER" && len(children) == 1:
 		for _, e := range filterExpressions(n.Expressions) {
 			demand(read(&e, children[0]), children[0])
+			r.note(&e, children[0])
 		}
 		return pickRefs(children[0], n.ProjectionMap)
 	case n.Type == "LOGICAL_PROJECTION" && len(children) == 1:
 		var out []filterRef
 		for _, e := range filterExpressions(n.Expressions) {
-			out = append(out, refOf(&e, children[0]))
+			out = append(out, r.projected(&e, children[0]))
 		}
 		return out
+	case n.Type == "LOGICAL_TOP_N" && len(children) == 1:
+		n.noteTop(children[0])
+		return nil
 	case (n.Type == "LOGICAL_COMPARISON_JOIN" || n.Type == "LOGICAL_DELIM_JOIN") && len(children) == 2:
 		return r.join(n, children[0], children[1])
 	}
@@ -170,14 +210,18 @@ func demand(p predicate, columns []filterRef) {
 // get notes a scan, and returns its columns.
 func (r *filterReader) get(n *filterNode) []filterRef {
 	seq, ok := bindNumber(n.Names)
-	if n.Name != scanFunction || !ok {
+	if n.Name != scanFunction && n.Name != searchFunction || !ok {
 		return nil
+	}
+	stored := len(n.Names)
+	if n.Name == searchFunction {
+		stored-- // the distance is no column of the table
 	}
 	s := &scanFilters{}
 	r.scans[seq] = append(r.scans[seq], s)
 	all := make([]filterRef, len(n.ColumnIndexes))
 	for i, c := range n.ColumnIndexes {
-		if c.Index > 0 && c.Index < uint64(len(n.Names)) { // not the dummy, nor the row id
+		if c.Index > 0 && c.Index < uint64(stored) { // not the dummy, nor the row id
 			all[i] = filterRef{scan: s, column: int(c.Index) - 1}
 		}
 	}
@@ -187,6 +231,7 @@ func (r *filterReader) get(n *filterNode) []filterRef {
 // join lays the columns side by side. Those of a side whose rows may come back with nulls have no origin: to drop rows
 // there is not to drop rows of the result.
 func (r *filterReader) join(n *filterNode, left, right []filterRef) []filterRef {
+	left, right = joined(left), joined(right)
 	var in *predicate
 	if n.JoinType == "MARK" || n.JoinType == "SEMI" || n.JoinType == "INNER" {
 		in = n.values(left)
@@ -196,11 +241,13 @@ func (r *filterReader) join(n *filterNode, left, right []filterRef) []filterRef 
 	case "INNER":
 		if in != nil {
 			demand(*in, left)
+			r.noteValues(in, left)
 		}
 		return append(slices.Clone(out), pickRefs(right, n.RightProjectionMap)...)
 	case "SEMI":
 		if in != nil {
 			demand(*in, left)
+			r.noteValues(in, left)
 		}
 		return out
 	case "LEFT", "ANTI", "SINGLE":

@@ -89,6 +89,10 @@ type execution struct {
 	hints      *hints
 	filters    map[int]*scanFilter // by the number of the bind
 	searches   map[int]*searchCall // by the number of the bind
+	// only are the rows among which the searches look that have conditions before them, nil for all, and tops those of scans of which the
+	// first in the order of a distance are wanted; by the number of the bind.
+	only map[int]*lsm.Places
+	tops map[int][]lsm.Neighbor
 }
 
 // beginBinding says that the next bind, if any comes, is the first of the statement.
@@ -103,7 +107,7 @@ func (x *execution) addBind(table int64) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.newBinding {
-		x.binds, x.newBinding = nil, false
+		x.binds, x.newBinding, x.searches = nil, false, nil
 	}
 	x.binds = append(x.binds, table)
 	return len(x.binds) - 1
@@ -132,6 +136,34 @@ func (x *execution) filter(number int) *scanFilter {
 		return nil
 	}
 	return x.filters[number]
+}
+
+// setPicked says which rows searches choose from, and which scans return. REQUIRES: none has started.
+func (x *execution) setPicked(only map[int]*lsm.Places, tops map[int][]lsm.Neighbor) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.only, x.tops = only, tops
+}
+
+// topOf returns the rows that are all that a bind's scan returns, nil for all rows.
+func (x *execution) topOf(number int) []lsm.Neighbor {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.hints == nil || !slices.Equal(x.hints.binds, x.binds) {
+		return nil
+	}
+	return x.tops[number]
+}
+
+// onlyOf returns the rows among which the search of a bind looks, nil for all. known is false when the conditions before it could not be read.
+func (x *execution) onlyOf(number int) (only *lsm.Places, known bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.hints == nil || !slices.Equal(x.hints.binds, x.binds) {
+		return nil, false
+	}
+	only, known = x.only[number]
+	return only, known
 }
 
 // use remembers that the statement reads a table.
@@ -324,6 +356,7 @@ func (b *bridge) bind(info bind.BindInfo) error {
 		addColumn(info, f.Name, t)
 	}
 	addColumn(info, addressColumn, sqlType{id: bind.TypeUBigInt})
+	addColumn(info, placeColumn, sqlType{id: bind.TypeUBigInt})
 	if x != nil {
 		src, err := x.source(table)
 		if err != nil {
@@ -347,12 +380,15 @@ const emptyColumn = "flightd_empty"
 // version of a table, so that the shadow's plans tell which one that is.
 const pastMark = " at "
 
-// addressColumn is the function's last column, behind those of the table, which views leave out, too: where in the base
+// addressColumn is the function's last column but one, behind those of the table, which views leave out, too: where in the base
 // a row lies. Only statements that change tables without a key read it.
 const addressColumn = "_rowid"
 
 // addressField is the column as a source gives it.
 var addressField = arrow.Field{Name: addressColumn, Type: arrow.PrimitiveTypes.Uint64}
+
+// placeField is that of the place.
+var placeField = arrow.Field{Name: placeColumn, Type: arrow.PrimitiveTypes.Uint64}
 
 // addColumn adds a column to the function's result.
 func addColumn(info bind.BindInfo, name string, t sqlType) {
@@ -371,7 +407,7 @@ func (b *bridge) init(info bind.InitInfo) error {
 	if x == nil {
 		return errors.New("a scan was started outside of a statement")
 	}
-	if err := b.startScan(info, int64(data.table), schema, x, x.filter(int(data.number))); err != nil {
+	if err := b.startScan(info, int64(data.table), schema, x, int(data.number)); err != nil {
 		x.fail(err)
 		return err
 	}
@@ -379,7 +415,8 @@ func (b *bridge) init(info bind.InitInfo) error {
 }
 
 // startScan opens the source's scan and hands its state to DuckDB, which frees it.
-func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema, x *execution, keys *scanFilter) error {
+func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema, x *execution, number int) error {
+	keys := x.filter(number)
 	var columns, places []int
 	empty := -1
 	for i := range int(bind.InitGetColumnCount(info)) {
@@ -389,6 +426,8 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 			empty = i
 		case c == uint64(schema.NumFields())+1:
 			columns, places = append(columns, lsm.RowAddress), append(places, i)
+		case c == uint64(schema.NumFields())+2:
+			columns, places = append(columns, lsm.RowPlace), append(places, i)
 		case c > uint64(schema.NumFields()):
 			return fmt.Errorf("scan of table %d: column %d of %d", table, c, schema.NumFields())
 		default:
@@ -402,8 +441,8 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 	x.progress.total.Add(src.rows())
 	sc := &scan{x: x}
 	for _, c := range columns {
-		if c == lsm.RowAddress {
-			sc.fields = append(sc.fields, addressField)
+		if c == lsm.RowAddress || c == lsm.RowPlace {
+			sc.fields = append(sc.fields, map[int]arrow.Field{lsm.RowAddress: addressField, lsm.RowPlace: placeField}[c])
 			continue
 		}
 		if err := x.checkColumn(schema.Field(c)); err != nil {
@@ -411,7 +450,12 @@ func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema
 		}
 		sc.fields = append(sc.fields, schema.Field(c))
 	}
-	morsels, err := src.scan(x.ctx, columns, keys)
+	var morsels morselReader
+	if found := x.topOf(number); found != nil {
+		morsels = &searchMorsels{view: src.(lsmSource).v, columns: columns, ran: true, found: found}
+	} else {
+		morsels, err = src.scan(x.ctx, columns, keys)
+	}
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"runtime/cgo"
 	"slices"
@@ -53,7 +54,6 @@ type searchCall struct {
 	useIndex      bool
 	metric        *lsm.Metric // nil for that of the column
 	only          *lsm.Places // the rows that fulfil the conditions, nil for all
-	conditions    []string    // that only is of, for EXPLAIN
 	tableName     string
 	vectorsColumn string
 }
@@ -367,11 +367,18 @@ func (x *execution) addSearch(call *searchCall) int {
 	number := x.addBind(call.table)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if number == 0 || x.searches == nil {
+	if x.searches == nil {
 		x.searches = map[int]*searchCall{}
 	}
 	x.searches[number] = call
 	return number
+}
+
+// boundSearches returns the searches of the binds so far.
+func (x *execution) boundSearches() map[int]*searchCall {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return maps.Clone(x.searches)
 }
 
 // searchOf returns what a bind of the search function asks for, nil if it is none.
@@ -394,6 +401,15 @@ func (b *bridge) initSearch(info bind.InitInfo) error {
 	call := x.searchOf(int(data.number))
 	if call == nil {
 		return errTableChanged
+	}
+	if call.prefilter {
+		one, known := *call, false
+		if one.only, known = x.onlyOf(int(data.number)); !known {
+			err := errorf(Unimplemented, "%s: prefilter is not for this statement, whose plan does not tell the conditions on the rows; say prefilter := false, or filter in a subquery over the table", searchMacro)
+			x.fail(err)
+			return err
+		}
+		call = &one
 	}
 	if err := b.startSearch(info, schema, x, call); err != nil {
 		x.fail(err)

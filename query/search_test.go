@@ -1,6 +1,7 @@
 package query
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -146,4 +147,97 @@ func TestVectorSearchInViewsAndChanges(t *testing.T) {
 	h.update("DROP TABLE docs")
 	_, err := tryRows(h.e, "FROM near", nil)
 	require.Equal(t, NotFound, codeOf(t, err), "%v", err)
+}
+
+// TestConditionsBeforeASearch compares searches with conditions before them with sorts of all rows that fulfil these, for conditions of every
+// kind; they find k rows wherever so many fulfil them.
+func TestConditionsBeforeASearch(t *testing.T) {
+	h := searchHarness(t)
+	h.update("CREATE INDEX by_n ON docs (n)")
+	h.update("ALTER TABLE docs ADD COLUMN at_ TIMESTAMP")
+	h.update("ALTER TABLE docs ADD COLUMN d DECIMAL(9, 2)")
+	h.update("ALTER TABLE docs ADD COLUMN tags VARCHAR[]")
+	h.update(`ALTER TABLE docs ADD COLUMN "odd c1" DATE`)
+	h.update(`UPDATE docs SET at_ = TIMESTAMP '2020-01-01' + to_hours(id), d = id / 4, tags = ['t' || (id % 4), 'u'], "odd c1" = DATE '2020-01-01' + id::INTEGER`)
+	h.update("DELETE FROM docs WHERE id % 10 = 1")
+	for _, where := range []string{
+		"body = 'x1'", "body LIKE 'x%' AND id % 7 = 3", "body LIKE '%2'", "id BETWEEN 20 AND 60 AND n <> 30", "n = 5 OR n = 80 OR n > 95", "id IN (3, 30, 90, 91)",
+		"id IN (2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44)", "body NOT IN ('x0', 'x1') AND n > 50",
+		"at_ > TIMESTAMP '2020-01-02 12:30:00'", "at_ - INTERVAL 3 DAYS >= TIMESTAMP '2020-01-01'", "d = 12.5 OR d > 20.25", "d * 2 > 10.5", `"odd c1" >= DATE '2020-02-01'`,
+		"list_contains(tags, 't3')", "tags[1] = 't2'", "length(body) = 2 AND upper(body) = 'X2'", "CASE WHEN id > 50 THEN body = 'x1' ELSE body = 'x0' END",
+		"body IS NOT DISTINCT FROM 'x2'", "coalesce(n, 3) = 3 OR n IS NULL OR NOT (n < 90)", "n + id > 150 AND n::VARCHAR LIKE '%9'", "id::DOUBLE / 3 > 20.1", "false", "n = 1e9::BIGINT",
+		"v[1] > 50", "array_distance(v, [90, 0, 0]::FLOAT[3]) < 5", "body = 'c1' OR body = 'it''s' OR n > 97", "n % 2 = 0 AND d::VARCHAR <> '0.5'",
+	} {
+		got := h.rows("SELECT id, _distance FROM lance_vector_search('docs', 'v', [40.2, 0, 0], k := 5, prefilter := true) WHERE " + where)
+		want := h.rows("SELECT id, (array_distance(v, [40.2, 0, 0]::FLOAT[3]) ** 2)::FLOAT FROM docs WHERE (" + where + ") ORDER BY 2, id + 0 LIMIT 5")
+		require.Equal(t, ids(want), ids(got), where)
+	}
+	f := func(sql string, want ...string) {
+		t.Helper()
+		require.Equal(t, want, h.rows(sql), sql)
+	}
+	f("SELECT id FROM lance_vector_search('docs', 'v', [40.2, 0, 0], k := 3) WHERE body = 'x0'", "39", "42")
+	f("SELECT id FROM lance_vector_search('docs', 'v', [40.2, 0, 0], k := 3, prefilter := true) WHERE body = 'x0' AND _distance < 10", "39", "42")
+	f("SELECT id FROM (SELECT * FROM lance_vector_search('docs', 'v', [40.2, 0, 0], k := 3, prefilter := true)) s WHERE s.body = 'x0' AND s.n > 50", "54", "57", "60")
+	f("SELECT count(*) FROM lance_vector_search('docs', 'v', [40.2, 0, 0], k := 3, prefilter := true) WHERE random() < 2", "3")
+	f("SELECT id FROM lance_vector_search('docs', 'v', [40.2, 0, 0], k := 2, prefilter := true) WHERE body = 'x0' UNION ALL SELECT id FROM lance_vector_search('docs', 'v', [40.2, 0, 0], k := 2, prefilter := true) WHERE body = 'x1'",
+		"39", "42", "40", "43")
+	f("SELECT a.id, o.n FROM lance_vector_search('docs', 'v', [40.2, 0, 0], k := 2, prefilter := true) a JOIN docs o USING (id) WHERE a.body = 'x1' AND o.n > 0 ORDER BY 1", "40 | 40", "43 | 43")
+	h.update("CREATE VIEW near AS SELECT * FROM lance_vector_search('docs', 'v', [40.2, 0, 0], k := 2, prefilter := true)")
+	f("SELECT id FROM near WHERE body = 'x0'", "39", "42")
+	rec, err := tryRows(h.e, "SELECT id FROM lance_vector_search('docs', 'v', ?, k := ?, prefilter := true) WHERE body = ? AND n > ?",
+		paramsOf(vectors(3, 40.2, 0, 0), int64s(2), texts("x0"), int64s(50)))
+	require.NoError(t, err)
+	require.Equal(t, []string{"54", "57"}, printRows(rec))
+	rec.Release()
+	require.Contains(t, explainLines(t, h.e, "FROM lance_vector_search('docs', 'v', [40.2, 0, 0], k := 2, prefilter := true) WHERE body = 'x0'", nil)[0], "nearest 2")
+}
+
+// ids returns the first columns.
+func ids(rows []string) []string {
+	out := []string{}
+	for _, r := range rows {
+		id, _, _ := strings.Cut(r, " ")
+		out = append(out, id)
+	}
+	return out
+}
+
+// TestOrderByDistanceIsSearched compares what ORDER BY a distance LIMIT k finds with what it finds when it cannot be searched for, and
+// looks whether it is.
+func TestOrderByDistanceIsSearched(t *testing.T) {
+	h := searchHarness(t)
+	h.update("INSERT INTO docs (id, body) VALUES (200, 'x0'), (201, 'x1')")
+	h.update("INSERT INTO docs SELECT 300 + i, 'y', [40, 1, i % 2]::FLOAT[3], i FROM range(20) r(i)")
+	f := func(searched bool, sql string, params ...arrow.Array) {
+		t.Helper()
+		var rec arrow.RecordBatch
+		if params != nil {
+			rec = paramsOf(params...)
+			defer rec.Release()
+		}
+		got, err := tryRows(h.e, sql, rec)
+		require.NoError(t, err)
+		defer got.Release()
+		want, err := tryRows(h.e, strings.Replace(sql, "FROM docs", "FROM (SELECT DISTINCT ON (id) * FROM docs) docs", 1), rec)
+		require.NoError(t, err)
+		defer want.Release()
+		require.Equal(t, printRows(want), printRows(got), sql)
+		lines := strings.Join(explainLines(t, h.e, sql, rec), "\n")
+		require.Equal(t, searched, strings.Contains(lines, "nearest"), "%s: %s", sql, lines)
+	}
+	f(true, "SELECT id, array_distance(v, [40.2, 0, 0]::FLOAT[3]) AS d FROM docs ORDER BY d, id LIMIT 7")
+	f(true, "SELECT id FROM docs ORDER BY array_distance([40.2, 0, 0]::FLOAT[3], v), id LIMIT 7 OFFSET 3")
+	f(true, "SELECT id, n FROM docs WHERE body LIKE 'x%' AND n % 2 = 0 ORDER BY array_distance(v, [40.2, 0, 0]::FLOAT[3]), id LIMIT 30")
+	f(true, "SELECT id FROM docs WHERE body = 'y' ORDER BY v <-> [40, 0, 0]::FLOAT[3], id DESC LIMIT 5")
+	f(true, "SELECT id FROM docs ORDER BY array_cosine_distance(v, [40, 1, 1]::FLOAT[3]), id LIMIT 4")
+	f(true, "SELECT id FROM docs ORDER BY array_negative_inner_product(v, [40, 1, 1]::FLOAT[3]), id LIMIT 4")
+	f(true, "SELECT id, array_distance(v, ?::FLOAT[3]) d FROM docs WHERE n > ? ORDER BY d, id LIMIT ?", vectors(3, 10, 0, 0), int64s(20), int64s(4))
+	f(true, "SELECT sum(id) FROM (SELECT id FROM docs ORDER BY array_distance(v, [40.2, 0, 0]::FLOAT[3]), id LIMIT 7)")
+	f(false, "SELECT id FROM docs ORDER BY array_distance(v, [40.2, 0, 0]::FLOAT[3]) DESC, id LIMIT 7")
+	f(false, "SELECT id FROM docs ORDER BY array_distance(v, [40.2, 0, 0]::FLOAT[3]), id LIMIT 1000")
+	f(false, "SELECT id FROM docs ORDER BY array_distance(v, [40.2, 0, 0]::FLOAT[3]) NULLS FIRST, id LIMIT 3")
+	f(false, "SELECT id FROM docs ORDER BY array_distance(v, [40.2, 0, 0]::FLOAT[3]) + n, id LIMIT 3")
+	f(false, "SELECT docs.id FROM docs JOIN (SELECT id FROM range(5) r(id)) o ON o.id = docs.id ORDER BY array_distance(v, [40.2, 0, 0]::FLOAT[3]), docs.id LIMIT 3")
+	f(false, "SELECT id FROM docs WHERE body = 'x0' ORDER BY array_distance(v, [40.2, 0, 0]::FLOAT[3]), id LIMIT 60")
 }

@@ -15,7 +15,7 @@ import (
 // distanceField is the column of the distance, and distanceOfRow its number among those of a search.
 var distanceField = arrow.Field{Name: distanceColumn, Type: arrow.PrimitiveTypes.Float32, Nullable: true}
 
-const distanceOfRow = -1
+const distanceOfRow = -100
 
 // searchRows is how many of the rows that a search found come at a time: a vector of DuckDB's.
 const searchRows = 2048
@@ -81,7 +81,7 @@ func takeFound(ctx context.Context, v *lsm.View, columns []int, found []lsm.Neig
 		places[i] = uint64(n.Place)
 	}
 	for _, c := range columns {
-		if c >= 0 {
+		if c != distanceOfRow {
 			stored = append(stored, c)
 		}
 	}
@@ -93,7 +93,7 @@ func takeFound(ctx context.Context, v *lsm.View, columns []int, found []lsm.Neig
 	cols, fields := make([]arrow.Array, len(columns)), make([]arrow.Field, len(columns))
 	next := 0
 	for i, c := range columns {
-		if c < 0 {
+		if c == distanceOfRow {
 			distances := distancesOf(found)
 			defer distances.Release()
 			cols[i], fields[i] = distances, distanceField
