@@ -23,7 +23,7 @@ type ShuffleOptions struct {
 	// BufferBytes is what is sorted in memory at a time, and later what is read at a time; 32 MiB when 0.
 	BufferBytes int64
 	// SpillBytes is what all open files keep of their pages' metadata in memory together, 256 KiB when 0, though never less
-	// than 64 bytes for each stream of metadata.
+	// than 64 bytes for each stream of metadata, and 2 KiB for each file where partitions have their own.
 	SpillBytes int64
 	// PagesInMemory keeps the metadata of pages in memory instead of in side files. It is there to measure what that costs.
 	PagesInMemory bool

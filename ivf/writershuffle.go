@@ -13,6 +13,10 @@ import (
 	"github.com/flightd/flightd/spill"
 )
 
+// minWriterSpill is what a partition's writer keeps of its pages' metadata: 512 bytes for each stream, four pages. With the 64
+// bytes that a stream has at least, each page would be a chunk of its own, and the 16 bytes for each chunk would be what grows.
+const minWriterSpill = 2 << 10
+
 // writerShuffle is the shuffler with a file and its writer for each partition, as Lance's first one. It is not what builds
 // use: it is there to measure groupShuffle against, and to check it.
 type writerShuffle struct {
@@ -44,7 +48,7 @@ func newWriterShuffle(ctx context.Context, folder *spill.Folder, partitions, wid
 		opt: lance.WriterOptions{
 			// Each group is a page of each column of each partition; a writer's own buffer is as large as its pages.
 			PageBytes:  min(max(o.BufferBytes/int64(partitions), minShufflePage), maxShufflePage),
-			SpillPages: folder, SpillBytes: max(o.SpillBytes/int64(partitions), 1),
+			SpillPages: folder, SpillBytes: max(o.SpillBytes/int64(partitions), minWriterSpill),
 		},
 	}
 	if o.PagesInMemory {
