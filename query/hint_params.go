@@ -66,6 +66,12 @@ func valueText(column arrow.Array, row int) (text string, ok bool) {
 	if column.IsNull(row) {
 		return "CAST(NULL AS " + t.String() + ")", true
 	}
+	if list, isList := column.(array.ListLike); isList {
+		if text, ok = listText(list, row); !ok {
+			return "", false
+		}
+		return "CAST(" + quoteString(text) + " AS " + t.String() + ")", true
+	}
 	switch a := column.(type) {
 	case *array.Boolean:
 		text = strconv.FormatBool(a.Value(row))
@@ -85,12 +91,6 @@ func valueText(column arrow.Array, row int) (text string, ok bool) {
 		text = a.Value(row).FormattedString()
 	case *array.Timestamp:
 		return timestampText(a, row)
-	case *array.FixedSizeList:
-		text, ok = listText(a, row)
-	case *array.List:
-		text, ok = listText(a, row)
-	case *array.LargeList:
-		text, ok = listText(a, row)
 	default:
 		n, ok := integerAt(column, row)
 		if !ok {
@@ -98,14 +98,11 @@ func valueText(column arrow.Array, row int) (text string, ok bool) {
 		}
 		text = strconv.FormatInt(n, 10)
 	}
-	if text == "" && isList(column) || strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text) {
+	if strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text) {
 		return "", false
 	}
 	return "CAST(" + quoteString(text) + " AS " + t.String() + ")", true
 }
-
-// isList says whether the values of an array are lists.
-func isList(column arrow.Array) bool { _, ok := column.(array.ListLike); return ok }
 
 // listText writes a list of numbers as the text that casts to it; others are not written.
 func listText(a array.ListLike, row int) (string, bool) {

@@ -139,15 +139,8 @@ type filterReader struct {
 	unstable map[string]bool // functions whose values are not in their arguments
 }
 
-// scanConditions returns, for each bind of the table function that the plan has, a condition that its rows fulfil as
+// conditions returns, for each bind of the table function that the plan has, a condition that its rows fulfil as
 // far as they matter: what the plan drops there is not asked for.
-func scanConditions(plan *filterNode) map[int]predicate {
-	r := &filterReader{scans: map[int][]*scanFilters{}}
-	r.columns(plan)
-	return r.conditions()
-}
-
-// conditions is scanConditions of what was read.
 func (r *filterReader) conditions() map[int]predicate {
 	out := make(map[int]predicate, len(r.scans))
 	for seq, list := range r.scans {
