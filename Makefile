@@ -22,7 +22,7 @@ PACKAGES    := ./... ./testdata
 # RACE are the packages whose tests also run under the race detector.
 RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap ./vector ./ivf ./spill
 
-.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load bench-files bench-engine fuzz torture venv clean
+.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load bench-files bench-engine fuzz torture torture-fuzz torture-crashes torture-lists torture-race torture-kills torture-beside venv clean
 
 all: build
 
@@ -93,18 +93,35 @@ bench:
 fuzz:
 	.ci/fuzz 10s lance manifest bitmap ivf
 
-# torture is the long one: FUZZTIME for each fuzz target, SEEDS power cuts and random lists of operations, many kills, the
-# race detector again and again.
+# torture is the long one: FUZZTIME for each fuzz target, SEEDS power cuts and random lists of operations, ROUNDS kills, the
+# race detector RACES times in another order each time, SECONDS of pylance and flightd beside each other. Its parts are
+# targets of their own, torture-fuzz and so on; what failed or was interrupted goes on with those that are left. The random
+# tests begin with seed FIRST, so that they can be run in pieces, too.
 FUZZTIME ?= 60s
-ROUNDS   ?= 200
+FIRST    ?= 1000
 SEEDS    ?= 2000
-torture: build venv
+RACES    ?= 5
+ROUNDS   ?= 200
+SECONDS  ?= 300
+torture: torture-fuzz torture-crashes torture-lists torture-race torture-kills torture-beside
+
+torture-fuzz:
 	.ci/fuzz $(FUZZTIME)
-	$(GO) test $(GOFLAGS_ALL) -timeout 4h -run '^TestCrashes$$' ./lsm -args -crash-first 1000 -crash-seeds $(SEEDS)
-	$(GO) test $(GOFLAGS_ALL) -timeout 4h -run '^TestMetamorphic$$' ./lsm -args -meta-first 1000 -meta-seeds $(SEEDS)
-	$(GO) test $(GOFLAGS_ALL) -race -count=5 $(RACE)
+
+torture-crashes:
+	$(GO) test $(GOFLAGS_ALL) -count=1 -timeout 4h -run '^TestCrashes$$' ./lsm -args -crash-first $(FIRST) -crash-seeds $(SEEDS)
+
+torture-lists:
+	$(GO) test $(GOFLAGS_ALL) -count=1 -timeout 4h -run '^TestMetamorphic$$' ./lsm -args -meta-first $(FIRST) -meta-seeds $(SEEDS)
+
+torture-race:
+	$(GO) test $(GOFLAGS_ALL) -timeout 4h -race -short -shuffle=on -count=$(RACES) $(RACE)
+
+torture-kills: build venv
 	FLIGHTD_TEST_ROUNDS=$(ROUNDS) $(PY) -m pytest e2e -q -rs -k kill
-	FLIGHTD_TEST_SECONDS=300 $(PY) -m pytest e2e/test_beside.py -q -rs
+
+torture-beside: build venv
+	FLIGHTD_TEST_SECONDS=$(SECONDS) $(PY) -m pytest e2e/test_beside.py -q -rs
 
 # venv holds the real clients, at the versions that e2e/requirements.txt pins.
 venv: $(VENV)/.ready
