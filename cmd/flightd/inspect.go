@@ -31,12 +31,12 @@ import (
 )
 
 // kinds are what inspect knows, in the order of its help.
-var kinds = []string{"wal", "shard", "manifest", "file", "index", "filter", "catalog", "entry"}
+var kinds = []string{"wal", "shard", "manifest", "file", "index", "filter", "deletions", "catalog", "entry", "system"}
 
 func (p process) inspectCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "inspect PATH [wal|shard|manifest|file|index|filter|catalog|entry]",
+		Use:   "inspect PATH [wal|shard|manifest|file|index|filter|deletions|catalog|entry|system]",
 		Short: "Describe what is on disk, for people or as JSON",
 		Long: "inspect describes a file or a folder of a data folder, which may be in use. Without a kind it is guessed:\n\n" +
 			"  wal       the log: DATA or DATA/_flightd/wal, or one segment in it\n" +
@@ -46,7 +46,11 @@ func (p process) inspectCommand() *cobra.Command {
 			"  file      a Lance data file\n" +
 			"  index     a BTREE, BITMAP or LABEL_LIST: a folder in TABLE.lance/_indices, or the _pk_index of a generation\n" +
 			"  filter    the filter of a generation's keys: its key_filter.bin\n" +
-			"  entry     what another MemWAL writer logged: TABLE.lance/_mem_wal/SHARD/wal, or one .arrow object in it\n\n" +
+			"  deletions which rows of fragments are deleted: TABLE.lance/_deletions, or a file in it\n" +
+			"  catalog   tables, schemas, views and options: DATA/_flightd/catalog.json; in a store of objects catalog/N.json\n" +
+			"  entry     an object of a log in a store, or of what another MemWAL writer logged: TABLE.lance/_mem_wal/SHARD/wal,\n" +
+			"            _flightd/log, or one .arrow object in them\n" +
+			"  system    what is nobody's table: DATA/_flightd with its owner, log, reserve, stages and leases, or a file in it\n\n" +
 			"DATA alone lists its tables. With --json each line of the output is one JSON object.",
 		Example: "  flightd inspect /var/lib/flightd\n" +
 			"  flightd inspect /var/lib/flightd/readings.lance\n" +
@@ -110,8 +114,8 @@ func guessKind(path string, info fs.FileInfo) string {
 		return err == nil
 	}
 	if !info.IsDir() {
-		if filepath.Base(path) == "catalog.json" {
-			return "catalog"
+		if kind := guessOwn(path); kind != "" {
+			return kind
 		}
 		switch filepath.Ext(path) {
 		case ".wal":
@@ -137,6 +141,10 @@ func guessKind(path string, info fs.FileInfo) string {
 	switch {
 	case has("_flightd", "format"):
 		return kindData
+	case filepath.Base(path) == "_flightd", filepath.Base(path) == "stage" && filepath.Base(filepath.Dir(path)) == "_flightd":
+		return "system"
+	case filepath.Base(path) == "_deletions":
+		return "deletions"
 	case has("_versions"):
 		return "manifest"
 	case has("manifest"):
@@ -145,7 +153,7 @@ func guessKind(path string, info fs.FileInfo) string {
 		return "index"
 	case len(segments) > 0:
 		return "wal"
-	case filepath.Base(path) == "wal" && len(entries) > 0:
+	case (filepath.Base(path) == "wal" || filepath.Base(path) == "log") && len(entries) > 0:
 		return "entry"
 	}
 	return ""
@@ -177,6 +185,10 @@ func (v *inspector) describe(ctx context.Context, kind string) error {
 		return v.filter(ctx)
 	case "entry":
 		return v.entries(ctx)
+	case "deletions":
+		return v.deletions(ctx)
+	case "system":
+		return v.system(ctx)
 	}
 	return v.index(ctx)
 }
@@ -232,7 +244,7 @@ func (v *inspector) data(ctx context.Context) error {
 	if v.json {
 		return nil
 	}
-	_, err = fmt.Fprintf(v.out, "the log: flightd inspect %s wal\n", v.path)
+	_, err = fmt.Fprintf(v.out, "the log: flightd inspect %[1]s wal\nwho has it, and the server's own files: flightd inspect %[1]s system\n", v.path)
 	return err
 }
 
@@ -338,18 +350,7 @@ func (v *inspector) wal() error {
 	case !v.json:
 		return wal.Describe(v.out, dir, lsm.Describe)
 	}
-	line := func(r *wal.Record) error {
-		bytes := 0
-		for _, b := range r.Body {
-			bytes += len(b)
-		}
-		f := fields{"lsn": r.LSN, "kind": r.Kind.String(), "shard": r.Shard, "incarnation": r.Incarnation,
-			"schema": r.Schema, "rows": r.Rows, "bytes": bytes}
-		if text := strings.TrimSpace(lsm.Describe(r)); text != "" {
-			f["body"] = strings.Split(text, "\n")
-		}
-		return v.object(f)
-	}
+	line := func(r *wal.Record) error { return v.object(recordJSON(r)) }
 	if one {
 		return wal.ReplaySegment(v.path, line)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/flightd/flightd/lsm"
 	"github.com/flightd/flightd/lsm/wal"
 )
 
@@ -47,6 +48,18 @@ func (v *inspector) entries(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
+// ownEntry describes an entry that flightd wrote.
+func (v *inspector) ownEntry(e *wal.OwnEntry) error {
+	if !v.json {
+		return lsm.DescribeEntry(v.out, e)
+	}
+	records := []fields{}
+	for i := range e.Records {
+		records = append(records, recordJSON(&e.Records[i]))
+	}
+	return v.object(fields{"position": e.Position, "epoch": e.Epoch, "sentinel": e.Sentinel, "records": records})
+}
+
 // entry describes the entry at a position.
 func (v *inspector) entry(ctx context.Context, position uint64) error {
 	dir := v.path
@@ -55,6 +68,13 @@ func (v *inspector) entry(ctx context.Context, position uint64) error {
 	}
 	st, folder := store(dir)
 	name := path.Join(folder, wal.EntryName(position))
+	own, err := wal.ReadOwnEntry(ctx, st, name, position)
+	if err != nil {
+		return err
+	}
+	if own != nil {
+		return v.ownEntry(own)
+	}
 	e, err := wal.ReadLanceEntry(ctx, st, name, position)
 	if err != nil {
 		return err

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/flightd/flightd/btree"
 	"github.com/flightd/flightd/ivf"
 	"github.com/flightd/flightd/lance"
+	"github.com/flightd/flightd/lsm"
+	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/manifest"
 )
 
@@ -98,4 +102,18 @@ func vectorsJSON(x *ivf.Index) fields {
 		out["sub_vectors"], out["bits"] = pq.SubVectors(), pq.Bits()
 	}
 	return out
+}
+
+// recordJSON describes a record of the log.
+func recordJSON(r *wal.Record) fields {
+	bytes := 0
+	for _, b := range r.Body {
+		bytes += len(b)
+	}
+	f := fields{"lsn": r.LSN, "kind": r.Kind.String(), "shard": r.Shard, "incarnation": r.Incarnation,
+		"schema": r.Schema, "rows": r.Rows, "bytes": bytes}
+	if text := strings.TrimSpace(lsm.Describe(r)); text != "" {
+		f["body"] = strings.Split(text, "\n")
+	}
+	return f
 }

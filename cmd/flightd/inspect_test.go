@@ -63,9 +63,9 @@ func TestInspectTakesTheKindThatItIsTold(t *testing.T) {
 	require.Zero(t, code, stderr)
 	require.Contains(t, stdout, "current generation 3")
 
-	code, _, stderr = call("inspect", filepath.Join(dir, "_flightd"))
+	code, _, stderr = call("inspect", filepath.Join(dir, "words.lance", "data"))
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "say one of wal, shard, manifest, file, index, filter, catalog, entry")
+	require.Contains(t, stderr, "say one of wal, shard, manifest, file, index, filter, deletions, catalog, entry, system")
 	code, _, _ = call("inspect", dir, "table")
 	require.Equal(t, exitUsage, code)
 	code, _, stderr = call("inspect", filepath.Join(dir, "_flightd", "catalog.json"), "file")
