@@ -27,8 +27,9 @@ type base struct {
 	// indexes find rows by key in the fragments they cover; the key column of the others is read instead.
 	indexes   []*keySegment
 	uncovered []*fragment
-	// columns are the indexes over other columns.
+	// columns are the indexes over other columns, vectors those over vectors.
 	columns []*columnSegment
+	vectors []*vectorSegment
 	// readOnly says why the table cannot be written, nil when it can.
 	readOnly error
 	refs     atomic.Int64
@@ -64,6 +65,7 @@ func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Versio
 		return nil, err
 	}
 	b.columns = openColumns(ctx, st, t.root, v, b.schema, t.warn)
+	b.vectors = openVectors(ctx, st, t.root, v, b.schema, t.warn)
 	return b, nil
 }
 
@@ -232,5 +234,6 @@ func (b *base) unref() {
 		_ = s.index.Close() // open for reading only
 	}
 	closeColumns(b.columns)
+	closeVectors(b.vectors)
 	b.release(b)
 }

@@ -96,7 +96,7 @@ func (c *checker) index(ctx context.Context, root string, v *manifest.Version, x
 		}
 		return
 	}
-	if x.Vector() && c.vectors(ctx, dir, x, leads) {
+	if x.Vector() && c.vectors(ctx, root, v, x, leads) {
 		return
 	}
 	if !x.BTree() {
@@ -124,8 +124,9 @@ func (c *checker) bitmap(ctx context.Context, dir string, o bitmap.Options, each
 }
 
 // vectors checks an index over vectors; it returns false if the index is of a kind that nothing here reads.
-func (c *checker) vectors(ctx context.Context, dir string, m *manifest.Index, leads func(id uint64) error) bool {
-	x, err := ivf.Open(ctx, c.st, dir, ivf.Options{Files: ivfFiles(m)})
+func (c *checker) vectors(ctx context.Context, root string, v *manifest.Version, m *manifest.Index, leads func(id uint64) error) bool {
+	dir := path.Join(root, m.Dir())
+	x, err := ivf.Open(ctx, c.st, dir, ivf.Options{Files: vectorFiles(*m)})
 	// Lance lists an index without files when there were no rows to train it with.
 	if errors.Is(err, lance.ErrUnsupported) || len(m.Files) == 0 && errors.Is(err, object.ErrNotExist) {
 		return false
@@ -148,19 +149,13 @@ func (c *checker) vectors(ctx context.Context, dir string, m *manifest.Index, le
 		}
 		return leads(id)
 	})
+	if err == nil {
+		err = c.completeVectors(ctx, root, v, m, x)
+	}
 	if err != nil {
 		c.fault(dir, err)
 	}
 	return true
-}
-
-// ivfFiles are the files of an index over vectors, as package ivf wants them.
-func ivfFiles(m *manifest.Index) []ivf.File {
-	files := make([]ivf.File, len(m.Files))
-	for i, f := range m.Files {
-		files[i] = ivf.File{Path: f.Path, Bytes: f.Bytes}
-	}
-	return files
 }
 
 // sizes checks that the files of an index are there.

@@ -37,6 +37,7 @@ type segmentWriter struct {
 	c       *compactor
 	m       *merged
 	columns []*columnMerge
+	vectors []*vectorMerge
 	// written are the segments of all attempts of the commit.
 	written []uuid.UUID
 }
@@ -53,7 +54,7 @@ func (w *segmentWriter) prepare(ctx context.Context, change *manifest.Change) er
 	list := w.table.indexList()
 	for _, x := range list {
 		column := w.m.schema.column(x.Fields[0])
-		if column < 0 || w.m.schema.isKey(x.Fields) {
+		if column < 0 || w.m.schema.isKey(x.Fields) || x.Kind.isVector() {
 			continue
 		}
 		codec := newColumnCodec(w.m.schema.arrow.Field(column), column)
@@ -67,7 +68,10 @@ func (w *segmentWriter) prepare(ctx context.Context, change *manifest.Change) er
 			return fmt.Errorf("index %q: %w", x.Name, err)
 		}
 	}
-	if w.table.indexable() || len(w.columns) > 0 {
+	if err := w.prepareVectors(ctx); err != nil {
+		return err
+	}
+	if w.table.indexable() || len(w.columns)+len(w.vectors) > 0 {
 		change.Indexes = func(_ *manifest.Version, appended []uint64) ([]manifest.Index, error) { return w.write(ctx, appended) }
 	}
 	return nil
@@ -89,6 +93,14 @@ func (w *segmentWriter) write(ctx context.Context, appended []uint64) ([]manifes
 		w.written = append(w.written, x.UUID)
 		if err != nil {
 			return nil, fmt.Errorf("index %q: %w", c.entry.Name, err)
+		}
+		out = append(out, x)
+	}
+	for _, c := range w.vectors {
+		x, err := c.write(ctx, w.table, w.m, appended)
+		w.written = append(w.written, x.UUID)
+		if err != nil {
+			return nil, fmt.Errorf("index %q: %w", c.model.entry.Name, err)
 		}
 		out = append(out, x)
 	}

@@ -139,7 +139,7 @@ func (m *moving) sources(ctx context.Context) map[string][]*manifest.Index {
 		if _, ok := m.c.entriesOf(ctx, x); !ok || !x.Fragments.Intersects(m.ids) {
 			continue
 		}
-		name := indexName(x)
+		name := m.c.groupOf(x)
 		out[name] = append(out[name], x)
 		if covered[name] == nil {
 			covered[name] = roaring.New()
@@ -203,6 +203,9 @@ const (
 
 // writeSegment makes one segment of an index of several others, over some fragments. keep says what becomes of an entry.
 func (c *compactor) writeSegment(ctx context.Context, b *base, list []*manifest.Index, over *roaring.Bitmap, keep func(source int, id uint64) (uint64, bool)) (manifest.Index, error) {
+	if list[0].Vector() {
+		return c.writeVectorSegment(ctx, b, list, over, keep)
+	}
 	x := manifest.Index{Name: list[0].Name, UUID: uuid.New(), Fields: list[0].Fields, Version: b.version.Number, Fragments: over,
 		Details: list[0].Details, IndexVersion: list[0].IndexVersion}
 	var open []*btree.Index
@@ -255,7 +258,7 @@ func (c *compactor) mergeSegments(ctx context.Context, name string, ids []string
 	var list []*manifest.Index
 	change := manifest.Change{}
 	for i := range b.version.Indexes {
-		if x := &b.version.Indexes[i]; slices.Contains(ids, x.UUID.String()) && indexName(x) == name {
+		if x := &b.version.Indexes[i]; slices.Contains(ids, x.UUID.String()) && c.groupOf(x) == name {
 			list = append(list, x)
 			change.RemoveIndexes = append(change.RemoveIndexes, x.UUID)
 		}

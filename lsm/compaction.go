@@ -51,8 +51,10 @@ func (c *compactor) plan(ctx context.Context, set *layerSet) []policy.Job {
 		}
 	}
 	x := c.indexState(ctx, set.base)
-	s.Segments = x.segments
 	busy := c.table.changing()
+	if !busy { // a build may be about to put one in the place of some of them
+		s.Segments = x.segments
+	}
 	for _, f := range set.base.frags {
 		p := policy.Fragment{ID: f.id, Rows: f.rows, Live: f.live, Group: strings.Join(x.groups[f.id], "\x00"), Pinned: busy || x.pinned[f.id]}
 		for _, dead := range set.replaced(f.id) {
@@ -103,12 +105,13 @@ func (c *compactor) indexState(ctx context.Context, b *base) indexState {
 	for i := range b.version.Indexes {
 		x := &b.version.Indexes[i]
 		entries, ok := c.entriesOf(ctx, x)
-		s := policy.Segment{Index: indexName(x), ID: x.UUID.String(), Rows: entries}
+		s := policy.Segment{Index: c.groupOf(x), ID: x.UUID.String(), Rows: entries}
 		for _, f := range x.Files {
 			s.Bytes += f.Bytes
 		}
 		s.Overlaps = slices.ContainsFunc(b.version.Indexes, func(y manifest.Index) bool {
-			return y.UUID != x.UUID && y.Fragments != nil && indexName(&y) == s.Index && b.coverBoth(x, &y)
+			_, readable := c.entriesOf(ctx, &y)
+			return readable && y.UUID != x.UUID && c.groupOf(&y) == s.Index && b.coverBoth(x, &y)
 		})
 		for _, f := range b.frags {
 			switch {
@@ -147,24 +150,58 @@ func indexName(x *manifest.Index) string {
 	return fmt.Sprintf("%s %v", x.Name, x.Fields)
 }
 
-// entriesOf returns how many entries a segment has, and whether compaction can make others of it: a BTREE of one column
-// that says what it covers.
+// segmentEntries is what compaction knows of a segment.
+type segmentEntries struct {
+	rows int64 // -1 when it cannot be read
+	// model is that of an index over vectors.
+	model modelID
+}
+
+// entriesOf returns how many entries a segment has, and whether compaction can make others of it: a BTREE, or an index over vectors of a
+// kind that is read here, of one column, that says what it covers.
 func (c *compactor) entriesOf(ctx context.Context, x *manifest.Index) (int64, bool) {
-	if !x.BTree() || x.Fragments == nil || len(x.Fields) != 1 {
+	if !x.BTree() && !x.Vector() || x.Fragments == nil || len(x.Fields) != 1 {
 		return 0, false
 	}
 	n, known := c.entries[x.UUID]
 	if !known {
-		n = -1
-		if index, err := c.openSegment(ctx, x); err == nil {
-			n = index.Rows()
-			_ = index.Close() // open for reading only
-		} else if ctx.Err() != nil {
-			return 0, false
+		var err error
+		if n, err = c.readEntries(ctx, x); err != nil {
+			if ctx.Err() != nil {
+				return 0, false
+			}
+			n.rows = -1
 		}
 		c.entries[x.UUID] = n
 	}
-	return n, n >= 0
+	return n.rows, n.rows >= 0
+}
+
+// readEntries looks into a segment.
+func (c *compactor) readEntries(ctx context.Context, x *manifest.Index) (segmentEntries, error) {
+	if x.Vector() {
+		index, err := c.openVectorSegment(ctx, x)
+		if err != nil {
+			return segmentEntries{}, err
+		}
+		n := segmentEntries{rows: index.Rows(), model: newModelID(index.Model(), index.Element())}
+		return n, index.Close()
+	}
+	index, err := c.openSegment(ctx, x)
+	if err != nil {
+		return segmentEntries{}, err
+	}
+	return segmentEntries{rows: index.Rows()}, index.Close()
+}
+
+// groupOf returns what segments have in common of which one can be made: the index, and with it the model if it is one over vectors.
+// REQUIRES: entriesOf was asked.
+func (c *compactor) groupOf(x *manifest.Index) string {
+	name := indexName(x)
+	if x.Vector() {
+		name += " " + c.entries[x.UUID].model.String()
+	}
+	return name
 }
 
 // openSegment opens a segment of the table.

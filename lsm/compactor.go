@@ -40,10 +40,10 @@ type compactor struct {
 	mergeAfter, jobAfter time.Time
 	// failed is true from a merge that failed to the next one: writers do not wait for it.
 	failed atomic.Bool
-	// entries has how many there are in segments of indexes, -1 for those that cannot be read; stale is how many jobs in a
+	// entries has what is known of segments of indexes; stale is how many jobs in a
 	// row found another table than was planned for; paced is true while a job runs for which nobody waits. All belong to the
 	// goroutine.
-	entries map[uuid.UUID]int64
+	entries map[uuid.UUID]segmentEntries
 	stale   int
 	paced   bool
 	desk
@@ -51,7 +51,7 @@ type compactor struct {
 
 // newCompactor returns the compactor of a table, which does not run yet.
 func newCompactor(db *DB, t *Table) *compactor {
-	return &compactor{db: db, work: make(chan struct{}, 1), entries: make(map[uuid.UUID]int64), desk: newDesk(t)}
+	return &compactor{db: db, work: make(chan struct{}, 1), entries: make(map[uuid.UUID]segmentEntries), desk: newDesk(t)}
 }
 
 // start begins serving.

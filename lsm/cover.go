@@ -14,8 +14,9 @@ import (
 )
 
 // cover brings all rows that were written before the call into an index: what is in front of the base is merged into
-// it, and what the base has without the index is sorted and added as one more segment, beside everybody else's work.
-func (t *Table) cover(ctx context.Context, x indexEntry, progress func(done, total int64)) error {
+// it, and what the base has without the index is sorted and added as one more segment, beside everybody else's work. An index over
+// vectors is trained anew before, if that is due or wanted.
+func (t *Table) cover(ctx context.Context, x indexEntry, retrain bool, progress func(done, total int64)) error {
 	if t.now().isKey(x.Fields) {
 		return nil // the key's own index has them
 	}
@@ -30,7 +31,11 @@ func (t *Table) cover(ctx context.Context, x indexEntry, progress func(done, tot
 	defer cancel(nil)
 	defer context.AfterFunc(t.db.stop, func() { cancel(ErrClosed) })()
 	defer context.AfterFunc(t.stop, func() { cancel(t.ended()) })()
-	err = t.coverBase(ctx, x, progress)
+	if x.Kind.isVector() {
+		err = t.coverVectors(ctx, x, retrain, progress)
+	} else {
+		err = t.coverBase(ctx, x, progress)
+	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err) // a store says only that it was cancelled
 	}
@@ -240,7 +245,7 @@ func (c *compactor) dropColumns(ctx context.Context, name string) error {
 func (c *compactor) dropReplaced(ctx context.Context) error {
 	list := c.table.indexList()
 	return c.dropSegments(ctx, func(x *manifest.Index) bool {
-		return slices.ContainsFunc(list, func(e indexEntry) bool { return e.replaces(x.Name, x.Fields) })
+		return slices.ContainsFunc(list, func(e indexEntry) bool { return e.replaces(x) })
 	})
 }
 

@@ -198,14 +198,31 @@
 // other columns are taken by place, of the rows that were found. Which of several rows at one distance are among the k
 // nearest, and their order, their keys decide, so that the answer does not depend on where rows lie.
 //
+// # Indexes over vectors
+//
+// An IVF_PQ or IVF_FLAT (package ivf) is defined like the others. Its rows lie by a model, centroids and code words, that is made of a sample of
+// the table's rows: by CREATE INDEX (vectorcover.go), or, while there are too few rows for it, by the first merge or OPTIMIZE
+// that finds enough (vectormerge.go; a merge that nobody waits for wants autoTrainRows). Until then searches compare all rows. The model
+// is the base's: that of the newest segment that the base has of the index. Memtables that are begun from then on put each row in by it
+// (memvector.go), their generations have what these hold (vectorflush.go), and a merge adds one segment with the partitions and codes of
+// the generations. No row is encoded twice, unless the model was another by then.
+//
+// INVARIANT: partitions and codes mean something with their model only. A model is known by a hash of what it consists of (modelID), which
+// memtables keep and the manifests of generations and base have with each segment, as the hint "flightd.model" in Lance's details. What
+// has another model than the base is searched by its own, and encoded anew by the merge that takes it in.
+//
+// When the partitions have become uneven, or too few for the rows (base.drifted), OPTIMIZE and ALTER INDEX train the index anew
+// and build one segment in the place of all. Indexes over vectors that another program made are kept like our own, by its model.
+// Rows whose vector is null, not finite, or zero under cosine are in no index, and no search finds them; Check knows that.
+//
 // # Compaction
 //
 // The compactor of a table asks package policy what is due, does the first job, and asks again (compaction.go). A merge
 // (merge.go) brings all generations into the base and deletes what they replace. A rewrite (compact_fragments.go) puts
-// fragments in the place of others with the same rows, at other addresses, with segments of the BTREEs that cover them:
-// those entries of the old segments, in their order, that lead to these rows. What generations replace is looked up
+// fragments in the place of others with the same rows, at other addresses, with segments of the BTREEs, and of the indexes over vectors, that
+// cover them: those entries of the old segments, in their order, that lead to these rows. What generations replace is looked up
 // in the new base before readers get it, as after any commit that changes fragments. A fragment is left alone while a
-// statement or an index build stands on it, and for good when an index covers it that is no BTREE.
+// statement or an index build stands on it, and for good when an index covers it that is of another kind.
 //
 // Jobs that nobody waits for run in turns with other tables (DB.turns) and at a pace (pace.go); orders and writers that
 // wait lift it, and so does a merge that would take longer than its generations took to come (policy.Behind). Jobs hold the

@@ -93,6 +93,14 @@ func (b *base) sameIndexes(o *base) bool {
 				return false
 			}
 		}
+		for _, s := range b.vectors {
+			same := func(x *vectorSegment) bool {
+				return x.kind() == s.kind() && x.field() == s.field() && x.meta.Name == s.meta.Name && x.index.Model().Metric() == s.index.Model().Metric()
+			}
+			if !slices.ContainsFunc(by.vectors, same) {
+				return false
+			}
+		}
 		return true
 	}
 	return covered(b, o) && covered(o, b)

@@ -39,8 +39,9 @@ type generation struct {
 	// filter says of most other keys that they are not in the generation; nil without a key, and in generations of before
 	// there were filters.
 	filter *keyfilter.Filter
-	// columns are the indexes over other columns.
+	// columns are the indexes over other columns, vectors those over vectors.
 	columns []*columnSegment
+	vectors []*vectorSegment
 	refs    atomic.Int64
 	// remove is set when the generation is in the base: its folder goes with the last reference.
 	remove atomic.Pointer[func(dir string)]
@@ -89,6 +90,11 @@ func writeGeneration(ctx context.Context, st object.Store, sh *shard, m *memtabl
 	if o.Indexes, err = writeColumns(ctx, st, dir, sh.table, now, m); err != nil {
 		return g, err
 	}
+	vectors, err := writeVectors(ctx, st, dir, sh.table, now, m)
+	if err != nil {
+		return g, err
+	}
+	o.Indexes = append(o.Indexes, vectors...)
 	if _, err := manifest.Create(ctx, st, dir, schema, o); err != nil {
 		return g, err
 	}
@@ -204,6 +210,7 @@ func openGeneration(ctx context.Context, st object.Store, sh *shard, m manifest.
 		}
 	}
 	g.columns = openColumns(ctx, st, dir, v, t.now(), t.warn)
+	g.vectors = openVectors(ctx, st, dir, v, t.now(), t.warn)
 	return g, nil
 }
 
@@ -293,6 +300,7 @@ func (g *generation) unref() {
 	}
 	g.frag.unref()
 	closeColumns(g.columns)
+	closeVectors(g.vectors)
 	if g.keys != nil {
 		_ = g.keys.Close() // open for reading only
 	}

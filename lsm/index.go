@@ -9,9 +9,12 @@ import (
 	"strings"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/google/uuid"
 
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/memindex"
 )
 
 // IndexKind is how an index finds rows.
@@ -59,14 +62,18 @@ type indexEntry struct {
 	Kind    IndexKind         `json:"kind"`
 	Fields  []int32           `json:"fields"` // by field id, so that a column may be renamed
 	Options map[string]string `json:"options,omitempty"`
-	// Replaced are the fields of indexes over other columns whose place and name it took: a base that still has segments
-	// over them is rid of these.
-	Replaced [][]int32 `json:"replaced,omitempty"`
+	// Replaced are the fields of indexes over other columns whose place and name it took, and Segments the segments over the same column
+	// of one with other options: a base that still has them is rid of these.
+	Replaced [][]int32   `json:"replaced,omitempty"`
+	Segments []uuid.UUID `json:"segments,omitempty"`
 }
 
 // replaces reports whether a segment is of an index whose place this one took.
-func (x *indexEntry) replaces(name string, fields []int32) bool {
-	return strings.EqualFold(x.Name, name) && slices.ContainsFunc(x.Replaced, func(old []int32) bool { return slices.Equal(old, fields) })
+func (x *indexEntry) replaces(seg *manifest.Index) bool {
+	if !strings.EqualFold(x.Name, seg.Name) {
+		return false
+	}
+	return slices.Contains(x.Segments, seg.UUID) || slices.ContainsFunc(x.Replaced, func(old []int32) bool { return slices.Equal(old, seg.Fields) })
 }
 
 // ddlIndex is the part of a DDL record that makes or drops an index of a table, or both at once.
@@ -143,11 +150,8 @@ func newIndexEntry(d IndexDef, now *tableSchema, id uint64) (*indexEntry, error)
 	if d.Name == "" || strings.ContainsAny(d.Name, "\x00/\\") || strings.HasPrefix(d.Name, "__") {
 		return nil, fmt.Errorf("%w name for an index: %q; it must not be empty, begin with __ or have slashes", ErrInvalid, d.Name)
 	}
-	if d.Kind != BTreeIndex {
-		return nil, fmt.Errorf("index %q: %w kind %q; there is %s", d.Name, ErrInvalid, d.Kind, BTreeIndex)
-	}
-	for _, o := range slices.Sorted(maps.Keys(d.Options)) {
-		return nil, fmt.Errorf("index %q: %w: a %s has no option %q", d.Name, ErrInvalid, d.Kind, o)
+	if d.Kind != BTreeIndex && !d.Kind.isVector() {
+		return nil, fmt.Errorf("index %q: %w kind %q; there is %s, %s and %s", d.Name, ErrInvalid, d.Kind, BTreeIndex, IVFPQIndex, IVFFlatIndex)
 	}
 	if len(d.Columns) != 1 {
 		return nil, fmt.Errorf("index %q: %w: a %s is over one column, not %d; make one for each", d.Name, ErrInvalid, d.Kind, len(d.Columns))
@@ -156,10 +160,30 @@ func newIndexEntry(d IndexDef, now *tableSchema, id uint64) (*indexEntry, error)
 	if c < 0 {
 		return nil, fmt.Errorf("index %q: %w: the table has no column %q", d.Name, ErrInvalid, d.Columns[0])
 	}
-	if f := now.arrow.Field(c); newColumnCodec(f, c) == nil {
-		return nil, fmt.Errorf("index %q: %w: column %q has type %s, which has no order", d.Name, ErrInvalid, f.Name, f.Type)
+	x := &indexEntry{ID: id, Name: d.Name, Kind: d.Kind, Fields: []int32{now.lance.Fields[c].ID}}
+	f := now.arrow.Field(c)
+	if d.Kind.isVector() {
+		if _, err := newVectorOptions(d.Kind, d.Options, f); err != nil {
+			return nil, fmt.Errorf("index %q: %w", d.Name, err)
+		}
+		x.Options = maps.Clone(d.Options)
+		return x, nil
 	}
-	return &indexEntry{ID: id, Name: d.Name, Kind: d.Kind, Fields: []int32{now.lance.Fields[c].ID}}, nil
+	for _, o := range slices.Sorted(maps.Keys(d.Options)) {
+		return nil, fmt.Errorf("index %q: %w: a %s has no option %q", d.Name, ErrInvalid, d.Kind, o)
+	}
+	if newColumnCodec(f, c) == nil {
+		return nil, fmt.Errorf("index %q: %w: column %q has type %s, which has no order%s", d.Name, ErrInvalid, f.Name, f.Type, vectorHint(f.Type))
+	}
+	return x, nil
+}
+
+// vectorHint says by what vectors are indexed.
+func vectorHint(t arrow.DataType) string {
+	if _, ok := memindex.VectorType(t); ok {
+		return fmt.Sprintf("; vectors are indexed USING %s or %s", IVFPQIndex, IVFFlatIndex)
+	}
+	return ""
 }
 
 // newIndexEntries is newIndexEntry for the indexes that a table is made with.
@@ -211,7 +235,7 @@ func (db *DB) CreateIndex(ctx context.Context, n TableName, d IndexDef, o Create
 		err = t.compactor.order(ctx, func(ctx context.Context) error { return t.compactor.dropColumns(ctx, old.Name) })
 	}
 	if err == nil {
-		err = t.cover(ctx, *x, o.Progress)
+		err = t.cover(ctx, *x, false, o.Progress)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("create index %q on table %q: %w", d.Name, n, err), db.undoIndex(ctx, t, x))
@@ -261,53 +285,6 @@ func (db *DB) defineIndex(ctx context.Context, n TableName, d IndexDef, o Create
 		old.Name = d.Name
 	}
 	return t, x, old, nil
-}
-
-// foreignIndex looks for an index of the base that has the name of a new one and is none of the catalog's: an error
-// says that it is another than the new one.
-func (t *Table) foreignIndex(x *indexEntry, known bool) (other bool, err error) {
-	b, err := t.holdBase()
-	if err != nil {
-		return false, err
-	}
-	defer b.unref()
-	for _, seg := range b.version.Indexes {
-		if known || !strings.EqualFold(seg.Name, x.Name) {
-			continue
-		}
-		if t.lacksField(seg.Fields) { // it went with its column, which the base has until the next merge
-			other = true
-			continue
-		}
-		if !seg.BTree() || !slices.Equal(seg.Fields, x.Fields) {
-			return true, fmt.Errorf("%w: another program made it over other columns, or of another kind", ErrIndexExists)
-		}
-		x.Name = seg.Name // as its segments have it, to the letter
-	}
-	return other, nil
-}
-
-// fieldsNamed returns what indexes with the name of a new one are over, be they in the base or the one of the catalog whose
-// place it takes, which merges under way may bring there. Those over the new one's column are as good as its own.
-func (t *Table) fieldsNamed(x *indexEntry, was indexEntry) ([][]int32, error) {
-	b, err := t.holdBase()
-	if err != nil {
-		return nil, err
-	}
-	defer b.unref()
-	var out [][]int32
-	add := func(fields []int32) {
-		if len(fields) > 0 && !slices.Equal(fields, x.Fields) && !slices.ContainsFunc(out, func(o []int32) bool { return slices.Equal(o, fields) }) {
-			out = append(out, fields)
-		}
-	}
-	add(was.Fields)
-	for _, seg := range b.version.Indexes {
-		if strings.EqualFold(seg.Name, x.Name) && !b.schema.isKey(seg.Fields) {
-			add(seg.Fields)
-		}
-	}
-	return out, nil
 }
 
 // lacksField tells whether one of some fields is no column of the table any more.
@@ -407,17 +384,28 @@ func (db *DB) forgetIndex(ctx context.Context, n TableName, pick func(t *Table) 
 	return t, x, nil
 }
 
-// OptimizeIndex brings all rows of the table that the index does not have yet into it. Progress is that of
-// CreateIndexOptions.
+// OptimizeIndex brings all rows of the table that the index does not have yet into it. One over vectors is trained anew when its rows lie
+// much more unevenly than those that it was trained with. Progress is that of CreateIndexOptions.
 func (t *Table) OptimizeIndex(ctx context.Context, index string, progress func(done, total int64)) error {
+	return t.optimizeIndex(ctx, index, false, progress)
+}
+
+// RetrainIndex is OptimizeIndex, and trains an index over vectors anew in any case.
+func (t *Table) RetrainIndex(ctx context.Context, index string, progress func(done, total int64)) error {
+	return t.optimizeIndex(ctx, index, true, progress)
+}
+
+func (t *Table) optimizeIndex(ctx context.Context, index string, retrain bool, progress func(done, total int64)) error {
 	if err := t.refuseWrite(); err != nil {
 		return err
 	}
 	x, ok := t.index(index)
 	if !ok {
-		return fmt.Errorf("optimize index %q of table %q: %w", index, t.name, ErrIndexNotFound)
+		if x, ok = t.foreignVectors(index); !ok {
+			return fmt.Errorf("optimize index %q of table %q: %w", index, t.name, ErrIndexNotFound)
+		}
 	}
-	if err := t.cover(ctx, x, progress); err != nil {
+	if err := t.cover(ctx, x, retrain, progress); err != nil {
 		return fmt.Errorf("optimize index %q of table %q: %w", index, t.name, err)
 	}
 	return nil
@@ -437,6 +425,8 @@ type IndexInfo struct {
 	// Maintained is set when memtables keep it while they are written; MemoryBytes is what it takes there.
 	Maintained  bool
 	MemoryBytes int64
+	// Vectors tells more of an index over vectors, nil for others.
+	Vectors *VectorIndexInfo
 }
 
 // Indexes tells of all indexes of the table but that of its key, those of the catalog first.
@@ -450,6 +440,8 @@ func (t *Table) Indexes() []IndexInfo {
 		case set == nil:
 		case now.isKey(x.Fields):
 			info.countKey(set)
+		case x.Kind.isVector():
+			info.countVectors(set, x)
 		default:
 			info.count(set, x.Fields[0])
 		}
@@ -457,6 +449,13 @@ func (t *Table) Indexes() []IndexInfo {
 	}
 	if set != nil {
 		out = append(out, foreignIndexes(set.base, now, out)...)
+		for _, x := range t.vectorEntries(set.base) {
+			if x.ID == 0 && now.column(x.Fields[0]) >= 0 {
+				info := IndexInfo{IndexDef: x.definition(now), Maintained: t.entry.maintains(x.Name), Foreign: true}
+				info.countVectors(set, x)
+				out = append(out, info)
+			}
+		}
 		set.unref()
 	}
 	return out
@@ -477,6 +476,11 @@ func (t *Table) ForeignIndexes() []IndexDef {
 	var out []IndexDef
 	for _, x := range foreignIndexes(set.base, now, known) {
 		out = append(out, x.IndexDef)
+	}
+	for _, x := range t.vectorEntries(set.base) {
+		if x.ID == 0 && now.column(x.Fields[0]) >= 0 {
+			out = append(out, x.definition(now))
+		}
 	}
 	return out
 }

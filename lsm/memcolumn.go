@@ -20,8 +20,9 @@ type memColumn struct {
 	broken atomic.Bool
 }
 
-// newMemtable returns an empty memtable of the table with one reference, and with the indexes that it keeps.
-func (t *Table) newMemtable() *memtable {
+// newMemtable returns an empty memtable of the table with one reference, and with the indexes that it keeps: those over vectors with the
+// models that they have in a base, which may be nil.
+func (t *Table) newMemtable(b *base) *memtable {
 	now := t.now()
 	m := newMemtable(now.codec, t.db.budget)
 	m.order.eager = t.db.opt.eagerOrder
@@ -31,13 +32,18 @@ func (t *Table) newMemtable() *memtable {
 			m.columns = append(m.columns, c)
 		}
 	}
+	for _, x := range t.maintained(b) {
+		if c := newMemVector(x, now); c != nil {
+			m.vectors = append(m.vectors, c)
+		}
+	}
 	return m
 }
 
-// newMemColumn returns an empty index, nil if the schema does not have its column, or has it as its key.
+// newMemColumn returns an empty index, nil if the schema does not have its column, or has it as its key, and for one over vectors.
 func newMemColumn(x indexEntry, now *tableSchema) *memColumn {
 	c := now.column(x.Fields[0])
-	if c < 0 || now.isKey(x.Fields) {
+	if c < 0 || now.isKey(x.Fields) || x.Kind.isVector() {
 		return nil
 	}
 	codec := newColumnCodec(now.arrow.Field(c), c)

@@ -89,6 +89,8 @@ type memtable struct {
 	// indexes. Both do not change; they need no lock.
 	columns []*memColumn
 	indexes *[]indexEntry
+	// vectors are those over columns of vectors that had a model then.
+	vectors []*memVector
 
 	// born is how many bytes the DB had accepted when the first batch came. It is written before rows.
 	born int64
@@ -138,9 +140,10 @@ func (m *memtable) publish() {
 // did: readers of a table whose indexes follow must not find more in them than is published, as they search the tail
 // themselves.
 func (m *memtable) index(n int, show bool) (grown int64) {
+	first := len(m.next.ends)
+	grown = m.addVectors(m.next.batches[first : first+n]) // it takes long, and readers of keys would wait
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	first := len(m.next.ends)
 	for i := range m.next.batches[first : first+n] {
 		b := &m.next.batches[first+i]
 		if m.codec != nil {
@@ -186,6 +189,9 @@ func (m *memtable) growth(rows int, bytes int64) int64 {
 		bytes += m.ints.Growth(rows)
 	}
 	for _, c := range m.columns {
+		bytes += c.index.Growth(rows)
+	}
+	for _, c := range m.vectors {
 		bytes += c.index.Growth(rows)
 	}
 	return bytes
@@ -363,6 +369,9 @@ func (m *memtable) unref() {
 	m.ints.Release()
 	m.wides.Release()
 	for _, c := range m.columns {
+		c.index.Release()
+	}
+	for _, c := range m.vectors {
 		c.index.Release()
 	}
 	for _, b := range m.next.batches {

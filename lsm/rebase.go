@@ -86,6 +86,7 @@ func (r *rebase) run(ctx context.Context) error {
 			return err
 		}
 		if r.tryPublish(ctx) {
+			r.table.turnModels()
 			return nil
 		}
 	}

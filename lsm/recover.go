@@ -669,7 +669,7 @@ func (s *shard) openChain(ctx context.Context, b *base) (*chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	active := t.newMemtable()
+	active := t.newMemtable(b)
 	defer active.unref()
 	return newChain(append(layers, layerRef{layer: active}), replaced, flushed), nil
 }

@@ -93,6 +93,9 @@ func (db *DB) Optimize(ctx context.Context, n TableName) error {
 	if err == nil {
 		err = t.compactor.order(ctx, t.compactor.compactAll)
 	}
+	if err == nil {
+		err = t.optimizeVectors(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("optimize table %q: %w", n, err)
 	}

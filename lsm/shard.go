@@ -236,10 +236,10 @@ func (s *shard) freezeActive() {
 	m := old.active()
 	s.indexInto(m, m.unindexed(), true)
 	last := m.rows.Load().lastLSN()
-	if last == 0 && m.indexes == t.indexes.Load() {
+	if last == 0 && m.indexes == t.indexes.Load() && t.keepsVectors(m, set.base) {
 		return
 	}
-	active := t.newMemtable()
+	active := t.newMemtable(set.base)
 	defer active.unref() // the chain has its own reference
 	active.expect(m)
 	layers := append([]layerRef(nil), old.layers...)

@@ -151,7 +151,7 @@ func (s *Stage) spill(ctx context.Context) error {
 		for _, x := range p.leaveParts() {
 			i := x.shard.index
 			if memtables[i] == nil {
-				memtables[i] = t.newMemtable()
+				memtables[i] = t.newMemtable(t.baseNow())
 				defer memtables[i].unref()
 			}
 			memtables[i].add(1, x)

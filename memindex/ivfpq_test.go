@@ -56,6 +56,8 @@ func vectorBatch(r *rand.Rand, of arrow.DataType, dim, n int) (arrow.Array, []fl
 		case *array.Float16Builder:
 			v = float16.New(v).Float32()
 			e.Append(float16.New(v))
+		case *array.Float64Builder:
+			e.Append(float64(v))
 		}
 		if null {
 			e := b.ValueBuilder()
@@ -98,6 +100,7 @@ func TestIVFPQHoldsWhatItsModelSays(t *testing.T) {
 	}{
 		{"l2", vector.L2, 8, arrow.PrimitiveTypes.Float32},
 		{"cosine", vector.Cosine, 4, arrow.PrimitiveTypes.Float32},
+		{"float64", vector.L2, 8, arrow.PrimitiveTypes.Float64},
 		{"dot, float16", vector.Dot, 8, arrow.FixedWidthTypes.Float16},
 		{"no codes", vector.Cosine, 0, arrow.FixedWidthTypes.Float16},
 	} {

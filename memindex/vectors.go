@@ -9,15 +9,14 @@ import (
 	"github.com/flightd/flightd/vector"
 )
 
-// VectorType returns the dimensions of a type whose values are vectors that indexes take: lists of a fixed number of float32 or
-// float16.
+// VectorType returns the dimensions of a type whose values are vectors that indexes take: lists of a fixed number of floats.
 func VectorType(t arrow.DataType) (dim int, ok bool) {
 	list, ok := t.(*arrow.FixedSizeListType)
 	if !ok || list.Len() < 1 {
 		return 0, false
 	}
 	switch list.Elem().ID() {
-	case arrow.FLOAT32, arrow.FLOAT16:
+	case arrow.FLOAT32, arrow.FLOAT16, arrow.FLOAT64:
 		return int(list.Len()), true
 	}
 	return 0, false
@@ -46,6 +45,10 @@ func Vectors(values arrow.Array, at, n int, scratch []float32) (rows, enlarged [
 		d := x.Data()
 		bits := arrow.Uint16Traits.CastFromBytes(d.Buffers()[1].Bytes())[d.Offset()+from:]
 		vector.WidenFloat16(rows, bits[:n*dim])
+	case *array.Float64:
+		for i, v := range x.Float64Values()[from : from+n*dim] {
+			rows[i] = float32(v)
+		}
 	}
 	for i := range rows {
 		if !whole && elements.IsNull(from+i) {
