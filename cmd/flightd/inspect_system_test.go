@@ -59,8 +59,8 @@ func TestInspectShowsTheServersOwnFiles(t *testing.T) {
 		{"_flightd/LOCK", "owner: flightd, process ", "running"},
 		{"_flightd/format", "format: ", "running"},
 		{"_flightd/reserve", "reserve: 4 bytes", "running"},
-		{"_flightd/wal/*.spare", "000000000099.spare: 3 bytes, a segment of the log that was trimmed", "records"},
-		{"_flightd/wal/*.tmp", "being prepared", "records"},
+		{"_flightd/wal/000000000099.spare", "000000000099.spare: 3 bytes, a segment of the log that was trimmed", "records"},
+		{"_flightd/wal/000000000100.tmp", "being prepared", "records"},
 		{"words.lance/_deletions", "deletions of fragment 0, made on version ", "offsets"},
 		{"words.lance/_deletions/*.bin", ": 1 rows from 1 to 1; crc32c ", "crc32c"},
 	})
