@@ -21,8 +21,8 @@ type BuildOptions struct {
 	// known of pages. It is a local store for temporary files (object.NewScratch), also when the index goes to a bucket. Nil keeps
 	// all rows in memory, which suits small indexes only.
 	Scratch object.Store
-	// Quota bounds what lies in Scratch; nil does not.
-	Quota *spill.Quota
+	// ScratchBytes bounds what the build has in Scratch; 0 is half of what its disk has free when the build begins.
+	ScratchBytes int64
 	// Shuffle says how much of the rows is in memory at a time.
 	Shuffle ShuffleOptions
 	// newShuffle makes the shuffler that tests want.
@@ -53,7 +53,7 @@ type source struct {
 // NewBuilder begins an index in a folder of its own.
 func NewBuilder(ctx context.Context, st object.Store, dir string, model *vector.IVF, o BuildOptions) (*Builder, error) {
 	if o.Scratch != nil && o.newShuffle == nil {
-		o.spillPages = spill.NewFolder(o.Scratch, o.Quota)
+		o.spillPages = spill.NewFolder(o.Scratch, o.quota())
 		o.newShuffle = func(partitions, width int) (shuffler, error) {
 			return newGroupShuffle(ctx, o.spillPages, partitions, width, o.Shuffle)
 		}
@@ -71,6 +71,22 @@ func NewBuilder(ctx context.Context, st object.Store, dir string, model *vector.
 		return nil, fmt.Errorf("create index %s: %w", dir, err)
 	}
 	return &Builder{model: model, o: o, w: w, shuffle: s}, nil
+}
+
+// quota returns what bounds the scratch files, nil if nothing does: the disk does not tell what it has.
+func (o BuildOptions) quota() *spill.Quota {
+	if o.ScratchBytes > 0 {
+		return spill.NewQuota(o.ScratchBytes)
+	}
+	disk, ok := o.Scratch.(interface{ Free() (int64, error) })
+	if !ok {
+		return nil
+	}
+	free, err := disk.Free()
+	if err != nil {
+		return nil
+	}
+	return spill.NewQuota(free / 2)
 }
 
 // workRows is how many rows a goroutine takes at least: fewer cost more to hand out than to code.

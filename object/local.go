@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // tempPrefix begins the names of files that are not objects yet.
@@ -234,6 +236,15 @@ func (l *Local) syncDirs(name string) error {
 			return nil
 		}
 	}
+}
+
+// Free returns how many bytes more the disk below the store takes. The root has to be there.
+func (l *Local) Free() (int64, error) {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(l.root, &disk); err != nil {
+		return 0, fmt.Errorf("ask for the room of the disk: %w", translate(err))
+	}
+	return int64(disk.Bavail) * disk.Bsize, nil
 }
 
 // Sweep removes the temporary files that a crash left anywhere in the store.

@@ -266,6 +266,11 @@ func TestScratch(t *testing.T) {
 	require.NoError(t, err)
 	w.Abort()
 	require.Equal(t, []string{"file"}, list(t, st, "a"))
+	free, err := st.Free()
+	require.NoError(t, err)
+	require.Positive(t, free)
+	_, err = NewScratch(filepath.Join(t.TempDir(), "missing")).Free()
+	require.ErrorIs(t, err, ErrNotExist)
 	require.NoError(t, st.DeleteAll(t.Context(), "a"))
 	require.Empty(t, list(t, st, "."))
 }

@@ -3,16 +3,16 @@ package spill
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"path"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/flightd/flightd/object"
 )
 
-// ErrQuota is returned when temporary files would take more room than they may.
-var ErrQuota = errors.New("the quota for temporary files is used up")
+// ErrQuota is returned when temporary files would take more room than they may. Like a quota of the system's it is syscall.EDQUOT.
+var ErrQuota = fmt.Errorf("the quota for temporary files is used up (%w)", syscall.EDQUOT)
 
 // Quota bounds the bytes of temporary files, in all folders that share it. A nil Quota bounds nothing.
 type Quota struct {
