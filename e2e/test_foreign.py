@@ -5,6 +5,7 @@ import os
 import lance
 import pyarrow as pa
 import pytest
+from lance.blob import blob_array, blob_field
 
 from clients import adbc, execute, put, query, refused, scalar
 
@@ -202,18 +203,49 @@ def test_columns_that_pylance_changes_are_there_for_the_next_statement(server):
 
 
 @pytest.mark.parametrize("version", ["2.0", "2.1", "2.2"])
-def test_forms_that_are_not_read_are_named(new_server, version):
-    """Packed structs and blobs are refused as what they are, not as damage, and do not keep others from being served."""
+def test_forms_of_columns_are_read(new_server, version):
+    """JSON of Lance, blobs, packed structs, dictionaries of numbers and compressed buffers are read; what flightd cannot write
+    says so with the column, and keeps nobody from other tables. A blob that lies elsewhere is no damage."""
     server = new_server()
-    ids = pa.array(range(1000), pa.int64())
-    packed = pa.schema([pa.field("id", pa.int64()), pa.field("s", pa.struct([("x", pa.int64()), ("y", pa.float64())]), metadata={"packed": "true", "lance-encoding:packed": "true"})])
-    lance.write_dataset(pa.table([ids, [{"x": i, "y": i / 2} for i in range(1000)]], schema=packed), str(server.dataset("packed")), data_storage_version=version)
-    blobs = pa.schema([pa.field("id", pa.int64()), pa.field("b", pa.large_binary(), metadata={"lance-encoding:blob": "true"})])
-    lance.write_dataset(pa.table([ids, [bytes(i) for i in range(1000)]], schema=blobs), str(server.dataset("blobs")), data_storage_version=version)
-    lance.write_dataset(pa.table({"id": ids}), str(server.dataset("plain")), data_storage_version=version)
+    n = 1000
+    ids = pa.array(range(n), pa.int64())
+
+    def write_column(name, column, field):
+        lance.write_dataset(pa.table([ids, column], schema=pa.schema([pa.field("id", pa.int64()), field])), str(server.dataset(name)), data_storage_version=version)
+
+    marks = {"packed": "true", "lance-encoding:packed": "true"}
+    points = pa.array([{"x": i, "y": i / 2} for i in range(n)], pa.struct([("x", pa.int64()), ("y", pa.float64())]))
+    write_column("packed", points, pa.field("c", points.type, metadata=marks))
+    values = [None if i % 7 == 3 else bytes([i % 256]) * i for i in range(n)]
+    if version < "2.2":
+        write_column("blobs", pa.array(values, pa.large_binary()), pa.field("c", pa.large_binary(), metadata={"lance-encoding:blob": "true"}))
+    else:
+        values[5], values[6] = b"x" * 100_000, b"y" * (5 << 20)
+        write_column("blobs", blob_array(values), blob_field("c"))
+    texts = [None if i % 5 == 1 else f'{{"a":{i},"b":[1,"x",null]}}' for i in range(n)]
+    write_column("json", pa.ExtensionArray.from_storage(pa.json_(), pa.array(texts)), pa.field("c", pa.json_()))
+    numbers = pa.array([None if i % 9 == 4 else i % 3 for i in range(n)], pa.int64())
+    write_column("numbers", numbers.dictionary_encode(), pa.field("c", pa.dictionary(pa.int32(), pa.int64())))
+    words = [f"word {i * i}" for i in range(n)]
+    write_column("words", pa.array(words), pa.field("c", pa.string(), metadata={"lance-encoding:compression": "zstd"}))
     server.start()
-    with refused("FAILED_PRECONDITION", "packed structs: not supported"):
-        query(server, "FROM packed")
-    with refused("FAILED_PRECONDITION", "not supported"):
-        query(server, "FROM blobs")
-    assert scalar(server, "SELECT sum(id) FROM plain") == 499500
+
+    got = {t: query(server, f"SELECT c FROM {t} ORDER BY id").column("c") for t in ("packed", "blobs", "json", "numbers", "words")}
+    assert got["packed"].to_pylist() == points.to_pylist()
+    assert got["blobs"].type == pa.large_binary() and got["blobs"].to_pylist() == values
+    assert got["json"].type == pa.json_() and got["json"].to_pylist() == texts
+    assert got["numbers"].type == pa.dictionary(pa.int32(), pa.int64()) and got["numbers"].to_pylist() == numbers.to_pylist()
+    assert got["words"].to_pylist() == words
+    assert query(server, "SELECT c FROM blobs WHERE id IN (6, 900, 10, 5)").num_rows == 4
+    assert scalar(server, "SELECT sum(octet_length(c)) FROM blobs") == sum(len(v) for v in values if v)
+    assert scalar(server, "SELECT sum(c.x) FROM packed") == n * (n - 1) // 2
+    assert scalar(server, "SELECT count(*) FROM numbers WHERE c = 2") == numbers.to_pylist().count(2)
+    for table, form in {"packed": "packed structs", "blobs": "blobs", "json": "JSON of Lance", "numbers": "dictionaries of numbers"}.items():
+        with refused("FAILED_PRECONDITION", f'column "c": {form}', "copy the table with CREATE TABLE"):
+            execute(server, f"DELETE FROM {table} WHERE id = 1")
+        execute(server, f"CREATE TABLE {table}_copy AS FROM {table}", f"OPTIMIZE {table}_copy")
+        assert query(server, f"SELECT c FROM {table}_copy ORDER BY id").column("c").to_pylist() == got[table].to_pylist()
+        copied = lance.dataset(str(server.dataset(f"{table}_copy"))).to_table().sort_by("id").column("c")
+        assert copied.to_pylist() == got[table].to_pylist()
+    execute(server, "INSERT INTO words VALUES (1000, 'more')", "OPTIMIZE words")
+    assert lance.dataset(str(server.dataset("words"))).count_rows() == n + 1

@@ -42,7 +42,6 @@ def pylance_says(t, version):
 
 # What pylance writes and flightd does not serve, with what flightd says: columns of files of 2.2.
 FLIGHTD_REFUSES = {
-    "numbers": (pa.array([1, 2, 1]).dictionary_encode(), "dictionaries of int64"),
     "structs": (pa.FixedSizeListArray.from_arrays(pa.array([{"a": 1}] * 4), 2), "fixed_size_list"),
     "texts": (pa.array([None], pa.list_(pa.string(), 2)), "fixed-size lists of utf8"),
     "lists": (pa.array([[[1, 2], [3, 4]]], pa.list_(pa.list_(pa.int8(), 2), 2)), "lists in lists"),

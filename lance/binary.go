@@ -20,7 +20,11 @@ type binaryCodec struct {
 	indices, data uint32
 	adjustment    uint64 // at most maxEnd
 	large         bool   // Arrow's offsets have 64 bits
+	zstd          bool   // the bytes are compressed as a whole
 }
+
+// compressed implements compressedCodec.
+func (c binaryCodec) compressed() (uint32, bool) { return c.data, c.zstd }
 
 func (c binaryCodec) check(rows int64, bufs []extent) error {
 	if err := checkBuffer(bufs, c.indices, rows, 64, "offsets"); err != nil {

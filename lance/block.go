@@ -59,6 +59,7 @@ type blockDecoder interface {
 
 // parseBlock returns the decoder of an encoding.
 func parseBlock(e *lancepb.CompressiveEncoding) (blockDecoder, error) {
+	unknown := e.ProtoReflect().GetUnknown()
 	switch e := e.GetCompression().(type) {
 	case *lancepb.CompressiveEncoding_Flat:
 		return parseFlat(e.Flat)
@@ -89,8 +90,10 @@ func parseBlock(e *lancepb.CompressiveEncoding) (blockDecoder, error) {
 		return splitDecoder{int(bits)}, nil
 	case *lancepb.CompressiveEncoding_General:
 		return parseGeneral(e.General)
+	case *lancepb.CompressiveEncoding_PackedStruct:
+		return parseBlock(e.PackedStruct.GetValues()) // of values that are structs
 	case nil:
-		return nil, errors.New("an empty encoding")
+		return parseRecords(unknown)
 	default:
 		return nil, fmt.Errorf("encoding %T: %w", e, ErrUnsupported)
 	}
@@ -306,7 +309,7 @@ func parseFSSTBlock(f *lancepb.FsstBlock) (blockDecoder, error) {
 // varying reports whether the values of a decoder vary in length and are not coded yet.
 func varying(d blockDecoder) bool {
 	switch d := d.(type) {
-	case variableDecoder:
+	case variableDecoder, recordDecoder:
 		return true
 	case generalDecoder:
 		return varying(d.inner)
@@ -438,14 +441,27 @@ func (d generalDecoder) decode(bufs [][]byte, n int, s *scratch) (block, error) 
 // maxPlain bounds what one compressed buffer may hold: what a file claims is not believed.
 const maxPlain = 1 << 30
 
-// zstdDecoder is safe for concurrent use through DecodeAll.
-var zstdDecoder = func() *zstd.Decoder {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxPlain))
+// pagePlain is the same for a buffer of a page of 2.0, of which writers make pages of 8 MiB, at most 32.
+const pagePlain = 48 << 20
+
+// zstdDecoder and pageZSTD are safe for concurrent use through DecodeAll.
+var zstdDecoder, pageZSTD = newZSTD(maxPlain), newZSTD(pagePlain)
+
+func newZSTD(most uint64) *zstd.Decoder {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(most))
 	if err != nil {
 		panic(err) // the options are constants
 	}
 	return d
-}()
+}
+
+// withoutSize returns a frame without the size of what it holds, which some writers put in front of it.
+func withoutSize(b []byte) []byte {
+	if len(b) >= 12 && binary.LittleEndian.Uint32(b[8:]) == zstdMagic {
+		return b[8:]
+	}
+	return b
+}
 
 // decompress appends what a buffer holds to out.
 func (d generalDecoder) decompress(out, b []byte) ([]byte, error) {
@@ -496,7 +512,7 @@ func decompressZSTD(out, b []byte) ([]byte, error) {
 		if size > maxPlain {
 			return nil, fmt.Errorf("ZSTD: %d bytes are to hold %d", len(b), size)
 		}
-		b = b[8:]
+		b = withoutSize(b)
 	}
 	from := len(out)
 	plain, err := zstdDecoder.DecodeAll(b, out)

@@ -13,6 +13,16 @@ import (
 
 // parseEncoding returns the codec of a page of a field.
 func parseEncoding(e *lancepb.ArrayEncoding, f *Field) (codec, error) {
+	switch f.form {
+	case jsonForm:
+		return parseJSONPage(e, f)
+	case blobForm:
+		return parseBlobPage(e)
+	case packedForm:
+		return parsePackedPage(e, f)
+	case numbersForm:
+		return parseNumbersPage(e, f)
+	}
 	dt := f.Type
 	switch dt.ID() {
 	case arrow.LIST, arrow.LARGE_LIST:
@@ -161,7 +171,13 @@ func parseBinary(e *lancepb.ArrayEncoding, dt arrow.DataType) (binaryCodec, erro
 	if c.indices, err = flatBuffer(indices, 64); err != nil {
 		return none, fmt.Errorf("offsets: %w", err)
 	}
-	if c.data, err = flatBuffer(b.GetBytes(), 8); err != nil {
+	bytes := b.GetBytes()
+	if f := bytes.GetFlat(); f.GetCompression().GetScheme() == "zstd" {
+		c.zstd = true
+		bytes = flat(8, f.GetBuffer().GetBufferIndex())
+		bytes.GetFlat().Buffer = f.GetBuffer()
+	}
+	if c.data, err = flatBuffer(bytes, 8); err != nil {
 		return none, fmt.Errorf("bytes: %w", err)
 	}
 	if c.adjustment == 0 {

@@ -27,6 +27,9 @@ type dictionaryCodec struct {
 	count    int
 }
 
+// compressed implements compressedCodec.
+func (c dictionaryCodec) compressed() (uint32, bool) { return c.items.compressed() }
+
 func (c dictionaryCodec) check(rows int64, bufs []extent) error {
 	if err := checkBuffer(bufs, c.indices, rows, int64(c.width)*8, "dictionary indices"); err != nil {
 		return err

@@ -69,12 +69,16 @@ func (f *Field) storedIndex() arrow.DataType {
 	return t.IndexType
 }
 
-// Writable returns why a Writer cannot write further files of a table whose manifest has the schema: pages of dictionaries
-// must have indices of the type that the schema says, and the Writer's are not that narrow.
+// Writable returns why a Writer cannot write further files of a table whose manifest has the schema: it knows plain values
+// only, and pages of dictionaries must have indices of the type that the schema says, which its are not if they are narrow.
 func (s *Schema) Writable() error {
 	var err error
 	s.walk(func(f *Field, path string) {
-		if err == nil && f.index != "" && f.dictionary() && f.index != f.storedIndex().Name() {
+		switch {
+		case err != nil:
+		case f.form != plainForm:
+			err = fmt.Errorf("column %q: %s: %w", path, f.form, ErrUnsupported)
+		case f.index != "" && f.dictionary() && f.index != f.storedIndex().Name():
 			err = fmt.Errorf("column %q: dictionaries with indices of %s: %w", path, f.index, ErrUnsupported)
 		}
 	})
@@ -95,7 +99,7 @@ func parseDictionaryName(name string) (values arrow.DataType, index string, err 
 	if values, err = parseLogicalType(parts[1]); err != nil {
 		return nil, "", err
 	}
-	if _, ok := values.(arrow.BinaryDataType); !ok {
+	if _, ok := values.(arrow.BinaryDataType); !ok && (bitWidth(values) == 0 || values.ID() == arrow.FIXED_SIZE_LIST) {
 		return nil, "", fmt.Errorf("type %q: dictionaries of %s: %w", name, values, ErrUnsupported)
 	}
 	for _, t := range indexTypes {

@@ -102,6 +102,14 @@
 // has a dictionary in each page, with indices of 32 bits or more, and other readers see a dictionary type. Dictionaries of anything but strings and bytes, and those of a key, are stored as their values. Extension types
 // are metadata of their fields; arrow.json is stored under another name, see extension.go.
 //
+// # Forms that others choose
+//
+// A field's metadata, or Lance's name of its type, can ask for another form than the type's: JSON of Lance, which is binary
+// and read as text (jsonb.go); blobs, which lie outside the pages, in 2.2 in files beside the data file, too, and are read as
+// bytes (blob.go); packed structs, whose fields share a column (packed.go); and dictionaries of values of one width. They
+// are read as what they stand for. A Writer does not write them: Schema.Writable names the column. What says the form is no
+// metadata of the field that is read, so a copy of the table has none of it.
+//
 // # The size of pages
 //
 // A Writer cuts a page when it has PageBytes bytes, at the roundest row of the upper half, so that the pages of columns
@@ -164,6 +172,7 @@
 // # Errors
 //
 // Bytes that cannot be right are an object.CorruptError with the offset, in Open or when they are first needed. What is
-// right by the format but not by this package is ErrUnsupported: in 2.0 dictionaries of numbers and compressed pages, in
-// later ones blobs and packed structs, anywhere fixed-size lists of anything but values of one width, and other versions. A batch that does not fit the schema is refused by Writer.Write as a whole, naming the column.
+// right by the format but not by this package is ErrUnsupported: blobs that lie outside the dataset or in lists, packed
+// structs with fields that are nested or, in records, compressed; in 2.0 compressed pages of anything but strings by ZSTD;
+// anywhere fixed-size lists of anything but values of one width, and other versions. A batch that does not fit the schema is refused by Writer.Write as a whole, naming the column.
 package lance

@@ -3,8 +3,9 @@ package lance
 // Keys of a field's metadata: how Arrow says that a type is an extension, and how we say it where Lance would mistake
 // it.
 const (
-	extensionName = "ARROW:extension:name"
-	hiddenName    = "flightd:extension:name"
+	extensionName     = "ARROW:extension:name"
+	extensionMetadata = "ARROW:extension:metadata"
+	hiddenName        = "flightd:extension:name"
 )
 
 // jsonExtension is the extension that Lance's readers take for JSON in a binary form of their own, which they then do

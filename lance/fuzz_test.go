@@ -53,6 +53,11 @@ func FuzzRead(f *testing.F) {
 		require.NoError(f, err)
 		f.Add(b)
 	}
+	for _, name := range formFiles(f) {
+		b, err := os.ReadFile(name)
+		require.NoError(f, err)
+		f.Add(b)
+	}
 	b, _ := smallFile(f)
 	f.Add(b)
 	f.Add(withoutChecksums(f, b))
@@ -71,15 +76,27 @@ func requireSafe(t *testing.T, b []byte) {
 	require.Less(t, alloc.peak.Load(), int64(len(b))*2+64<<20)
 }
 
+// formFiles are small files whose columns have forms of their own.
+func formFiles(t testing.TB) []string {
+	names, err := filepath.Glob(filepath.Join(fixtures, "forms", "*.lance"))
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	return names
+}
+
 // TestDamagedFiles changes a few bytes, mostly of what describes the pages, in files without checksums.
 func TestDamagedFiles(t *testing.T) {
 	rounds := 300
 	if testing.Short() {
 		rounds = 30
 	}
+	names := formFiles(t)
 	for _, name := range []string{"few21", "few22", "types22", "nested"} {
-		t.Run(name, func(t *testing.T) {
-			whole, err := os.ReadFile(filepath.Join(fixtures, name+".lance"))
+		names = append(names, filepath.Join(fixtures, name+".lance"))
+	}
+	for _, name := range names {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			whole, err := os.ReadFile(name)
 			require.NoError(t, err)
 			dice := newGenerator(5, 0)
 			for range rounds {

@@ -23,11 +23,11 @@ type tree struct {
 // newTree numbers the leaves of a field from *next on.
 func (r *Reader) newTree(f *Field, path string, next *int) (*tree, error) {
 	t := &tree{field: f, column: -1}
-	if len(f.Children) == 0 {
+	if f.leaf() {
 		if *next >= len(r.columns) {
 			return nil, fmt.Errorf("the schema has more columns than the file, which has %d", len(r.columns))
 		}
-		if f.Type.ID() == arrow.STRUCT {
+		if f.Type.ID() == arrow.STRUCT && f.form == plainForm {
 			return nil, fmt.Errorf("column %q: structs without fields: %w", path, ErrUnsupported)
 		}
 		c := &r.columns[*next]
@@ -85,7 +85,10 @@ func (r *Reader) treeEnd(t *tree, from, to int64, bounded bool) (int64, error) {
 		if bounded {
 			to = min(to, from+batchRows(p, r.columns[col].field.Type, r.mapped()))
 		}
-		return nil
+		if f := r.columns[col].field; bounded && (f.form == blobForm || f.form == placedForm) {
+			to, err = r.blobEnd(col, from, to)
+		}
+		return err
 	})
 	return to, err
 }
@@ -118,20 +121,41 @@ func batchRows(p *page, dt arrow.DataType, mapped bool) int64 {
 // readTree reads rows of a field, which are ascending and lie in one page of each leaf. It returns what is left of the
 // levels of the first leaf, too.
 func (r *Reader) readTree(t *tree, rows []rowRange) (arrow.ArrayData, *levels, error) {
-	switch dt := t.field.Type.(type) {
+	if t.column >= 0 {
+		return r.readLeaf(t.column, rows)
+	}
+	switch t.field.Type.(type) {
 	case *arrow.StructType:
 		return r.readStructs(t, rows)
 	case *arrow.ListType, *arrow.MapType:
 		return readLists[int32](r, t, rows)
 	case *arrow.LargeListType:
 		return readLists[int64](r, t, rows)
-	default:
-		return r.readLeaf(t.column, dt, rows)
 	}
+	return nil, nil, fmt.Errorf("read %s: column %q: fields below a %s: %w", r.name, t.field.Name, t.field.Type, ErrUnsupported)
 }
 
 // readLeaf reads rows of a leaf.
-func (r *Reader) readLeaf(col int, dt arrow.DataType, rows []rowRange) (arrow.ArrayData, *levels, error) {
+func (r *Reader) readLeaf(col int, rows []rowRange) (arrow.ArrayData, *levels, error) {
+	stored, left, err := r.readStored(col, rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	pages, err := r.column(col)
+	if err != nil {
+		stored.Release()
+		return nil, nil, err
+	}
+	k := pageAt(pages, rows[0].from)
+	data, err := r.formed(r.columns[col].field, pages[k].codec.(layout), stored)
+	if err != nil {
+		return nil, nil, r.pageError(col, k, r.columns[col].at.off, err)
+	}
+	return data, left, nil
+}
+
+// readStored reads rows of a leaf as they are stored.
+func (r *Reader) readStored(col int, rows []rowRange) (arrow.ArrayData, *levels, error) {
 	pages, err := r.column(col)
 	if err != nil {
 		return nil, nil, err
@@ -149,6 +173,10 @@ func (r *Reader) readLeaf(col int, dt arrow.DataType, rows []rowRange) (arrow.Ar
 		n += x.to - x.from
 	}
 	l := p.codec.(layout)
+	dt, err := r.columns[col].field.storedType(l)
+	if err != nil {
+		return nil, nil, r.pageError(col, k, r.columns[col].at.off, err)
+	}
 	out := &leafRows{levels: levels{layering: l.layering()}, values: newLeafValues(dt, int(n), r.alloc)}
 	data, err := out.read(l, v, inPage, n)
 	if err != nil {

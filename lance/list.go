@@ -70,7 +70,11 @@ func (c listCodec) span(ends []uint64, from, to int) (start, end uint64, err err
 // decode returns the rows [from, to) of a column with what is nested in them, or as many of the first of them as one
 // array should hold, at least one.
 func (r *Reader) decode(col int, from, to int64) (arrow.ArrayData, error) {
-	switch r.columns[col].field.Type.(type) {
+	dt := r.columns[col].field.Type
+	if !r.isHeader(col) && dt.ID() == arrow.STRUCT { // packed
+		dt = nil
+	}
+	switch dt.(type) {
 	case *arrow.StructType:
 		return r.decodeStructs(col, from, to)
 	case *arrow.ListType:

@@ -143,7 +143,7 @@ func appendProto(fields []*lancepb.Field, f Field, parent int32) []*lancepb.Fiel
 	}
 	fields = append(fields, &lancepb.Field{
 		Type: kind, Name: f.Name, Id: f.ID, ParentId: parent, LogicalType: logical, Nullable: f.Nullable,
-		Metadata: bytesMap(hideExtension(f.Metadata.ToMap())),
+		Metadata: bytesMap(hideExtension(withoutForm(f.Metadata.ToMap()))),
 	})
 	if f.dictionary() {
 		last := fields[len(fields)-1]
@@ -167,6 +167,9 @@ func newProtoTree(fields []*lancepb.Field) (*protoTree, error) {
 	t := &protoTree{fields: fields, children: make([][]int, len(fields))}
 	byID := make(map[int32]int, len(fields))
 	for i, f := range fields {
+		if f.GetId() < 0 && i > 0 { // what is in the places of blobs, in a file
+			continue
+		}
 		if f.GetParentId() < 0 {
 			t.tops = append(t.tops, i)
 		} else if parent, ok := byID[f.GetParentId()]; ok {
@@ -188,9 +191,22 @@ func (t *protoTree) field(i, depth int) (Field, error) {
 	out := Field{
 		ID: f.GetId(), Name: f.GetName(), Nullable: f.GetNullable(),
 	}
+	out.form = formOf(f)
 	// Arrow compares some types by reflection, to which empty metadata is not equal to none.
-	if md := f.GetMetadata(); len(md) > 0 {
-		out.Metadata = arrow.MetadataFrom(showExtension(stringMap(md)))
+	md := withoutForm(showExtension(stringMap(f.GetMetadata())))
+	if out.form == jsonForm {
+		md[extensionName] = jsonExtension
+	}
+	if len(md) > 0 {
+		out.Metadata = arrow.MetadataFrom(md)
+	}
+	switch out.form {
+	case jsonForm:
+		out.Type = arrow.BinaryTypes.String
+		return out, nil
+	case placedForm: // what is below it in a manifest has no columns
+		out.Type = arrow.BinaryTypes.LargeBinary
+		return out, nil
 	}
 	below := make([]arrow.Field, 0, len(t.children[i]))
 	for _, c := range t.children[i] {
@@ -204,6 +220,9 @@ func (t *protoTree) field(i, depth int) (Field, error) {
 	var err error
 	if strings.HasPrefix(f.GetLogicalType(), "dict:") {
 		out.Type, out.index, err = parseDictionaryName(f.GetLogicalType())
+		if _, text := out.Type.(arrow.BinaryDataType); !text {
+			out.form = numbersForm
+		}
 		if _, known := out.Metadata.GetValue(MetaDictionary); !known && err == nil {
 			md := out.Metadata
 			out.Metadata = arrow.NewMetadata(append(slices.Clone(md.Keys()), MetaDictionary), append(slices.Clone(md.Values()), out.index))

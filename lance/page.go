@@ -119,7 +119,10 @@ func (r *Reader) readColumn(i int, at extent) ([]*page, error) {
 
 // isHeader reports whether a column is the header of structs. It has one page without bytes, whose length is not the
 // same with all writers when there is a list above; nobody needs it.
-func (r *Reader) isHeader(col int) bool { return r.columns[col].field.Type.ID() == arrow.STRUCT }
+func (r *Reader) isHeader(col int) bool {
+	f := r.columns[col].field
+	return f.Type.ID() == arrow.STRUCT && f.form == plainForm
+}
 
 // columnRows returns how many rows a column has: those of the file, or those of the lists above.
 func (r *Reader) columnRows(col int) (int64, error) {
@@ -215,6 +218,8 @@ type pageView struct {
 	page *page
 	bufs []*memory.Buffer // nil where the codec reads parts, see window
 	read func(extent) (*memory.Buffer, error)
+	// limit is the end of what the file has in front of its footer.
+	limit int64
 	// items are the distinct values of a dictionary page.
 	items []dictionaryItem
 }
@@ -234,7 +239,7 @@ func (v *pageView) release() {
 func (r *Reader) view(col int, pages []*page, k int) (*pageView, error) {
 	p := pages[k]
 	verify := p.sums != nil && !p.verified.Load()
-	v := &pageView{page: p, bufs: make([]*memory.Buffer, 0, len(p.bufs)), read: r.read}
+	v := &pageView{page: p, bufs: make([]*memory.Buffer, 0, len(p.bufs)), read: r.read, limit: r.size - footerBytes}
 	if _, ok := p.codec.(partCodec); ok && !verify && !r.mapped() {
 		v.bufs = v.bufs[:len(p.bufs)]
 		return v, nil
@@ -254,7 +259,33 @@ func (r *Reader) view(col int, pages []*page, k int) (*pageView, error) {
 		}
 		p.verified.Store(true)
 	}
+	if c, ok := p.codec.(compressedCodec); ok {
+		if buffer, packed := c.compressed(); packed {
+			if err := v.decompress(buffer, r.alloc); err != nil {
+				v.release()
+				return nil, r.pageError(col, k, p.bufs[buffer].off, err)
+			}
+		}
+	}
 	return v, nil
+}
+
+// compressedCodec is a codec of pages of 2.0 one of whose buffers may be compressed as a whole.
+type compressedCodec interface {
+	compressed() (buffer uint32, is bool)
+}
+
+// decompress replaces a buffer by what it holds.
+func (v *pageView) decompress(buffer uint32, alloc memory.Allocator) error {
+	plain, err := pageZSTD.DecodeAll(withoutSize(v.bytes(buffer)), nil)
+	if err != nil {
+		return fmt.Errorf("ZSTD: %w", err)
+	}
+	b := sizedBuffer(alloc, len(plain))
+	copy(b.Bytes(), plain)
+	v.bufs[buffer].Release()
+	v.bufs[buffer] = b
+	return nil
 }
 
 // verifyView compares the buffers of page k with their checksums.

@@ -9,10 +9,8 @@ import (
 	"maps"
 	"math"
 	"strconv"
-	"strings"
 	"sync/atomic"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/protobuf/proto"
 
@@ -32,6 +30,7 @@ type ReaderOptions struct {
 type Reader struct {
 	name   string
 	size   int64
+	st     object.Store // where files beside it are
 	src    source
 	guard  guard
 	closed atomic.Bool
@@ -56,7 +55,7 @@ func Open(ctx context.Context, st object.Store, name string, size int64, o Reade
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{name: name, size: obj.Size(), alloc: o.Alloc}
+	r := &Reader{name: name, size: obj.Size(), st: st, alloc: o.Alloc}
 	if r.alloc == nil {
 		r.alloc = offheap.Default
 	}
@@ -289,31 +288,8 @@ func (r *Reader) readSchema() error {
 	return nil
 }
 
-// packedStruct returns the name of the first field, of one and those nested in it, whose values lie in one column of the file
-// though it is a struct: the metadata asks for it.
-func packedStruct(f arrow.Field) (name string, ok bool) {
-	for _, key := range []string{"packed", "lance-encoding:packed"} {
-		if v, _ := f.Metadata.GetValue(key); f.Type.ID() == arrow.STRUCT && strings.EqualFold(v, "true") {
-			return f.Name, true
-		}
-	}
-	if nested, isNested := f.Type.(arrow.NestedType); isNested {
-		for _, child := range nested.Fields() {
-			if name, ok := packedStruct(child); ok {
-				return f.Name + "." + name, true
-			}
-		}
-	}
-	return "", false
-}
-
 // placeFields finds the columns of the file that the fields of the schema have.
 func (r *Reader) placeFields() error {
-	for _, f := range r.schema.Arrow().Fields() {
-		if name, ok := packedStruct(f); ok {
-			return fmt.Errorf("column %q: packed structs: %w", name, ErrUnsupported)
-		}
-	}
 	next := 0
 	if r.footer.structural() {
 		for i := range r.schema.Fields {
@@ -328,7 +304,7 @@ func (r *Reader) placeFields() error {
 		}
 		return nil
 	}
-	if n := len(r.schema.FieldIDs()); n != len(r.columns) {
+	if n := len(r.schema.ColumnIDs(Version20)); n != len(r.columns) {
 		return fmt.Errorf("the schema has %d columns, the file %d", n, len(r.columns))
 	}
 	for i := range r.schema.Fields {
@@ -343,6 +319,9 @@ func (r *Reader) placeColumns(f *Field, path string, parent, col int) int {
 	c := &r.columns[col]
 	c.field, c.path, c.parent = f, path, parent
 	next := col + 1
+	if f.leaf() {
+		return next
+	}
 	for i := range f.Children {
 		c.children = append(c.children, next)
 		next = r.placeColumns(&f.Children[i], path+"."+f.Children[i].Name, col, next)

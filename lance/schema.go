@@ -36,6 +36,8 @@ type Field struct {
 	Key int
 	// index names the type of the indices of a dictionary as a file or manifest has it.
 	index string
+	// form is how others store the values; a Writer knows the plain one.
+	form form
 	// Children are the fields of a struct, or the one item of a list. They say of their types what Type says, and
 	// their ids beside.
 	Children []Field

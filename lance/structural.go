@@ -42,13 +42,19 @@ func parseLayout(m *lancepb.Page, rows int64, f *Field) (layout, error) {
 	if err := lancepb.Unwrap(&wrapped, &l); err != nil {
 		return nil, err
 	}
+	return parsePageLayout(&l, len(m.GetBufferOffsets()), rows, f)
+}
+
+func parsePageLayout(l *lancepb.PageLayout, buffers int, rows int64, f *Field) (layout, error) {
 	switch l := l.GetLayout().(type) {
+	case *lancepb.PageLayout_BlobLayout:
+		return parseBlobs(l.BlobLayout, buffers, rows)
 	case *lancepb.PageLayout_MiniBlockLayout:
 		return parseMiniBlocks(l.MiniBlockLayout, rows)
 	case *lancepb.PageLayout_FullZipLayout:
 		return parseFullZip(l.FullZipLayout)
 	case *lancepb.PageLayout_ConstantLayout:
-		return parseConstant(l.ConstantLayout, len(m.GetBufferOffsets()), f)
+		return parseConstant(l.ConstantLayout, buffers, f)
 	case nil:
 		return nil, errors.New("a page without a layout")
 	default:

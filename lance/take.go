@@ -57,6 +57,9 @@ func (r *Reader) takeField(ctx context.Context, i int, rows []int64) (arrow.Arra
 // take gathers rows of one column with what is nested in them.
 func (r *Reader) take(ctx context.Context, col int, rows []int64) (arrow.ArrayData, error) {
 	dt := r.columns[col].field.Type
+	if r.columns[col].field.form != plainForm {
+		return r.takeRuns(ctx, col, rows)
+	}
 	switch t := dt.(type) {
 	case *arrow.StructType:
 		return r.takeStructs(ctx, col, rows)

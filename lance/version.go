@@ -44,14 +44,22 @@ func (s *Schema) Needs() Version {
 // ColumnIDs returns the ids of the fields that have columns in files of a version, in the order of these: all, or those
 // without others below them.
 func (s *Schema) ColumnIDs(v Version) []int32 {
-	if v == Version20 {
-		return s.FieldIDs()
-	}
 	var ids []int32
-	s.walk(func(f *Field, _ string) {
-		if len(f.Children) == 0 {
-			ids = append(ids, f.ID)
-		}
-	})
+	for i := range s.Fields {
+		ids = s.Fields[i].columnIDs(v, ids)
+	}
+	return ids
+}
+
+func (f *Field) columnIDs(v Version, ids []int32) []int32 {
+	if f.leaf() {
+		return append(ids, f.ID)
+	}
+	if v == Version20 {
+		ids = append(ids, f.ID)
+	}
+	for i := range f.Children {
+		ids = f.Children[i].columnIDs(v, ids)
+	}
 	return ids
 }
