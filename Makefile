@@ -82,7 +82,8 @@ race:
 bench-ingest bench-scan bench-load bench-files: bench-%: build venv
 	$(PY) bench/$*.py
 
-# bench-engine runs lsm's benchmarks and prints their figures beside the aims. It takes a quarter of an hour, alone on the machine.
+# bench-engine runs lsm's benchmarks and prints their figures beside the aims. It takes a quarter of an hour, alone on the machine;
+# ENGINE='--only durable' runs a part of it, and ENGINE=--table prints what the parts have measured.
 bench-engine:
 	$(PYTHON) bench/engine.py $(ENGINE)
 

@@ -1,12 +1,17 @@
 """The engine's figures beside their aims: runs lsm's benchmarks and prints one table, with the machine.
 
-    python bench/engine.py [--rounds N] [--sustain 60s] [--only REGEX] [--temp FOLDER]
+    python bench/engine.py [--rounds N] [--sustain 60s] [--only REGEX] [--temp FOLDER] [--build | --no-build | --table]
 
 Each benchmark runs in a process of its own, N times; the table has the median, and the worst and the best. Those that take
 minutes run once. The disk's part of a figure is measured in the same process, beside the engine's.
+
+All of it takes a quarter of an hour. It can be run in parts, by the figures' names: what was measured is kept in
+build/engine.json, and --table prints the whole table from there. --build only compiles the benchmarks, --no-build takes
+them as they are, so that no compiler runs while a machine is kept quiet.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import platform
@@ -18,6 +23,7 @@ from dataclasses import dataclass
 
 ROOT = pathlib.Path(__file__).parent.parent
 BINARY = ROOT / "build" / "lsm.test"
+KEPT = ROOT / "build" / "engine.json"
 
 
 @dataclass
@@ -52,9 +58,9 @@ FIGURES = [
     Figure("durable, one client that waits", "Durable/clients=1", "of-disk", 0.9, "of the disk's syncs", "17 puts/s", "2s"),
     Figure("durable, 32 clients", "Durable/clients=32", "of-one", 8, "times one client", "not possible", "2s"),
     Figure("sustained, rising keys", "Sustained/keys=sequential", "rate-of-limit", 0.6, "of the disk", "", "1x", once=True),
-    Figure("its memory beyond that of memtables", "Sustained/keys=sequential", "over-MiB", None, "MiB", "", "1x", most=True, once=True),
+    Figure("sustained, rising keys: memory beyond that of memtables", "Sustained/keys=sequential", "over-MiB", None, "MiB", "", "1x", most=True, once=True),
     Figure("sustained, random keys", "Sustained/keys=random", "rate-of-limit", 0.6, "of the disk", "", "1x", once=True),
-    Figure("its memory beyond that of memtables", "Sustained/keys=random", "over-MiB", None, "MiB", "", "1x", most=True, once=True),
+    Figure("sustained, random keys: memory beyond that of memtables", "Sustained/keys=random", "over-MiB", None, "MiB", "", "1x", most=True, once=True),
     Figure("puts and close, schema A", "PutsAndClose/schema=A", "rate-of-limit", 0.6, "of the disk", "1.16 M rows/s, no sync", "3x"),
     Figure("puts and close, schema B", "PutsAndClose/schema=B", "rate-of-limit", 0.6, "of the disk", "0.13 M rows/s, no sync", "3x"),
     Figure("Lance's shape, 1,000 x 100 x 512 floats", "PutsAndClose/schema=lance", "of-limit", 1.7, "times the disk's time", "1.6 to 1.9 s, no sync", "3x", most=True),
@@ -97,27 +103,58 @@ def machine(temp):
             f"{' '.join(disk.split())}, Linux {platform.release()}, {go}, load {os.getloadavg()[0]:.1f}")
 
 
+def line(f, values):
+    """The line of a figure in the table."""
+    values = sorted(values, reverse=f.most)
+    middle = statistics.median(values)
+    spread = f" ({values[0]:.3g} to {values[-1]:.3g})" if len(values) > 1 else ""
+    return f"| {f.name} | {f.target()} | {middle:.3g}{spread} | {f.verdict(middle)} |"
+
+
+def key(f):
+    """What a figure is kept under."""
+    return f"{f.bench} {f.metric}"
+
+
+def table(figures, kept):
+    """Prints what was measured of some figures, by the machine's state at that time."""
+    print("| figure | aim | here | |\n|---|---|---|---|")
+    for f in figures:
+        print(line(f, kept[key(f)]["values"]) if key(f) in kept else f"| {f.name} | {f.target()} | not measured | |")
+    for when in sorted({kept[key(f)]["machine"] for f in figures if key(f) in kept}):
+        print(when)
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--sustain", default="60s")
     options.add_argument("--only", default="", help="a regular expression for the figures' names")
     options.add_argument("--temp", default=str(ROOT / "build"), help="where the data lies; it must be on a disk")
+    options.add_argument("--build", action="store_true", help="compile the benchmarks and stop")
+    options.add_argument("--no-build", action="store_true", help="run the benchmarks that are compiled")
+    options.add_argument("--table", action="store_true", help="print what was measured so far")
     given = options.parse_args()
     BINARY.parent.mkdir(exist_ok=True)
-    subprocess.run(["go", "test", "-c", "-o", BINARY, "./lsm"], cwd=ROOT, check=True)
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    figures = [f for f in FIGURES if re.search(given.only, f.name)]
+    if given.table:
+        return table(figures, kept)
+    if not given.no_build:
+        subprocess.run(["go", "test", "-c", "-o", BINARY, "./lsm"], cwd=ROOT, check=True)
+    if given.build:
+        return
     print(machine(given.temp), flush=True)
     print("\n| figure | aim | here | |\n|---|---|---|---|", flush=True)
     measured = {}
-    for f in FIGURES:
-        if not re.search(given.only, f.name):
-            continue
+    for f in figures:
         if f.bench not in measured:
-            measured[f.bench] = [run(f.bench, f.time, given.sustain, given.temp) for _ in range(1 if f.once else given.rounds)]
-        values = sorted((m[f.metric] for m in measured[f.bench]), reverse=f.most)
-        middle = statistics.median(values)
-        spread = f" ({values[0]:.3g} to {values[-1]:.3g})" if len(values) > 1 else ""
-        print(f"| {f.name} | {f.target()} | {middle:.3g}{spread} | {f.verdict(middle)} |", flush=True)
+            where = machine(given.temp)
+            measured[f.bench] = where, [run(f.bench, f.time, given.sustain, given.temp) for _ in range(1 if f.once else given.rounds)]
+        where, runs = measured[f.bench]
+        kept[key(f)] = {"values": [m[f.metric] for m in runs], "metrics": runs, "machine": where}
+        KEPT.write_text(json.dumps(kept, indent=1))
+        print(line(f, kept[key(f)]["values"]), flush=True)
 
 
 if __name__ == "__main__":
