@@ -93,11 +93,21 @@ func (p *partition) add(x *Index, rec arrow.RecordBatch, whole bool, n int) erro
 		p.ids, p.codes, p.floats = r.ids, r.codes, r.floats
 	} else {
 		p.ids = append(grown(p.ids, n), r.ids...)
-		p.codes = append(grown(p.codes, n*x.width), r.codes...)
-		p.floats = append(p.floats, r.floats...)
+		if len(r.codes) > 0 {
+			p.codes = append(grown(p.codes, n*x.width), r.codes...)
+		}
+		if len(r.floats) > 0 {
+			p.floats = append(grown(p.floats, n*x.model.Dim()), r.floats...)
+		}
+	}
+	if len(r.halves) > 0 {
+		p.halves = grown(p.halves, n*x.model.Dim())
 	}
 	for _, v := range r.halves {
 		p.halves = append(p.halves, v.Uint16())
+	}
+	if len(r.doubles) > 0 {
+		p.floats = grown(p.floats, n*x.model.Dim())
 	}
 	for _, v := range r.doubles {
 		p.floats = append(p.floats, float32(v))

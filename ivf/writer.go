@@ -36,9 +36,13 @@ type WriterOptions struct {
 	spillPages *spill.Folder
 }
 
-// pageBytes keeps what a store that cannot map reads for one partition small; in a mapped file a partition that lies in two pages is copied,
-// so it is not smaller.
-const pageBytes = 2 << 20
+const (
+	// pageBytes is the size of pages that a partition does not exceed by itself: a store that cannot map reads a page at a time.
+	pageBytes = 8 << 20
+	// endBytes is how much a page has when it ends with a partition. So hardly any partition lies in two pages, where it would have
+	// to be copied by who reads it from a mapped file.
+	endBytes = 1 << 20
+)
 
 // Writer writes an index from rows that come partition by partition. It must be ended by Finish or Abort.
 type Writer struct {
@@ -57,6 +61,8 @@ type Writer struct {
 	ids   []uint64
 	codes []byte
 	part  int
+	// pending is the bytes of the page at hand.
+	pending int
 }
 
 // Create begins an index of a model in a folder of its own. Without product quantisation it is an IVF_FLAT.
@@ -101,10 +107,16 @@ func (w *Writer) Add(ctx context.Context, part int, ids []uint64, codes []byte) 
 			return err
 		}
 		w.part = part
+		if w.pending >= endBytes {
+			if err := w.data.EndPages(ctx); err != nil {
+				return fmt.Errorf("add to index %s: %w", w.dir, err)
+			}
+			w.pending = 0
+		}
 	}
 	w.lengths[part] += uint32(len(ids))
 	w.ids, w.codes = append(w.ids, ids...), append(w.codes, codes...)
-	if w.kind == Flat && len(w.codes) >= pageBytes {
+	if w.kind == Flat && len(w.codes) >= endBytes {
 		return w.flush(ctx)
 	}
 	return nil
@@ -116,6 +128,7 @@ func (w *Writer) flush(ctx context.Context) error {
 	if n == 0 {
 		return nil
 	}
+	w.pending += len(w.codes)
 	// The lance.Writer keeps what it is given until a page is full.
 	ids, codes := make([]uint64, n), make([]byte, len(w.codes))
 	copy(ids, w.ids)
