@@ -62,6 +62,20 @@
 // The scratch files lie in a folder of BuildOptions.Scratch, which is always local. They are gone when the build has ended, in whatever
 // way, and after a crash are swept with all temporary files. The index's own file spills what is known of its pages there, too.
 //
+// # Too few rows, and rows of no use
+//
+// A sample with fewer rows than the partitions that are wanted gives as many partitions as it has rows, as pylance does. With fewer rows than
+// there are code words these are the rows, again and again (pylance leaves such an index untrained). Without any row there is no model:
+// ErrNoRows. Rows with NaN or infinity, rows whose length overflows, and zeros under cosine are in no index, as in Lance.
+//
+// # Drift
+//
+// New rows get the partitions of an old model. Where they lie elsewhere, few partitions take most of them, and a search looks at more
+// rows. Imbalance is by how much: partitions times the sum of the squares of their sizes, over the square of the sum. Drifted says to train again when an
+// index has half as many rows again as when it was trained, and twice the imbalance that it had then. The second condition is relative since training
+// cannot mend what lies in the data: when all vectors are equal, all are in one partition for ever. What it compares with is the
+// metadata flightd:trained of index.idx, {"rows":…,"imbalance":…}; without it, as in indexes of others, an imbalance of 2.
+//
 // # Memory
 //
 // An open index holds the centroids and the codebook twice, and of the partitions those that were probed last, up to
