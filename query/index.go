@@ -26,6 +26,8 @@ type indexing struct {
 	replace         bool
 	kind            lsm.IndexKind
 	columns         []string
+	with            map[string]string // options of the kind
+	retrain         bool
 }
 
 // indexing reads a statement about indexes; classify has seen that it is one.
@@ -60,7 +62,7 @@ func (p *parsed) indexing() (x indexing, err error) {
 		}
 		return x, p.end(i)
 	}
-	return x, p.indexOptimizing(i)
+	return x, p.indexOptimizing(&x, i)
 }
 
 // indexName reads the name of an index at i and returns the place behind it.
@@ -171,9 +173,7 @@ func (p *parsed) indexColumns(x *indexing, i int) (int, error) {
 }
 
 // laterIndexes are kinds that will be there one day, with what they are for.
-var laterIndexes = map[string]string{
-	"IVF_PQ": "vectors", "IVF_FLAT": "vectors", "INVERTED": "words of texts",
-}
+var laterIndexes = map[string]string{"INVERTED": "words of texts"}
 
 // indexKind reads the kind of an index at i; below 0 it is the usual one.
 func (p *parsed) indexKind(i int) (lsm.IndexKind, error) {
@@ -184,12 +184,14 @@ func (p *parsed) indexKind(i int) (lsm.IndexKind, error) {
 		return "", p.syntaxError(i, "the kind of the index is expected, such as BTREE,")
 	}
 	kind := strings.ReplaceAll(strings.ToUpper(p.tokens[i].name), "-", "_")
-	if kind == string(lsm.BTreeIndex) {
-		return lsm.BTreeIndex, nil
+	switch k := lsm.IndexKind(kind); k {
+	case lsm.BTreeIndex, lsm.IVFPQIndex, lsm.IVFFlatIndex:
+		return k, nil
 	}
-	message := fmt.Sprintf("indexes of kind %s are not implemented; BTREE is, for points and ranges of any column that sorts", kind)
+	const others = "BTREE is, for points and ranges of any column that sorts, and IVF_PQ and IVF_FLAT are, for vectors"
+	message := fmt.Sprintf("indexes of kind %s are not implemented; %s", kind, others)
 	if of, ok := laterIndexes[kind]; ok {
-		message = fmt.Sprintf("indexes of kind %s, on %s, are not implemented yet: queries compare every row; BTREE is, for points and ranges of any column that sorts", kind, of)
+		message = fmt.Sprintf("indexes of kind %s, on %s, are not implemented yet: queries compare every row; %s", kind, of, others)
 	}
 	return "", &Error{Code: Unimplemented, Message: message, Position: p.tokens[i].start + 1}
 }
@@ -200,24 +202,30 @@ func (p *parsed) indexOptions(x *indexing, i int) (next int, err error) {
 	if err != nil {
 		return next, err
 	}
+	own := lsm.VectorIndexOptions(x.kind)
 	for _, o := range list {
-		switch o.name {
-		case "replace":
+		switch {
+		case o.name == "replace":
 			replace, err := p.flag(o)
 			if err != nil {
 				return next, err
 			}
 			x.replace = x.replace || replace
+		case slices.Contains(own, o.name): // its value is looked at where the column is known
+			if x.with == nil {
+				x.with = make(map[string]string)
+			}
+			x.with[o.name] = o.value
 		default:
-			return next, p.noOption(o, string(x.kind)+" index", []string{"replace"})
+			return next, p.noOption(o, string(x.kind)+" index", append(slices.Clone(own), "replace"))
 		}
 	}
 	return next, nil
 }
 
-// indexOptimizing reads OPTIMIZE [WITH (mode = ...)] at i. Of the modes that the lance extension has, those are taken
-// that end where ours does: one segment over all rows.
-func (p *parsed) indexOptimizing(i int) error {
+// indexOptimizing reads OPTIMIZE [WITH (mode = ...)] at i. Of the modes that the lance extension has, two end where ours does: with all
+// rows in the index. The third trains an index over vectors anew.
+func (p *parsed) indexOptimizing(x *indexing, i int) error {
 	if p.word(i) != "OPTIMIZE" {
 		return p.syntaxError(i, "OPTIMIZE is expected, which is all that ALTER INDEX does")
 	}
@@ -233,9 +241,11 @@ func (p *parsed) indexOptimizing(i int) error {
 		if o.name != "mode" {
 			return p.noOption(o, "ALTER INDEX", []string{"mode"})
 		}
-		if _, err := p.choice(o, "merge", "append", "retrain"); err != nil {
+		mode, err := p.choice(o, "merge", "append", "retrain")
+		if err != nil {
 			return err
 		}
+		x.retrain = mode == "retrain"
 	}
 	return p.end(next)
 }
@@ -249,7 +259,7 @@ func (l *lease) indexQuery(p *parsed) (*parsed, error) {
 	if _, ok := l.shadow.tables[fold(x.table.schema, x.table.name)]; !ok {
 		return nil, l.noTable(x.table)
 	}
-	return parse(fmt.Sprintf("SELECT index_name, index_type, array_to_string(columns, ',') AS fields, rows_indexed, rows_unindexed, segments, bytes, memory_bytes, maintained "+
+	return parse(fmt.Sprintf("SELECT index_name, index_type, array_to_string(columns, ',') AS fields, rows_indexed, rows_unindexed, segments, bytes, memory_bytes, maintained, metric_type, num_partitions "+
 		"FROM %s.indexes WHERE lower(table_schema) = lower(%s) AND lower(table_name) = lower(%s) ORDER BY index_name",
 		SystemSchema, quoteString(x.table.schema), quoteString(x.table.name)))
 }
@@ -269,7 +279,7 @@ func (st *Statement) changeIndex(ctx context.Context, l *lease) error {
 		if i < 0 {
 			return errorf(InvalidArgument, "Binder Error: Table %q does not have a column with name %q", t.name, x.columns[0])
 		}
-		return st.e.store.createIndex(ctx, tableRef{t.schema, t.name}, lsm.IndexDef{Name: x.name, Kind: x.kind, Columns: []string{t.arrow.Field(i).Name}},
+		return st.e.store.createIndex(ctx, tableRef{t.schema, t.name}, lsm.IndexDef{Name: x.name, Kind: x.kind, Columns: []string{t.arrow.Field(i).Name}, Options: x.with},
 			lsm.CreateIndexOptions{IfNotExists: x.lenient, Replace: x.replace, Progress: progressOf(ctx).built})
 	}
 	of, err := st.e.indexTable(l, st.parsed, x)
@@ -277,7 +287,7 @@ func (st *Statement) changeIndex(ctx context.Context, l *lease) error {
 		if st.parsed.kind == kindDropIndex {
 			err = st.e.store.dropIndex(ctx, of, x.name)
 		} else {
-			err = st.e.store.optimizeIndex(ctx, of, x.name, progressOf(ctx).built)
+			err = st.e.store.optimizeIndex(ctx, of, x.name, x.retrain, progressOf(ctx).built)
 		}
 	}
 	if e, ok := engineError(err).(*Error); ok && e.Code == NotFound && x.lenient {

@@ -51,6 +51,28 @@ func TestIndexStatements(t *testing.T) {
 	list()
 }
 
+// TestIndexesOverVectors makes them with their options, before and after there are rows enough to train them.
+func TestIndexesOverVectors(t *testing.T) {
+	h := newAlterHarness(t)
+	told := func(want ...string) {
+		require.Equal(t, want, h.rows("SELECT index_name, index_type, metric_type, num_partitions, rows_indexed, rows_unindexed FROM flightd_catalog.indexes ORDER BY 1"))
+	}
+	h.update("CREATE TABLE docs (id BIGINT PRIMARY KEY, v FLOAT[4])")
+	h.update("CREATE INDEX a ON docs USING IVF_PQ (v) WITH (num_partitions = 2, num_sub_vectors = 2, num_bits = 4, metric_type = 'cosine', max_iterations = 2)")
+	told("a | IVF_PQ | cosine | 0 | 0 | 0")
+	h.update("INSERT INTO docs SELECT i, [i, i * i, 1, 2]::FLOAT[4] FROM range(100) t(i)")
+	h.update("OPTIMIZE docs")
+	told("a | IVF_PQ | cosine | 2 | 100 | 0")
+	h.update("CREATE INDEX b ON docs (v) USING ivf_flat")
+	h.update("INSERT INTO docs SELECT i + 1000, [i, i * i, 1, 2]::FLOAT[4] FROM range(20) t(i)")
+	told("a | IVF_PQ | cosine | 2 | 120 | 0", "b | IVF_FLAT | l2 | 10 | 120 | 0")
+	h.update("ALTER INDEX b ON docs OPTIMIZE WITH (mode = 'retrain')")
+	h.fails(InvalidArgument, "does not divide the 4 dimensions", "CREATE INDEX c ON docs USING IVF_PQ (v) WITH (num_sub_vectors = 3)")
+	h.fails(InvalidArgument, "vectors of a fixed number of floats", "CREATE INDEX c ON docs USING IVF_PQ (id)")
+	h.update("DROP INDEX a ON docs")
+	told("b | IVF_FLAT | l2 | 10 | 120 | 0")
+}
+
 // TestIndexOfTheKey gives the index that a key has anyway a name.
 func TestIndexOfTheKey(t *testing.T) {
 	h := newAlterHarness(t)
@@ -112,8 +134,7 @@ func TestIndexStatementsSayWhatIsWrong(t *testing.T) {
 	f(Unimplemented, "expression", "CREATE INDEX i ON docs (^(n + 1))")
 	f(InvalidArgument, "USING is there twice", "CREATE INDEX i ON docs USING BTREE (lang) ^USING BTREE")
 	f(InvalidArgument, "kind of the index", "CREATE INDEX i ON docs (lang) USING^")
-	f(Unimplemented, "vectors", "CREATE INDEX i ON docs (v) USING ^IVF_PQ WITH (num_partitions = 4)")
-	f(Unimplemented, "vectors", "CREATE INDEX i ON docs USING ^ivf_flat (v)")
+	f(InvalidArgument, "no IVF_FLAT index option \"num_bits\"; there are num_partitions", "CREATE INDEX i ON docs USING ivf_flat (v) WITH (^num_bits = 4)")
 	f(Unimplemented, "words of texts", "CREATE INDEX i ON docs (lang) USING ^inverted")
 	f(Unimplemented, "BITMAP are not implemented", "CREATE INDEX i ON docs (lang) USING ^BITMAP")
 	f(Unimplemented, "PRIMARY KEY", "CREATE ^UNIQUE INDEX i ON docs (lang)")

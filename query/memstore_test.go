@@ -171,7 +171,7 @@ func (s *memStore) dropIndex(context.Context, tableRef, string) error {
 	return errors.New("tables in memory have no indexes")
 }
 
-func (s *memStore) optimizeIndex(context.Context, tableRef, string, func(done, total int64)) error {
+func (s *memStore) optimizeIndex(context.Context, tableRef, string, bool, func(done, total int64)) error {
 	return errors.New("tables in memory have no indexes")
 }
 

@@ -40,7 +40,7 @@ type store interface {
 	// createIndex, dropIndex and optimizeIndex are for indexes of a table. progress hears how many of how many rows are in.
 	createIndex(ctx context.Context, of tableRef, d lsm.IndexDef, o lsm.CreateIndexOptions) error
 	dropIndex(ctx context.Context, of tableRef, index string) error
-	optimizeIndex(ctx context.Context, of tableRef, index string, progress func(done, total int64)) error
+	optimizeIndex(ctx context.Context, of tableRef, index string, retrain bool, progress func(done, total int64)) error
 	// vacuum removes what a table keeps no longer.
 	vacuum(ctx context.Context, schema, name string) (freed, error)
 	// modify calls fn while nobody else changes the rows that it may change, and applies what fn wrote if it returns nil.
@@ -146,10 +146,13 @@ func (s lsmStore) dropIndex(ctx context.Context, of tableRef, index string) erro
 	return s.db.DropIndex(ctx, of.lsm(), index)
 }
 
-func (s lsmStore) optimizeIndex(ctx context.Context, of tableRef, index string, progress func(done, total int64)) error {
+func (s lsmStore) optimizeIndex(ctx context.Context, of tableRef, index string, retrain bool, progress func(done, total int64)) error {
 	t, err := s.db.Table(of.lsm())
 	if err != nil {
 		return err
+	}
+	if retrain {
+		return t.RetrainIndex(ctx, index, progress)
 	}
 	return t.OptimizeIndex(ctx, index, progress)
 }

@@ -75,7 +75,7 @@ var systemTables = []systemTable{
 		"bytes", longType, "folder", textType), (*systemState).generationRows},
 	{"indexes", fields("table_schema", textType, "table_name", textType, "index_name", textType, "index_type", textType, "columns", namesType,
 		"rows_indexed", longType, "rows_unindexed", longType, "segments", longType, "bytes", longType, "memory_bytes", longType,
-		"maintained", truthType, "foreign", truthType), (*systemState).indexRows},
+		"maintained", truthType, "foreign", truthType, "metric_type", textType, "num_partitions", longType), (*systemState).indexRows},
 	{"memory", fields("part", textType, "used_bytes", longType, "limit_bytes", longType), (*systemState).memoryRows},
 	{"queries", fields("query_id", longType, "session_id", longType, "kind", textType, "state", textType, "sql", textType, "started_at", instantType,
 		"elapsed_seconds", realType, "progress", realType, "rows", longType), (*systemState).queryRows},
@@ -190,8 +190,12 @@ func (s *systemState) generationRows() (out [][]any) {
 func (s *systemState) indexRows() (out [][]any) {
 	for _, t := range s.engine.Tables {
 		for _, x := range t.Indexes {
-			out = append(out, []any{schemaOf(t.Definition.Name), t.Definition.Name.Name, x.Name, string(x.Kind), x.Columns,
-				x.Covered, x.Uncovered, int64(x.Segments), x.Bytes, x.MemoryBytes, x.Maintained, x.Foreign})
+			row := []any{schemaOf(t.Definition.Name), t.Definition.Name.Name, x.Name, string(x.Kind), x.Columns,
+				x.Covered, x.Uncovered, int64(x.Segments), x.Bytes, x.MemoryBytes, x.Maintained, x.Foreign, nil, nil}
+			if v := x.Vectors; v != nil {
+				row[12], row[13] = v.Metric, int64(v.Partitions)
+			}
+			out = append(out, row)
 		}
 	}
 	return out
