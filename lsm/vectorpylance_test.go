@@ -1,0 +1,75 @@
+package lsm
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/internal/python"
+)
+
+// pylanceVectors searches by the index, and without it, and says what the plan is; before, it may make an index, or extend it.
+const pylanceVectors = `import json, lance, sys
+root, act = sys.argv[1], sys.argv[2]
+ds = lance.dataset(root)
+if act == "create":
+    ds.create_index("v", "IVF_PQ", name="theirs", metric="l2", num_partitions=4, num_sub_vectors=4)
+elif act == "extend":
+    ds.optimize.optimize_indices()
+ds = lance.dataset(root)
+q = [1.0] * 8
+near = {"column": "v", "q": q, "k": 10, "nprobes": 1000, "refine_factor": 50}
+by = ds.to_table(nearest=near, columns=["id", "_distance"])["id"].to_pylist()
+exact = ds.to_table(nearest={**near, "use_index": False}, columns=["id", "_distance"])["id"].to_pylist()
+plan = ds.scanner(nearest=near).explain_plan(True)
+out = {"Common": len(set(by) & set(exact)), "Plan": plan, "Rows": {x.name: x.num_rows_indexed for x in ds.describe_indices() if not x.name.startswith("__")}}
+print(json.dumps(out))`
+
+type vectorSays struct {
+	Common int
+	Plan   string
+	Rows   map[string]int64
+}
+
+func (v *ivfTable) ask(act string) (says vectorSays) {
+	require.NoError(v.t, json.Unmarshal(python.Run(v.t, pylanceVectors, filepath.Join(v.dir, "t.lance"), act), &says))
+	require.Contains(v.t, says.Plan, "ANN")
+	require.GreaterOrEqual(v.t, says.Common, 9)
+	return says
+}
+
+// TestPylanceSearchesByOurIndex has pylance search by an index over vectors that flightd made, before and after merges extended it, and
+// by one that pylance made and flightd's merges extend. Nothing of either is at fault.
+func TestPylanceSearchesByOurIndex(t *testing.T) {
+	python.Need(t)
+	ctx, n := context.Background(), TableName{Name: "t"}
+	v := newIVFTable(t, 4, true, 8, arrow.PrimitiveTypes.Float32)
+	v.put(1500)
+	def := IndexDef{Name: "ours", Kind: IVFPQIndex, Columns: []string{"v"}, Options: map[string]string{"num_partitions": "4", "num_sub_vectors": "4"}}
+	require.NoError(t, v.db.CreateIndex(ctx, n, def, CreateIndexOptions{}))
+	before := v.ask("")
+	require.Positive(t, before.Rows["ours"])
+	v.put(500)
+	require.NoError(t, v.db.Optimize(ctx, n))
+	require.Greater(t, v.ask("").Rows["ours"], before.Rows["ours"])
+	require.NoError(t, v.db.DropIndex(ctx, n, "ours"))
+
+	theirs := v.ask("create")
+	require.NotContains(t, theirs.Rows, "ours")
+	v.put(600)
+	require.NoError(t, v.db.Optimize(ctx, n))
+	require.Greater(t, v.ask("").Rows["theirs"], theirs.Rows["theirs"])
+	v.put(100)
+	require.True(t, v.info("theirs").Foreign)
+	require.Zero(t, v.info("theirs").Uncovered)
+	v.requireMemory()
+	v.ask("extend")
+	require.NoError(t, v.db.Optimize(ctx, n))
+	v.ask("")
+	require.NoError(t, v.db.Close())
+	requireSound(t, v.dir)
+}
