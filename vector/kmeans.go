@@ -181,20 +181,26 @@ func (k *kmeans) start(ctx context.Context) error {
 		}
 		return nil
 	}
-	candidates := make([]float32, 0, n*k.dim)
-	for _, i := range chosen {
-		candidates = append(candidates, k.row(i)...)
+	if n == k.n {
+		// All rows are candidates: where many clusters have a large sample, a copy would be as much memory again.
+		return k.plusPlus(ctx, k.rows, chosen)
 	}
-	return k.plusPlus(ctx, candidates, n)
+	candidates := make([]float32, 0, n*k.dim)
+	for i, row := range chosen {
+		candidates = append(candidates, k.row(row)...)
+		chosen[i] = i
+	}
+	return k.plusPlus(ctx, candidates, chosen)
 }
 
-// plusPlus chooses the centroids among n candidates, of which the first is taken as it comes.
-func (k *kmeans) plusPlus(ctx context.Context, candidates []float32, n int) error {
+// plusPlus chooses the centroids among candidates in a given order, of which the first is taken as it comes.
+func (k *kmeans) plusPlus(ctx context.Context, candidates []float32, order []int) error {
+	n := len(order)
 	nearest, fresh := make([]float32, n), make([]float32, n)
 	for i := range nearest {
 		nearest[i] = float32(math.Inf(1))
 	}
-	chosen := 0
+	chosen := order[0]
 	for c := range k.Clusters {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -203,16 +209,16 @@ func (k *kmeans) plusPlus(ctx context.Context, candidates []float32, n int) erro
 		copy(k.mean(c), row)
 		l2Rows(row, candidates, fresh)
 		var sum float64
-		for i, d := range fresh {
-			nearest[i] = min(nearest[i], d)
+		for _, i := range order {
+			nearest[i] = min(nearest[i], fresh[i])
 			sum += float64(nearest[i])
 		}
 		// When all that is left lies on a centroid, or sums overflow, any candidate will do.
-		chosen = k.random.IntN(n)
+		chosen = order[k.random.IntN(n)]
 		if sum > 0 && !math.IsInf(sum, 0) {
 			at := k.random.Float64() * sum
-			for i, d := range nearest {
-				if at -= float64(d); at < 0 {
+			for _, i := range order {
+				if at -= float64(nearest[i]); at < 0 {
 					chosen = i
 					break
 				}
