@@ -23,6 +23,7 @@ var (
 	buildFile       = flag.String("build.file", "", "Lance file whose first column has the vectors")
 	buildPartitions = flag.Int("build.partitions", 256, "number of partitions")
 	buildSampleRate = flag.Int("build.samplerate", 64, "rows of the sample for each centroid")
+	buildIterations = flag.Int("build.iterations", 0, "at most how often centroids move; the default when 0")
 	buildWorkers    = flag.Int("build.workers", 1, "goroutines that compute")
 	buildOut        = flag.String("build.out", "", "folder for the index; a temporary one by default")
 )
@@ -51,7 +52,7 @@ func buildIndex(b *testing.B) {
 	debug.FreeOSMemory()
 	m := watchMemory(b)
 	cpu := cpuSeconds(b)
-	o := TrainOptions{Partitions: *buildPartitions, SubVectors: dim / 8, SampleRate: *buildSampleRate, Rows: r.Rows(), Workers: *buildWorkers, Seed: 1}
+	o := TrainOptions{Partitions: *buildPartitions, SubVectors: dim / 8, SampleRate: *buildSampleRate, Rows: r.Rows(), Iterations: *buildIterations, Workers: *buildWorkers, Seed: 1}
 	want, err := o.SampleRows(dim)
 	require.NoError(b, err)
 	sampler := NewSampler(dim, want, 1)

@@ -241,6 +241,11 @@ func (s *Sampler) Add(rows []float32) {
 	for at := 0; at+s.dim <= len(rows); at += s.dim {
 		s.seen++
 		if len(s.rows) < s.want*s.dim {
+			if s.rows == nil {
+				// In one piece: growing it would leave its smaller selves for the collector, as much again. What is not used of
+				// it takes no memory.
+				s.rows = make([]float32, 0, s.want*s.dim)
+			}
 			s.rows = append(s.rows, rows[at:at+s.dim]...)
 			continue
 		}
