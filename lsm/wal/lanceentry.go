@@ -158,8 +158,12 @@ func walkMessages(b []byte) error {
 	for {
 		var end bool
 		var err error
+		var m message
 		at := len(b) - len(rest)
-		if _, rest, end, err = nextMessage(rest); err != nil {
+		if m, rest, end, err = nextMessage(rest); err == nil && !end {
+			err = checkSchema(m.meta)
+		}
+		if err != nil {
 			return fmt.Errorf("byte %d: %w", at, err)
 		}
 		if end {
