@@ -268,7 +268,9 @@ func TestCrashesOfTakeOvers(t *testing.T) {
 			calls := int64(1 << 30)
 			for cut := int64(1); cut <= calls; cut++ {
 				left, n := crashOpen(t, start, x.stage, cut)
-				calls = n
+				if calls = n; n < cut {
+					break // how many there are differs by what works beside: this time no power was cut
+				}
 				f.survives(left, f.want(x.known), fmt.Sprintf("cut at call %d of %d", cut, n))
 			}
 			require.Greater(t, calls, int64(30))
