@@ -92,7 +92,7 @@ def test_indexes_by_sql(server):
         assert cursor.fetch_arrow_table().column("index_name").to_pylist() == ["by_lang"]
     with refused("ALREADY_EXISTS", "by_lang"):
         execute(server, "CREATE INDEX by_lang ON docs (lang)")
-    with refused("UNIMPLEMENTED", "IVF_PQ"):
+    with refused("INVALID_ARGUMENT", "an IVF_PQ is over vectors"):
         execute(server, "CREATE INDEX v ON docs (lang) USING IVF_PQ")
     with refused("NOT_FOUND", "nope"):
         execute(server, "DROP INDEX nope ON docs")
