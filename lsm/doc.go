@@ -194,6 +194,11 @@
 // other; each compares its rows with all queries, a block of them at a time, so that many queries are one pass over memory,
 // and keeps the k nearest of each.
 //
+// What an index over the vectors has (searchindex.go) is found by that: each memtable, generation and segment of the base is probed in its
+// nearest partitions, masks first, the partitions are doubled until there are k rows or none are left, and the distances of the best candidates are
+// computed from the rows. What no index has, the tail of a memtable included, is compared as above. So a distance does not depend on
+// what found the row. With few rows to look among, indexes are not asked.
+//
 // A row is known by its Place: the number of its piece << 32 | its number there (place.go). Only vectors are read to find rows;
 // other columns are taken by place, of the rows that were found. Which of several rows at one distance are among the k
 // nearest, and their order, their keys decide, so that the answer does not depend on where rows lie.

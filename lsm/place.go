@@ -98,6 +98,8 @@ type piece struct {
 	frag   *fragment
 	rows   *memRows
 	mem    *memtable
+	// exactFrom is the first row that a search compares one by one, as an index has those before it.
+	exactFrom int64
 	// hidden are the rows that do not count, but for the tombstones of a memtable.
 	hidden []*roaring.Bitmap
 }

@@ -24,6 +24,14 @@ type VectorSearchOptions struct {
 	K int
 	// Metric ranks the rows; nil stands for that of the column's index, or what Lance takes without one (View.SearchMetric).
 	Metric *vector.Metric
+	// NProbes is how many partitions of an index are looked into, more when they have fewer than K rows; 0 stands for DefaultNProbes.
+	NProbes int
+	// Refine is how many times K rows an index finds, of which the distances are then computed from the rows; 0 stands for DefaultRefine.
+	Refine int
+	// NoIndex compares all rows.
+	NoIndex bool
+	// fewer is by how many rows fewRows is less in tests.
+	fewer int64
 	// Ties asks for the rows, too, that are behind the k nearest by no more than a rounding, for callers who compute distances again
 	// in another way. There may then be more rows than K.
 	Ties bool
@@ -115,8 +123,17 @@ func (v *View) SearchableColumns() []string {
 	return out
 }
 
-// SearchMetric returns the metric by which a search of a column ranks when it is not told one.
+// SearchMetric returns the metric by which a search of a column ranks when it is not told one: that of an index over it, l2, or
+// hamming for bytes.
 func (v *View) SearchMetric(column int) vector.Metric {
+	field := v.schema.lance.Fields[column].ID
+	for _, x := range v.table.vectorEntries(v.set.base) {
+		if slices.Equal(x.Fields, []int32{field}) && x.Options[optionMetric] != "" {
+			if m, err := vector.ParseMetric(x.Options[optionMetric]); err == nil {
+				return m
+			}
+		}
+	}
 	if k, ok := vectorKindOf(v.schema.arrow.Field(column).Type); ok && k.item == arrow.UINT8 {
 		return vector.Hamming
 	}
@@ -238,9 +255,28 @@ const tieSlack = 8
 func (s *search) run(ctx context.Context) ([][]Neighbor, error) {
 	k := int(min(int64(s.o.K), s.rows))
 	out := make([][]Neighbor, len(s.queries))
-	open := make([]int, len(s.queries)) // the queries without an answer
-	for i := range open {
-		open[i] = i
+	var open []int // the queries without an answer
+	for i := range s.queries {
+		open = append(open, i)
+	}
+	if sources := s.indexed(); len(sources) > 0 {
+		found, ok, err := s.byIndex(ctx, sources, k)
+		if err != nil {
+			return nil, err
+		}
+		open = open[:0]
+		for i := range s.queries {
+			if !ok[i] {
+				open = append(open, i)
+				continue
+			}
+			if out[i], err = s.settle(ctx, found[i], s.withTies(found[i], k)); err != nil {
+				return nil, err
+			}
+		}
+		for i := range s.pieces {
+			s.pieces[i].exactFrom = 0
+		}
 	}
 	for kept := int64(k) + tieSlack; len(open) > 0; kept *= tieSlack {
 		kept = min(kept, max(s.rows, 1))
@@ -256,17 +292,22 @@ func (s *search) run(ctx context.Context) ([][]Neighbor, error) {
 				again = append(again, q)
 				continue
 			}
-			n := k
-			for s.o.Ties && n < len(f) && n > 0 && f[n].Distance <= s.reach(f[k-1].Distance) {
-				n++
-			}
-			if out[q], err = s.settle(ctx, f, n); err != nil {
+			if out[q], err = s.settle(ctx, f, s.withTies(f, k)); err != nil {
 				return nil, err
 			}
 		}
 		open = again
 	}
 	return out, nil
+}
+
+// withTies returns how many of the nearest rows are wanted: k, and with Ties those that are as near.
+func (s *search) withTies(found []vector.Neighbor, k int) int {
+	n := k
+	for s.o.Ties && n < len(found) && n > 0 && found[n].Distance <= s.reach(found[k-1].Distance) {
+		n++
+	}
+	return n
 }
 
 // reach returns up to which distance rows may be as near as one at a distance: it itself, or with Ties what that may come to

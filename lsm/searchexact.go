@@ -54,10 +54,13 @@ func (s *search) tasks() []searchTask {
 			continue
 		}
 		if p.frag != nil {
-			cut(p, 0, p.frag.rows, 0)
+			cut(p, p.exactFrom, p.frag.rows-p.exactFrom, 0)
 			continue
 		}
 		for j, b := range p.rows.batches {
+			if int64(b.first) < p.exactFrom {
+				continue // an index has whole batches
+			}
 			cut(p, int64(b.first), b.rec.NumRows(), j)
 		}
 	}

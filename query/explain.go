@@ -36,7 +36,10 @@ func (r *Result) explainScans(h *hints, filters map[int]*scanFilter) (string, er
 			continue
 		}
 		t, _ := r.lease.table(h.binds[seq])
-		text := r.explainSearch(h, seq)
+		text, err := r.explainSearch(h, seq)
+		if err != nil {
+			return "", err
+		}
 		if text == "" {
 			src, err := r.exec.source(h.binds[seq])
 			if err != nil {
@@ -55,43 +58,60 @@ func (r *Result) explainScans(h *hints, filters map[int]*scanFilter) (string, er
 	return strings.Join(lines, "\n"), nil
 }
 
-// explainSearch tells what a bind searches for, "" if it scans.
-func (r *Result) explainSearch(h *hints, seq int) string {
+// explainSearch tells what a bind searches for, and how, "" if it scans.
+func (r *Result) explainSearch(h *hints, seq int) (string, error) {
 	call, w := h.calls[seq], h.wanted[seq]
 	t, _ := r.lease.table(h.binds[seq])
-	name := func(column int) string { return t.arrow.Field(column).Name }
-	var text, where string
-	var only *lsm.Places
+	var o lsm.VectorSearchOptions
+	where, as := "", ""
 	switch {
 	case call != nil:
-		metric := "the metric of the column"
-		if call.metric != nil {
-			metric = call.metric.String()
-		}
-		text = fmt.Sprintf("nearest %d in %s by %s", call.k, name(call.column), metric)
-		if only, _ = r.exec.onlyOf(seq); call.prefilter {
+		o = call.options()
+		if call.prefilter {
 			where = w.where
+			o.Only, _ = r.exec.onlyOf(seq)
 		}
 	case r.exec.topOf(seq) != nil:
-		text, where = fmt.Sprintf("nearest %d in %s by %s, as ORDER BY wants", w.top.k, name(w.top.column), w.top.metric), w.where
+		metric, err := lsm.ParseMetric(w.top.metric)
+		if err != nil {
+			return "", err
+		}
+		where, as = w.where, ", as ORDER BY wants"
+		o = lsm.VectorSearchOptions{Column: w.top.column, Queries: w.top.query, K: int(w.top.k), Metric: &metric}
 	default:
-		return ""
+		return "", nil
+	}
+	src, err := r.exec.source(h.binds[seq])
+	if err != nil {
+		return "", err
+	}
+	s, ok := src.(lsmSource)
+	if !ok {
+		return "", nil
+	}
+	metric, layers, err := s.v.VectorSearchPlan(r.ctx, o)
+	if err != nil {
+		return "", err
+	}
+	text := fmt.Sprintf("nearest %d in %s by %s%s", o.K, t.arrow.Field(o.Column).Name, metric, as)
+	for _, l := range layers {
+		text += fmt.Sprintf("; %s: %s, %s", l.Layer, l.Access, count(int(l.Rows), "row"))
 	}
 	if where == "" {
-		return text + "; exact"
+		return text, nil
 	}
 	where = columnRefs.ReplaceAllStringFunc(where, func(c string) string {
 		var n int
 		if _, err := fmt.Sscanf(c, "c%d", &n); err != nil || n >= t.arrow.NumFields() {
 			return c
 		}
-		return name(n)
+		return t.arrow.Field(n).Name
 	})
-	text += "; exact; among the rows with " + where
-	if only != nil {
-		text += fmt.Sprintf(", which are %d", only.Len())
+	text += "; among the rows with " + where
+	if o.Only != nil {
+		text += fmt.Sprintf(", which are %d", o.Only.Len())
 	}
-	return text
+	return text, nil
 }
 
 // explanation is the row with a text that goes behind those of DuckDB.

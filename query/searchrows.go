@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"io"
+	"math"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -33,7 +34,8 @@ func (s lsmSource) search(call *searchCall, columns []int) morselReader {
 
 // options are what lsm is asked for.
 func (c *searchCall) options() lsm.VectorSearchOptions {
-	return lsm.VectorSearchOptions{Column: c.column, Queries: c.query, K: int(c.k), Metric: c.metric, Only: c.only}
+	return lsm.VectorSearchOptions{Column: c.column, Queries: c.query, K: int(c.k), Metric: c.metric, Only: c.only,
+		NProbes: int(min(c.nprobs, math.MaxInt32)), Refine: int(min(c.refine, math.MaxInt32)), NoIndex: !c.useIndex}
 }
 
 // searchMorsels hands out what a search finds. It has one thread, as the rows come in an order.
