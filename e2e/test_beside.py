@@ -88,7 +88,7 @@ class Flightd(Writer):
     def insert(self):
         k = 2 * KEYS + 2 * self.n
         self.n += 1
-        execute(self.server, f"INSERT INTO t VALUES ({k}, {self.n}, 'us')")
+        execute(self.server, f"INSERT INTO t (k, n, who) VALUES ({k}, {self.n}, 'us')")
         self.model[k] = self.n
 
     def optimize(self):

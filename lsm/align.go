@@ -22,7 +22,7 @@ func (c *compactor) wantAlign() {
 // alignWanted does what wantAlign asked for. Should it fail, the next merge does it, and until then the base is read as
 // it is.
 func (c *compactor) alignWanted(ctx context.Context) {
-	if !c.unaligned.Swap(false) {
+	if c.table.divided.Load() != nil || !c.unaligned.Swap(false) {
 		return
 	}
 	err := manifest.ErrConflict

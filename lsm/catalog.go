@@ -55,6 +55,9 @@ type tableEntry struct {
 	LastIndex uint64       `json:"last_index,omitempty"`
 	// Maintain names the indexes that memtables keep while they are written; nil is all of them.
 	Maintain []string `json:"maintain,omitzero"`
+	// Accepted is the newest version of the dataset that was taken up when no rows were unmerged, as far as another program replaced
+	// the content up to it.
+	Accepted uint64 `json:"accepted,omitempty"`
 	// Taken are shards of other writers whose rows are the table's, or are about to be.
 	Taken []takenShard `json:"taken,omitempty"`
 }
@@ -112,6 +115,7 @@ type ddl struct {
 	Comment *ddlComment `json:"comment,omitempty"`
 	Index   *ddlIndex   `json:"index,omitempty"`
 	Take    *ddlTake    `json:"take,omitempty"`
+	Accept  *ddlAccept  `json:"accept,omitempty"`
 }
 
 // record returns the log record.
@@ -146,6 +150,9 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 		}
 		if d.Take != nil && c.Tables[i].Incarnation == d.Take.Incarnation {
 			d.Take.apply(&c.Tables[i])
+		}
+		if d.Accept != nil && c.Tables[i].Incarnation == d.Accept.Incarnation {
+			c.Tables[i].Accepted = max(c.Tables[i].Accepted, d.Accept.Version)
 		}
 	}
 	if d.Create != nil {

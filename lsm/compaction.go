@@ -39,7 +39,7 @@ func (c *compactor) limits() policy.Limits {
 
 // plan returns what should be done next in the table as it is in a layer set.
 func (c *compactor) plan(ctx context.Context, set *layerSet) []policy.Job {
-	if set.base.readOnly != nil {
+	if set.base.readOnly != nil || c.table.divided.Load() != nil {
 		return nil
 	}
 	s := policy.State{Room: c.db.space.spare()}

@@ -40,6 +40,8 @@ type compactor struct {
 	mergeAfter, jobAfter time.Time
 	// failed is true from a merge that failed to the next one: writers do not wait for it.
 	failed atomic.Bool
+	// uniting is true while OPTIMIZE has asked for a merge of a divided table. It belongs to the goroutine.
+	uniting bool
 	// entries has what is known of segments of indexes; stale is how many jobs in a
 	// row found another table than was planned for; paced is true while a job runs for which nobody waits. All belong to the
 	// goroutine.

@@ -508,6 +508,9 @@ func (db *DB) trimLoop() {
 // db.ddl is held.
 func (db *DB) trimLog() error {
 	db.freezeOld()
+	if err := db.noteAccepted(); err != nil {
+		return err
+	}
 	upTo := db.trimmable()
 	news, err := db.home.trimmed(db.cat, upTo)
 	if err != nil {

@@ -158,6 +158,9 @@
 // have yet by what the base had before; schema and base change at one moment. What cannot be taken up leaves the table
 // read-only, or unserved when it is met by Open, as a table is whose files are damaged: then the log is kept from its first record on.
 //
+// A version in which another program put another content in the place of the base's, below rows that are not merged, divides the
+// table until OPTIMIZE (divided.go): it is read, and neither written nor merged.
+//
 // # Scans of some keys
 //
 // A scan that is given a KeySet reads what indexes find: the key index of a memtable, the BTREEs of generations and

@@ -233,7 +233,7 @@ func newForeignEntry(n TableName, v *manifest.Version, incarnation uint64) (tabl
 	if err != nil {
 		return tableEntry{}, fmt.Errorf("make shard id: %w", err)
 	}
-	return tableEntry{Schema: MainSchema, Name: n.Name, Incarnation: incarnation, Shard: shard, Key: e.key, Files: v.Format,
+	return tableEntry{Schema: MainSchema, Name: n.Name, Incarnation: incarnation, Shard: shard, Key: e.key, Files: v.Format, Accepted: v.Number,
 		Schemas: []schemaEntry{e.schemaEntry}}, nil
 }
 
@@ -271,6 +271,9 @@ func (t *Table) refuseWrite() error {
 	}
 	if s := t.stuck.Load(); s != nil {
 		return &ReadOnlyError{Table: t.name, Err: s.err}
+	}
+	if d := t.divided.Load(); d != nil {
+		return &ReadOnlyError{Table: t.name, Err: d}
 	}
 	set := t.set.Load()
 	if set == nil || set.base.readOnly == nil { // without layers it is closed, or a stage makes it

@@ -42,7 +42,7 @@ type merged struct {
 // replace, and says of each shard which generations it has, so that none is merged twice. Flushes go on meanwhile; what
 // they add is no part of it. It returns the rows it appended.
 func (c *compactor) merge(ctx context.Context) (int64, error) {
-	if err := c.refreshBase(ctx); err != nil {
+	if err := errors.Join(c.refreshBase(ctx), c.refuseDivided()); err != nil {
 		return 0, err
 	}
 	now, err := c.align(ctx)
@@ -106,7 +106,7 @@ func (c *compactor) commitMerge(ctx context.Context, m *merged, dead map[uint64]
 // moveOn returns the newest base, with a reference, and which of its rows a merge replaces.
 func (c *compactor) moveOn(ctx context.Context, m *merged) (*base, map[uint64]*roaring.Bitmap, error) {
 	t := c.table
-	if err := c.refreshBase(ctx); err != nil {
+	if err := errors.Join(c.refreshBase(ctx), c.refuseDivided()); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", manifest.ErrUnpublished, err)
 	}
 	b, err := t.holdBase()

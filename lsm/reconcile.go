@@ -309,11 +309,16 @@ func (t *Table) takeUpColumns(ctx context.Context) error {
 		return err
 	}
 	change, err := t.columnChange(v, was)
-	if err == nil && change == nil {
-		return t.rebase(ctx, v)
+	if err == nil {
+		err = t.checkKey(v)
 	}
 	if err == nil {
-		err = t.applyColumns(ctx, change)
+		err = t.takeOn(ctx, v, set.base.version, func() error {
+			if change == nil {
+				return t.rebase(ctx, v)
+			}
+			return t.applyColumns(ctx, change)
+		})
 	}
 	t.noteStuck(err)
 	return err

@@ -77,6 +77,11 @@ func (db *DB) recover(ctx context.Context) error {
 		}
 	}
 	for _, t := range db.list() {
+		if err := t.recall(ctx); err != nil {
+			return fmt.Errorf("open table %q: %w", t.name, err)
+		}
+	}
+	for _, t := range db.list() {
 		t.start()
 	}
 	for _, t := range db.Tables() {
@@ -459,6 +464,11 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 	}
 	if err != nil {
 		return err
+	}
+	if !v.Ours() {
+		if err := t.checkKey(v); err != nil {
+			return err
+		}
 	}
 	if t.missed, err = t.missedChange(ctx, v); err != nil {
 		return err

@@ -104,7 +104,10 @@ func (t *Table) takeUpRows(ctx context.Context) error {
 			return errOtherColumns
 		}
 		if err == nil {
-			err = t.rebase(ctx, v)
+			err = t.checkKey(v)
+		}
+		if err == nil {
+			err = t.takeOn(ctx, v, set.base.version, func() error { return t.rebase(ctx, v) })
 		}
 	}
 	t.noteStuck(err)

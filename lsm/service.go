@@ -86,10 +86,13 @@ func (db *DB) Optimize(ctx context.Context, n TableName) error {
 	if err != nil {
 		return err
 	}
-	if err := t.refuseWrite(); err != nil {
+	if err := t.refuseWrite(); err != nil && t.divided.Load() == nil {
 		return fmt.Errorf("optimize: %w", err)
 	}
 	err = t.flushAll(ctx)
+	if err == nil && t.divided.Load() != nil {
+		err = t.compactor.order(ctx, t.compactor.unite)
+	}
 	if err == nil {
 		err = t.compactor.order(ctx, t.compactor.compactAll)
 	}

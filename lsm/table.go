@@ -75,6 +75,10 @@ type Table struct {
 	// shard.manMu and swap, and files are read under it. stuck says why the newest version cannot be taken up, nil when it can.
 	basing gate
 	stuck  atomic.Pointer[stuck]
+	// divided says that what came in the place of the base's content has rows in front of it, nil when it has none (divided.go).
+	// accepted is the version up to which that was never so.
+	divided  atomic.Pointer[divided]
+	accepted atomic.Uint64
 	// looked is when a store of objects was asked for a newer version, in nanoseconds.
 	looked atomic.Int64
 	// missed is what another program changed in the columns while nobody had the table open, until Open has taken it up.

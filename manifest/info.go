@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/flightd/flightd/object"
@@ -39,11 +40,33 @@ func (v *Version) Operation(ctx context.Context, st object.Store, root string) (
 		set = m.WhichOneof(of)
 	}
 	if set == nil {
-		return "", nil
+		return unknownOperation(m.GetUnknown()), nil
 	}
 	var name strings.Builder
 	for _, part := range strings.Split(string(set.Name()), "_") {
 		name.WriteString(strings.ToUpper(part[:1]) + part[1:])
 	}
 	return name.String(), nil
+}
+
+// otherOperations are those of Lance that flightd only knows by name, by their field in a transaction.
+var otherOperations = map[protowire.Number]string{106: "Restore", 111: "DataReplacement", 113: "Clone", 114: "UpdateBases"}
+
+// unknownOperation names the operation among the fields of a transaction that its message here does not have.
+func unknownOperation(b []byte) string {
+	for len(b) > 0 {
+		field, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return ""
+		}
+		if name, ok := otherOperations[field]; ok {
+			return name
+		}
+		m := protowire.ConsumeFieldValue(field, kind, b[n:])
+		if m < 0 {
+			return ""
+		}
+		b = b[n+m:]
+	}
+	return ""
 }
