@@ -290,7 +290,7 @@ func (s *search) byIndex(ctx context.Context, sources []*indexSource, k int) (ou
 
 // probeAll looks for the rows that are nearest to one query in all indexes: in more and more partitions until there are k, or no more partitions.
 func (s *search) probeAll(ctx context.Context, sources []*indexSource, q *searchQuery, k int) ([]vector.Neighbor, error) {
-	limit := int(min(int64(k)*int64(s.refine()), s.rows)) + tieSlack
+	limit := int(min(int64(ivf.Candidates(k, s.refine())), s.rows)) + tieSlack
 	var all []*probing
 	defer func() {
 		for _, p := range all {
