@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// DefaultNProbes and DefaultRefine are how many partitions of an index a search looks into, and how many times more rows than are wanted
-	// it takes from there to compute their distances, when it is not told.
+	// DefaultNProbes is how many partitions of an index a search looks into when it is not told.
 	DefaultNProbes = 20
-	DefaultRefine  = 5
+	// DefaultRefine is how many times more rows than are wanted it takes from there to compute their distances.
+	DefaultRefine = 5
 	// fewRows is how many rows are compared one by one rather than found by an index: with so few, that costs no more and misses none.
 	fewRows = 4096
 )

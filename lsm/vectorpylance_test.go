@@ -22,7 +22,7 @@ elif act == "extend":
     ds.optimize.optimize_indices()
 ds = lance.dataset(root)
 q = [1.0] * 8
-near = {"column": "v", "q": q, "k": 10, "nprobes": 1000, "refine_factor": 50}
+near = {"column": "v", "q": q, "k": 10, "nprobes": 1000, "refine_factor": 1000}
 by = ds.to_table(nearest=near, columns=["id", "_distance"])["id"].to_pylist()
 exact = ds.to_table(nearest={**near, "use_index": False}, columns=["id", "_distance"])["id"].to_pylist()
 plan = ds.scanner(nearest=near).explain_plan(True)
