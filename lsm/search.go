@@ -62,6 +62,19 @@ func (v *View) VectorSearch(ctx context.Context, o VectorSearchOptions) ([][]Nei
 	return out, nil
 }
 
+// A QueryError says that one of the queries of a search is not a vector that can be looked for.
+type QueryError struct {
+	// Query is which one, from 0.
+	Query int
+	Err   error
+}
+
+// Error implements error. Which query it is the caller says, who knows what it calls them.
+func (e *QueryError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong with the query.
+func (e *QueryError) Unwrap() error { return e.Err }
+
 // Metric is a distance that ranks vectors.
 type Metric = vector.Metric
 
@@ -186,7 +199,7 @@ func (v *View) newSearch(ctx context.Context, o VectorSearchOptions) (*search, e
 	for at := 0; at < len(o.Queries); at += kind.dim {
 		q, err := newSearchQuery(o.Queries[at:at+kind.dim], kind, s.metric)
 		if err != nil {
-			return nil, err
+			return nil, &QueryError{at / kind.dim, err}
 		}
 		s.queries = append(s.queries, q)
 	}

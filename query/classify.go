@@ -68,7 +68,7 @@ var refusedFunctions = []string{
 	"read_json_objects_auto", "read_ndjson", "read_ndjson_auto", "read_ndjson_objects", "read_parquet", "parquet_scan", "parquet_metadata",
 	"parquet_schema", "parquet_file_metadata", "parquet_full_metadata", "parquet_kv_metadata", "parquet_bloom_probe", "read_duckdb",
 	"query", "json_execute_serialized_sql", "seq_scan", "dbgen", "dsdgen", "duckdb_prepared_statements", "duckdb_temporary_files",
-	"duckdb_external_file_cache", "sql_auto_complete", scanFunction, searchFunction,
+	"duckdb_external_file_cache", "sql_auto_complete", scanFunction, searchFunction, batchFunction,
 }
 
 // refusedViews are DuckDB's views that tell about the instance and not about tables.

@@ -108,8 +108,12 @@ func duckError(message, sql string) *Error {
 		e.Code = InvalidArgument
 	case class == "Binder Error" && strings.HasPrefix(text, ` Catalog "`):
 		e.Code = NotFound
-	case class == "Binder Error" && strings.HasPrefix(text, " "+searchMacro+": table ") && strings.Contains(text, " does not exist"):
-		e.Code = NotFound
+	case class == "Binder Error" && strings.HasPrefix(text, " "+searchMacro):
+		if _, why, _ := strings.Cut(text, ": "); strings.HasPrefix(why, "table ") && strings.Contains(why, " does not exist") {
+			e.Code = NotFound
+		} else if strings.HasPrefix(why, "the queries come from a view") {
+			e.Code = Unimplemented
+		}
 	case class == "Constraint Error" && strings.Contains(text, "PRIMARY KEY or UNIQUE constraint violation"):
 		e.Code = AlreadyExists
 	case class == "Out of Memory Error":

@@ -65,6 +65,11 @@ func (r *Result) explainSearch(h *hints, seq int) (string, error) {
 	var o lsm.VectorSearchOptions
 	where, as := "", ""
 	switch {
+	case call != nil && call.batch != nil:
+		var err error
+		if o, as, err = r.exec.explainBatch(call); err != nil {
+			return "", err
+		}
 	case call != nil:
 		o = call.options()
 		if call.prefilter {

@@ -249,7 +249,7 @@ func (in *instance) unstableFunctions(conn bind.Connection, cache *hintCache) ma
 	for _, r := range rows {
 		names[r[0]] = true
 	}
-	for _, consistent := range []string{scanFunction, searchFunction, "json_serialize_plan"} {
+	for _, consistent := range []string{scanFunction, searchFunction, batchFunction, "json_serialize_plan"} {
 		delete(names, consistent)
 	}
 	cache.mu.Lock()

@@ -203,12 +203,18 @@ func demand(p predicate, columns []filterRef) {
 // get notes a scan, and returns its columns.
 func (r *filterReader) get(n *filterNode) []filterRef {
 	seq, ok := bindNumber(n.Names)
-	if n.Name != scanFunction && n.Name != searchFunction || !ok {
+	stored := len(n.Names)
+	switch n.Name {
+	case scanFunction:
+	case searchFunction:
+		stored-- // the distance is no column of the table
+	case batchFunction:
+		stored -= 2 // nor is the query
+	default:
 		return nil
 	}
-	stored := len(n.Names)
-	if n.Name == searchFunction {
-		stored-- // the distance is no column of the table
+	if !ok {
+		return nil
 	}
 	s := &scanFilters{}
 	r.scans[seq] = append(r.scans[seq], s)

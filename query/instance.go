@@ -113,7 +113,7 @@ func (in *instance) setUp(o instanceOptions) error {
 	}
 	// The catalog that DuckDB opens with is named after its file; ours has a name of its own.
 	for _, sql := range []string{
-		"ATTACH ':memory:' AS " + catalogName, "USE " + catalogName, "DETACH memory", createSearch,
+		"ATTACH ':memory:' AS " + catalogName, "USE " + catalogName, "DETACH memory", createSearch, createBatch,
 		"SET GLOBAL TimeZone = 'UTC'",
 		// Without these threads what a large query has freed stays with the process until the next large query.
 		"SET GLOBAL allocator_background_threads = true",

@@ -221,12 +221,13 @@ type bridge struct {
 	mu      sync.Mutex
 	schemas map[int64]*arrow.Schema
 	tables  map[string]*tableInfo // by folded name, for searches
+	views   map[string]bool       // those of clients, by folded name
 	running map[uint64]*execution
 }
 
 // newBridge registers the table function in the database of conn, which the bridge keeps and closes.
 func newBridge(conn bind.Connection, threads int) (*bridge, error) {
-	b := &bridge{conn: conn, threads: threads, schemas: map[int64]*arrow.Schema{}, tables: map[string]*tableInfo{}, running: map[uint64]*execution{}}
+	b := &bridge{conn: conn, threads: threads, schemas: map[int64]*arrow.Schema{}, tables: map[string]*tableInfo{}, views: map[string]bool{}, running: map[uint64]*execution{}}
 	b.handle = (*C.uintptr_t)(C.malloc(C.sizeof_uintptr_t))
 	*b.handle = C.uintptr_t(cgo.NewHandle(b))
 

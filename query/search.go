@@ -5,6 +5,7 @@ package query
 #include "scan.h"
 
 void flightdSearchBind(void *info);
+void flightdBatchBind(void *info);
 void flightdSearchInit(void *info);
 */
 import "C"
@@ -47,6 +48,7 @@ type searchCall struct {
 	table         int64
 	column        int
 	query         []float32
+	batch         *batchQueries // nil for a search by one query
 	k             int64
 	nprobs        int64 // 0 for the default
 	refine        int64 // 0 for the default
@@ -58,10 +60,16 @@ type searchCall struct {
 	vectorsColumn string
 }
 
-// registerSearch registers the search function.
+// function is the name by which the statement calls.
+func (c *searchCall) function() string {
+	if c.batch != nil {
+		return batchMacro
+	}
+	return searchMacro
+}
+
+// registerSearch registers the functions that search.
 func (b *bridge) registerSearch(conn bind.Connection) error {
-	f := bind.CreateTableFunction()
-	defer bind.DestroyTableFunction(&f)
 	varchar, bigint, boolean := bind.CreateLogicalType(bind.TypeVarchar), bind.CreateLogicalType(bind.TypeBigInt), bind.CreateLogicalType(bind.TypeBoolean)
 	float := bind.CreateLogicalType(bind.TypeFloat)
 	floats := bind.CreateListType(float)
@@ -70,25 +78,34 @@ func (b *bridge) registerSearch(conn bind.Connection) error {
 			bind.DestroyLogicalType(&t)
 		}
 	}()
-	bind.TableFunctionSetName(f, searchFunction)
-	for _, t := range []bind.LogicalType{varchar, varchar, floats} {
+	named := map[string]bind.LogicalType{"k": bigint, "nprobs": bigint, "refine_factor": bigint, "use_index": boolean, "metric_type": varchar}
+	one, batch := maps.Clone(named), maps.Clone(named)
+	one["prefilter"], batch["query_id"] = boolean, varchar
+	if err := b.registerTable(conn, searchFunction, []bind.LogicalType{varchar, varchar, floats}, one, C.flightdSearchBind); err != nil {
+		return err
+	}
+	return b.registerTable(conn, batchFunction, []bind.LogicalType{varchar, varchar, varchar, varchar}, batch, C.flightdBatchBind)
+}
+
+// registerTable registers one of them.
+func (b *bridge) registerTable(conn bind.Connection, name string, arguments []bind.LogicalType, named map[string]bind.LogicalType, onBind unsafe.Pointer) error {
+	f := bind.CreateTableFunction()
+	defer bind.DestroyTableFunction(&f)
+	bind.TableFunctionSetName(f, name)
+	for _, t := range arguments {
 		bind.TableFunctionAddParameter(f, t)
 	}
-	for _, name := range []string{"k", "nprobs", "refine_factor"} {
-		bind.TableFunctionAddNamedParameter(f, name, bigint)
+	for option, t := range named {
+		bind.TableFunctionAddNamedParameter(f, option, t)
 	}
-	for _, name := range []string{"prefilter", "use_index"} {
-		bind.TableFunctionAddNamedParameter(f, name, boolean)
-	}
-	bind.TableFunctionAddNamedParameter(f, "metric_type", varchar)
 	bind.TableFunctionSetExtraInfo(f, unsafe.Pointer(b.handle), nil)
-	bind.TableFunctionSetBind(f, C.flightdSearchBind)
+	bind.TableFunctionSetBind(f, onBind)
 	bind.TableFunctionSetInit(f, C.flightdSearchInit)
 	bind.TableFunctionSetLocalInit(f, C.fd_scan_local)
 	bind.TableFunctionSetFunction(f, C.fd_scan_next)
 	bind.TableFunctionSupportsProjectionPushdown(f, true)
 	if bind.RegisterTableFunction(conn, f) == bind.StateError {
-		return errors.New("register the table function " + searchFunction)
+		return errors.New("register the table function " + name)
 	}
 	return nil
 }
@@ -96,13 +113,14 @@ func (b *bridge) registerSearch(conn bind.Connection) error {
 // searchArguments reads the arguments of a bind. DuckDB throws when a number is asked of a NULL, so that is looked for first.
 type searchArguments struct {
 	info bind.BindInfo
+	call *searchCall // what was read
 	err  error
 }
 
 // fail keeps the first error.
 func (a *searchArguments) fail(format string, args ...any) {
 	if a.err == nil {
-		a.err = errorf(InvalidArgument, searchMacro+": "+format, args...)
+		a.err = errorf(InvalidArgument, a.call.function()+": "+format, args...)
 	}
 }
 
@@ -168,10 +186,10 @@ func (a *searchArguments) vector(i int) []float32 {
 	return out
 }
 
-// call reads all arguments.
-func (a *searchArguments) call(b *bridge) (*searchCall, *arrow.Schema, error) {
-	table, column := a.text(0, "the table's name"), a.text(1, "the column's name")
-	c := &searchCall{query: a.vector(2), prefilter: a.flag("prefilter", false), useIndex: a.flag("use_index", true)}
+// options reads what all searches may be told.
+func (a *searchArguments) options() {
+	c := a.call
+	c.useIndex = a.flag("use_index", true)
 	c.k, c.nprobs, c.refine = a.positive("k", 0), a.positive("nprobs", 0), a.positive("refine_factor", 0)
 	if c.k == 0 {
 		a.fail("k is NULL, and has to be above 0")
@@ -183,31 +201,42 @@ func (a *searchArguments) call(b *bridge) (*searchCall, *arrow.Schema, error) {
 		}
 		c.metric = &m
 	})
-	if a.err != nil {
-		return nil, nil, a.err
-	}
-	schema, err := b.searched(c, table, column)
-	return c, schema, err
 }
 
-// searched finds the table and the column of a search.
-func (b *bridge) searched(c *searchCall, table, column string) (*arrow.Schema, error) {
-	t, err := b.named(table)
+// one reads all arguments of a search by one query, and returns the columns of its table.
+func (a *searchArguments) one(b *bridge) (*arrow.Schema, error) {
+	table, column := a.text(0, "the table's name"), a.text(1, "the column's name")
+	c := a.call
+	c.query, c.prefilter = a.vector(2), a.flag("prefilter", false)
+	a.options()
+	if a.err != nil {
+		return nil, a.err
+	}
+	schema, dim, err := b.searched(c, table, column)
+	if err == nil && len(c.query) != dim {
+		err = errorf(InvalidArgument, "%s: the query vector has %d elements, those of column %q have %d", searchMacro, len(c.query), c.vectorsColumn, dim)
+	}
+	return schema, err
+}
+
+// searched finds the table and the column of a search, and the dimension of its vectors.
+func (b *bridge) searched(c *searchCall, table, column string) (*arrow.Schema, int, error) {
+	t, err := b.named(c.function(), table)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	c.table, c.tableName = t.id, t.schema+"."+t.name
 	c.column = slices.IndexFunc(t.arrow.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, column) })
 	if isSystem(t.schema) {
-		return nil, errorf(InvalidArgument, "%s: table %s cannot be searched", searchMacro, c.tableName)
+		return nil, 0, errorf(InvalidArgument, "%s: table %s cannot be searched", c.function(), c.tableName)
 	}
 	var vectors []string
 	for _, f := range t.arrow.Fields() {
 		if lsm.VectorDim(f) > 0 {
 			vectors = append(vectors, quoteIdent(f.Name))
 		}
-		if strings.EqualFold(f.Name, distanceColumn) {
-			return nil, errorf(InvalidArgument, "%s: table %s has a column %s of its own; rename it", searchMacro, c.tableName, f.Name)
+		if strings.EqualFold(f.Name, distanceColumn) || c.batch != nil && strings.EqualFold(f.Name, queryColumn) {
+			return nil, 0, errorf(InvalidArgument, "%s: table %s has a column %s of its own; rename it", c.function(), c.tableName, f.Name)
 		}
 	}
 	has := "the table has no column of vectors (FLOAT[n])"
@@ -215,23 +244,20 @@ func (b *bridge) searched(c *searchCall, table, column string) (*arrow.Schema, e
 		has = "columns with vectors are " + strings.Join(vectors, ", ")
 	}
 	if c.column < 0 {
-		return nil, errorf(InvalidArgument, "%s: table %s has no column %q; %s", searchMacro, c.tableName, column, has)
+		return nil, 0, errorf(InvalidArgument, "%s: table %s has no column %q; %s", c.function(), c.tableName, column, has)
 	}
 	f := t.arrow.Field(c.column)
 	c.vectorsColumn = f.Name
 	dim := lsm.VectorDim(f)
 	if dim == 0 {
 		typ, _ := sqlTypeOf(f)
-		return nil, errorf(InvalidArgument, "%s: column %q of table %s is %s, not a vector; %s", searchMacro, f.Name, c.tableName, typ, has)
+		return nil, 0, errorf(InvalidArgument, "%s: column %q of table %s is %s, not a vector; %s", c.function(), f.Name, c.tableName, typ, has)
 	}
-	if len(c.query) != dim {
-		return nil, errorf(InvalidArgument, "%s: the query vector has %d elements, those of column %q have %d", searchMacro, len(c.query), f.Name, dim)
-	}
-	return t.arrow, nil
+	return t.arrow, dim, nil
 }
 
-// named returns the table with a name, as SQL writes it: [[catalog.]schema.]name, quoted where it has to be.
-func (b *bridge) named(name string) (*tableInfo, error) {
+// tableParts cuts the name of a table as SQL writes it, [[catalog.]schema.]name, quoted where it has to be, into schema and name.
+func tableParts(name string) ([]string, error) {
 	parts, err := nameParts(name)
 	if err != nil {
 		return nil, err
@@ -242,11 +268,23 @@ func (b *bridge) named(name string) (*tableInfo, error) {
 	if len(parts) == 1 {
 		parts = []string{lsm.MainSchema, parts[0]}
 	}
+	return parts, nil
+}
+
+// named returns the table with a name.
+func (b *bridge) named(function, name string) (*tableInfo, error) {
+	parts, err := tableParts(name)
+	if err != nil {
+		return nil, err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(parts) == 2 {
 		if t := b.tables[fold(parts[0], parts[1])]; t != nil {
 			return t, nil
+		}
+		if b.views[fold(parts[0], parts[1])] {
+			return nil, errorf(InvalidArgument, "%s: %q is a view, and only tables are searched", function, name)
 		}
 	}
 	var near []string
@@ -258,7 +296,7 @@ func (b *bridge) named(name string) (*tableInfo, error) {
 	slices.SortFunc(near, func(x, y string) int {
 		return 1000*(distanceOf(x, name)-distanceOf(y, name)) + strings.Compare(x, y)
 	})
-	message := fmt.Sprintf("%s: table %q does not exist", searchMacro, name)
+	message := fmt.Sprintf("%s: table %q does not exist", function, name)
 	if len(near) > 0 {
 		message += "; did you mean " + strconv.Quote(near[0]) + "?"
 	}
@@ -306,8 +344,8 @@ func distanceOf(a, b string) int {
 	return row[len(b)]
 }
 
-// bindSearch tells DuckDB the columns of a search: the dummy, those of the table, and the distance.
-func (b *bridge) bindSearch(info bind.BindInfo) error {
+// bindSearch tells DuckDB the columns of a search: the dummy, those of the table, the distance, and that of the query in a batch.
+func (b *bridge) bindSearch(info bind.BindInfo, batch bool) error {
 	var cc bind.ClientContext
 	bind.TableFunctionGetClientContext(info, &cc)
 	conn := uint64(bind.ClientContextGetConnectionId(cc))
@@ -315,8 +353,13 @@ func (b *bridge) bindSearch(info bind.BindInfo) error {
 	b.mu.Lock()
 	x := b.running[conn]
 	b.mu.Unlock()
-	args := &searchArguments{info: info}
-	call, schema, err := args.call(b)
+	call := &searchCall{}
+	args := &searchArguments{info: info, call: call}
+	read := args.one
+	if batch {
+		call.batch, read = &batchQueries{}, args.many
+	}
+	schema, err := read(b)
 	if err != nil {
 		if x != nil {
 			x.fail(err)
@@ -338,14 +381,14 @@ func (b *bridge) bindSearch(info bind.BindInfo) error {
 		addColumn(info, f.Name, t)
 	}
 	addColumn(info, distanceColumn, sqlType{id: bind.TypeFloat})
-	rows := call.k
-	if x != nil {
-		src, err := x.source(call.table)
-		if err != nil {
-			x.fail(err)
-			return err
-		}
-		rows = min(rows, max(src.rows(), 0))
+	if batch {
+		t, _ := sqlTypeOf(call.batch.id) // many has looked at it
+		addColumn(info, queryColumn, t)
+	}
+	rows, err := x.rowsFound(call)
+	if err != nil {
+		x.fail(err)
+		return err
 	}
 	bind.BindSetCardinality(info, bind.IdxT(min(rows, math.MaxInt32)), false)
 	data := C.fd_bind_new(C.int64_t(call.table), C.uint64_t(conn), C.int64_t(number))
@@ -353,9 +396,30 @@ func (b *bridge) bindSearch(info bind.BindInfo) error {
 	return nil
 }
 
+// rowsFound returns an upper bound of what a search finds. It is at the bind that a statement says which tables it reads. There is no statement
+// in the shadow, where x is nil.
+func (x *execution) rowsFound(call *searchCall) (int64, error) {
+	if x == nil {
+		return call.k, nil
+	}
+	src, err := x.source(call.table)
+	if err != nil {
+		return 0, err
+	}
+	rows := min(call.k, max(src.rows(), 0))
+	if call.batch == nil {
+		return rows, nil
+	}
+	queries, err := x.source(call.batch.table)
+	if err != nil {
+		return 0, err
+	}
+	return min(rows, math.MaxInt32) * min(max(queries.rows(), 0), math.MaxInt32), nil
+}
+
 // searchedTable returns the id of the table that a scan of the shadow's plan searches, 0 if it is no search.
 func searchedTable(function string, names []string) int64 {
-	if function != searchFunction || len(names) == 0 {
+	if function != searchFunction && function != batchFunction || len(names) == 0 {
 		return 0
 	}
 	id, _ := strconv.ParseInt(strings.TrimPrefix(names[0], emptyColumn+" table "), 10, 64)
@@ -420,14 +484,6 @@ func (b *bridge) initSearch(info bind.InitInfo) error {
 
 // startSearch hands the state of a search to DuckDB, which frees it.
 func (b *bridge) startSearch(info bind.InitInfo, schema *arrow.Schema, x *execution, call *searchCall) error {
-	src, err := x.source(call.table)
-	if err != nil {
-		return err
-	}
-	among, ok := src.(searchSource)
-	if !ok {
-		return errorf(InvalidArgument, "%s: table %s cannot be searched", searchMacro, call.tableName)
-	}
 	sc := &scan{x: x}
 	var columns, places []int
 	empty := -1
@@ -440,6 +496,8 @@ func (b *bridge) startSearch(info bind.InitInfo, schema *arrow.Schema, x *execut
 			continue
 		case c == n+1:
 			sc.fields, columns = append(sc.fields, distanceField), append(columns, distanceOfRow)
+		case c == n+2 && call.batch != nil:
+			sc.fields, columns = append(sc.fields, call.batch.id), append(columns, queryOfRow)
 		case c > n:
 			return fmt.Errorf("search of table %d: column %d of %d", call.table, c, n)
 		default:
@@ -450,8 +508,36 @@ func (b *bridge) startSearch(info bind.InitInfo, schema *arrow.Schema, x *execut
 		}
 		places = append(places, i)
 	}
-	sc.morsels = sc.open(among.search(call, columns))
+	found, err := x.searchReader(call, columns)
+	if err != nil {
+		return err
+	}
+	sc.morsels = sc.open(found)
 	return b.handOver(info, sc, places, empty, 1)
+}
+
+// searchReader returns what reads the rows that a call asks for.
+func (x *execution) searchReader(call *searchCall, columns []int) (morselReader, error) {
+	src, err := x.source(call.table)
+	if err != nil {
+		return nil, err
+	}
+	among, ok := src.(searchSource)
+	if !ok {
+		return nil, errorf(InvalidArgument, "%s: table %s cannot be searched", call.function(), call.tableName)
+	}
+	if call.batch == nil {
+		return among.search(call, columns), nil
+	}
+	queries, err := x.source(call.batch.table)
+	if err != nil {
+		return nil, err
+	}
+	from, ok := queries.(lsmSource)
+	if !ok {
+		return nil, errorf(InvalidArgument, "%s: table %s cannot give queries", call.function(), call.batch.tableName)
+	}
+	return among.searchBatch(call, columns, from), nil
 }
 
 // handOver gives DuckDB a scan whose columns have places in its chunks.
@@ -475,7 +561,15 @@ func (b *bridge) handOver(info bind.InitInfo, sc *scan, places []int, empty, thr
 //export flightdSearchBind
 func flightdSearchBind(info unsafe.Pointer) {
 	i := bind.BindInfo{Ptr: info}
-	if err := guard(func() error { return bridgeOf(bind.BindGetExtraInfo(i)).bindSearch(i) }); err != nil {
+	if err := guard(func() error { return bridgeOf(bind.BindGetExtraInfo(i)).bindSearch(i, false) }); err != nil {
+		bind.BindSetError(i, err.Error())
+	}
+}
+
+//export flightdBatchBind
+func flightdBatchBind(info unsafe.Pointer) {
+	i := bind.BindInfo{Ptr: info}
+	if err := guard(func() error { return bridgeOf(bind.BindGetExtraInfo(i)).bindSearch(i, true) }); err != nil {
 		bind.BindSetError(i, err.Error())
 	}
 }

@@ -163,7 +163,9 @@ func (p *parsed) ordersByDistance(views []viewInfo) bool {
 
 // searches says whether the text, or a view, may search.
 func (p *parsed) searches(views []viewInfo) bool {
-	return slices.ContainsFunc(p.tokens, func(t token) bool { return t.ident() && strings.EqualFold(t.name, searchMacro) }) ||
+	return slices.ContainsFunc(p.tokens, func(t token) bool {
+		return t.ident() && (strings.EqualFold(t.name, searchMacro) || strings.EqualFold(t.name, batchMacro))
+	}) ||
 		slices.ContainsFunc(views, func(v viewInfo) bool { return strings.Contains(strings.ToLower(v.sql), searchMacro) })
 }
 

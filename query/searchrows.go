@@ -25,6 +25,8 @@ const searchRows = 2048
 type searchSource interface {
 	// search returns the rows that a call asks for, the nearest first: columns of the table, and distanceOfRow.
 	search(call *searchCall, columns []int) morselReader
+	// searchBatch is search for each row of a table of queries; queryOfRow may be among the columns.
+	searchBatch(call *searchCall, columns []int, queries lsmSource) morselReader
 }
 
 // search implements searchSource.
@@ -65,7 +67,7 @@ func (m *searchMorsels) next(ctx context.Context) (morsel, error) {
 	}
 	some := m.found[:min(searchRows, len(m.found))]
 	m.found = m.found[len(some):]
-	rec, err := takeFound(ctx, m.view, m.columns, some)
+	rec, err := takeFound(ctx, m.view, m.columns, some, nil)
 	if err != nil {
 		return morsel{}, err
 	}
@@ -75,15 +77,15 @@ func (m *searchMorsels) next(ctx context.Context) (morsel, error) {
 // close implements morselReader.
 func (m *searchMorsels) close() {}
 
-// takeFound returns columns of rows that a search found, with their distances where these are wanted.
-func takeFound(ctx context.Context, v *lsm.View, columns []int, found []lsm.Neighbor) (arrow.RecordBatch, error) {
+// takeFound returns columns of rows that a search found, with their distances and queries where these are wanted.
+func takeFound(ctx context.Context, v *lsm.View, columns []int, found []lsm.Neighbor, queries arrow.Array) (arrow.RecordBatch, error) {
 	places := make([]uint64, len(found))
 	var stored []int
 	for i, n := range found {
 		places[i] = uint64(n.Place)
 	}
 	for _, c := range columns {
-		if c != distanceOfRow {
+		if c != distanceOfRow && c != queryOfRow {
 			stored = append(stored, c)
 		}
 	}
@@ -99,6 +101,10 @@ func takeFound(ctx context.Context, v *lsm.View, columns []int, found []lsm.Neig
 			distances := distancesOf(found)
 			defer distances.Release()
 			cols[i], fields[i] = distances, distanceField
+			continue
+		}
+		if c == queryOfRow {
+			cols[i], fields[i] = queries, arrow.Field{Name: queryColumn, Type: queries.DataType(), Nullable: true}
 			continue
 		}
 		cols[i], fields[i] = rec.Column(next), rec.Schema().Field(next)

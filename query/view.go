@@ -32,6 +32,7 @@ func (c *catalog) hideViews(warn func(string, tableInfo, error)) {
 			warn("forget", tableInfo{schema: v.schema, name: v.name}, err)
 		}
 	}
+	c.in.bridge.setViews(nil)
 	c.views, c.lost = nil, nil
 }
 
@@ -53,6 +54,7 @@ func (c *catalog) showViews(list []viewInfo, warn func(string, tableInfo, error)
 		progress = len(left) < len(list)
 		list = left
 	}
+	c.in.bridge.setViews(c.views)
 	for _, v := range list {
 		err := c.in.exec(v.sql)
 		warn("show", tableInfo{schema: v.schema, name: v.name}, err)
