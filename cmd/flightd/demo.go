@@ -21,9 +21,9 @@ func (p process) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the main job on a temporary folder, in under a minute",
-		Long: "demo starts a server on a temporary folder, streams sample data into it, asks by SQL, merges into the\n" +
-			"base table, kills the server with -9 in mid-stream, starts it again and checks that every acknowledged\n" +
-			"row is there.",
+		Long: "demo starts a server on a temporary folder, streams sample data into it, asks by SQL and by vectors, merges\n" +
+			"into the base tables, indexes the vectors, kills the server with -9 in mid-stream, starts it again and checks\n" +
+			"that every acknowledged row is there and every answer what it was.",
 		Example: "  flightd demo\n  flightd demo --keep",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -62,7 +62,7 @@ func (p process) demo(ctx context.Context, keep bool) (err error) {
 	begin := time.Now()
 	d.printf("flightd demo: streams in, kill -9, SQL out, Lance at rest\n")
 	for _, scene := range []func(context.Context) error{
-		d.start, d.create, d.stream, d.change, d.optimize, d.crash, d.recover,
+		d.start, d.create, d.stream, d.change, d.similar, d.optimize, d.crash, d.recover,
 	} {
 		if err := scene(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -92,6 +92,9 @@ type demo struct {
 	client *flight.Client
 	// answer is what overview answered last.
 	answer string
+	// days are the vectors in the table of them, and day is the one that is searched for.
+	days *days
+	day  day
 	// acked is the last ack before the crash, sentRows what the interrupted stream had sent.
 	acked    flight.UploadAck
 	sentRows int64
@@ -226,21 +229,7 @@ func (d *demo) ask(ctx context.Context, sql string) (string, error) {
 // change upserts and deletes rows in one stream, as change data capture sends them.
 func (d *demo) change(ctx context.Context) error {
 	d.title("Change rows: upserts and deletes in one stream")
-	batches := d.sample.changes()
-	up, err := d.client.Put(ctx, batches[0].Schema(), "readings")
-	if err != nil {
-		return err
-	}
-	for _, b := range batches {
-		defer b.Release()
-		if err := up.Send(b); err != nil {
-			return err
-		}
-	}
-	if err := up.CloseSend(); err != nil {
-		return err
-	}
-	if _, err := readAcks(up, func(flight.UploadAck) {}); err != nil {
+	if _, err := d.send(ctx, "readings", d.sample.changes()); err != nil {
 		return err
 	}
 	d.say("%d rows written again under their keys, %d keys deleted by _tombstone = true", changedRows, deletedRows)
@@ -269,9 +258,9 @@ func (d *demo) count(ctx context.Context, sql string) (n int64, err error) {
 	return n, err
 }
 
-// optimize merges into the base table and checks that no answer changes.
+// optimize merges into the base tables, indexes the vectors, and checks that no answer changes.
 func (d *demo) optimize(ctx context.Context) error {
-	d.title("Merge everything into the base table")
+	d.title("Merge everything into the base tables and index the vectors")
 	before := d.answer
 	begin := time.Now()
 	if _, err := d.client.Execute(ctx, "OPTIMIZE readings"); err != nil {
@@ -286,6 +275,9 @@ func (d *demo) optimize(ctx context.Context) error {
 		return fmt.Errorf("the answer changed by OPTIMIZE; before:\n%s\nafter:\n%s", before, after)
 	}
 	d.say("the same query gives the same rows")
+	if err := d.index(ctx); err != nil {
+		return err
+	}
 	d.say("%s is a Lance dataset now; with pylance:", d.dataset())
 	d.say("  lance.dataset(%q).count_rows()", d.dataset())
 	return nil

@@ -82,6 +82,10 @@ func (d *demo) recover(ctx context.Context) error {
 		return fmt.Errorf("the answer changed by the crash; before:\n%s\nafter:\n%s", d.answer, after)
 	}
 	d.say("the first stream's rows, changes and deletes: unchanged")
+	if err := d.byIndex(ctx); err != nil {
+		return err
+	}
+	d.say("the days like this one, by the index and from the log: unchanged")
 
 	begin := time.Now()
 	found, err := d.compareCrashed(ctx)
