@@ -72,15 +72,8 @@ func (s *groupShuffle) Add(parts []int32, ids []uint64, codes []byte) error {
 	if err := checkRows(parts, ids, codes, s.width); err != nil {
 		return err
 	}
-	for len(parts) > 0 {
-		n, err := s.buffer.take(parts, ids, codes)
-		if err == nil && n < len(parts) {
-			err = s.writeGroup()
-		}
-		if err != nil {
-			return s.fail(err)
-		}
-		parts, ids, codes = parts[n:], ids[n:], codes[n*s.width:]
+	if err := s.buffer.fill(parts, ids, codes, s.writeGroup); err != nil {
+		return s.fail(err)
 	}
 	return nil
 }

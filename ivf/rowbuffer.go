@@ -63,6 +63,21 @@ func (b *rowBuffer) take(parts []int32, ids []uint64, codes []byte) (int, error)
 	return len(parts), nil
 }
 
+// fill takes all of some rows, and calls full, which empties it, whenever there are more than fit.
+func (b *rowBuffer) fill(parts []int32, ids []uint64, codes []byte, full func() error) error {
+	for len(parts) > 0 {
+		n, err := b.take(parts, ids, codes)
+		if err == nil && n < len(parts) {
+			err = full()
+		}
+		if err != nil {
+			return err
+		}
+		parts, ids, codes = parts[n:], ids[n:], codes[n*b.width:]
+	}
+	return nil
+}
+
 // sort orders the rows by partition, those of one as they came: by counting, which reads the partitions twice.
 func (b *rowBuffer) sort() {
 	clear(b.ends)

@@ -58,20 +58,27 @@ func (k *keyCodec) values() memindex.Values {
 	return memindex.Values{Ints: func(dst []int64, a arrow.Array) []int64 { return appendInts(dst, a) }}
 }
 
-// add puts the rows of a batch in. A batch of a younger schema may have lost the column: then no snapshot that has
-// the batch can ask for it, and the index goes with the memtable.
+// add puts the rows of a batch in.
 func (c *memColumn) add(b memBatch) {
-	field := c.entry.Fields[0]
-	if c.broken.Load() || b.schema.column(field) < 0 && b.schema.lastField >= field {
-		return
+	if values := b.indexed(c.entry.Fields[0], c.schema, c.column, &c.broken); values != nil {
+		c.index.Add(values, b.first)
+		values.Release()
 	}
-	values, err := c.schema.pick(b.schema, b.rec, c.column)
+}
+
+// indexed returns the values of a column for an index of the memtable, which releases them, or nil. A batch of a younger schema may
+// have lost the column: then no snapshot that has the batch can ask for it, and the index goes with the memtable. When values
+// cannot be made the index is broken, and gets no more.
+func (b *memBatch) indexed(field int32, s *tableSchema, column int, broken *atomic.Bool) arrow.Array {
+	if broken.Load() || b.schema.column(field) < 0 && b.schema.lastField >= field {
+		return nil
+	}
+	values, err := s.pick(b.schema, b.rec, column)
 	if err != nil {
-		c.broken.Store(true)
-		return
+		broken.Store(true)
+		return nil
 	}
-	c.index.Add(values, b.first)
-	values.Release()
+	return values
 }
 
 // addColumns puts a batch into the indexes over columns and returns the memory that they grew by.

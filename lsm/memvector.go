@@ -31,19 +31,12 @@ func newMemVector(m vectorModel, now *tableSchema) *memVector {
 	return &memVector{vectorModel: m, schema: now, column: c, index: memindex.NewIVFPQ(m.ivf)}
 }
 
-// add puts the rows of a batch in, as memColumn.add does.
+// add puts the rows of a batch in.
 func (c *memVector) add(b memBatch) {
-	field := c.entry.Fields[0]
-	if c.broken.Load() || b.schema.column(field) < 0 && b.schema.lastField >= field {
-		return
+	if values := b.indexed(c.entry.Fields[0], c.schema, c.column, &c.broken); values != nil {
+		c.index.Add(values, b.first)
+		values.Release()
 	}
-	values, err := c.schema.pick(b.schema, b.rec, c.column)
-	if err != nil {
-		c.broken.Store(true)
-		return
-	}
-	c.index.Add(values, b.first)
-	values.Release()
 }
 
 // addVectors puts batches into the indexes over vectors and returns the memory that they grew by. It needs no lock: readers of them do
