@@ -62,6 +62,8 @@ type Search struct {
 	probed int
 	seen   int64
 	top    *vector.TopK
+	// tabled is set when the table is that of the query: without residuals one serves all partitions.
+	tabled bool
 	*scratch
 }
 
@@ -126,7 +128,7 @@ func (s *Search) Probe(ctx context.Context, n int) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return s.probed - from, err
 		}
-		if err := s.probe(ctx, int(s.order[s.probed].ID), s.probed == 0); err != nil {
+		if err := s.probe(ctx, int(s.order[s.probed].ID)); err != nil {
 			return s.probed - from, fmt.Errorf("search index %s: %w", s.x.dir, err)
 		}
 	}
@@ -163,7 +165,7 @@ func (s *Search) Close() {
 }
 
 // probe offers the rows of a partition.
-func (s *Search) probe(ctx context.Context, number int, first bool) error {
+func (s *Search) probe(ctx context.Context, number int) error {
 	if s.x.starts[number] == s.x.starts[number+1] {
 		return nil
 	}
@@ -178,7 +180,8 @@ func (s *Search) probe(ctx context.Context, number int, first bool) error {
 		s.flat(p)
 		return nil
 	}
-	if first || s.x.model.Residual() {
+	if !s.tabled || s.x.model.Residual() {
+		s.tabled = true
 		s.x.model.Table(s.query, number, s.diff, &s.table)
 		if pq.Bits() == 4 {
 			s.table.Fast(&s.fast)

@@ -83,6 +83,46 @@ func TestASearchFindsWhatItsPartitionsHave(t *testing.T) {
 	}
 }
 
+// TestTheNearestPartitionMayBeEmpty leaves the rows of a query's nearest partition out: the others are searched by its own distances, be
+// it the first search of the index or one behind a search for something else.
+func TestTheNearestPartitionMayBeEmpty(t *testing.T) {
+	const dim, n = 16, 2000
+	rows, queries := clustered(12, n, dim, 6), clustered(13, 2, dim, 6)
+	for _, o := range []TrainOptions{{Metric: vector.Dot}, {Metric: vector.Dot, Bits: 4}, {Metric: vector.Cosine, Bits: 4}, {Bits: 4}, {Metric: vector.Dot, Kind: Flat}} {
+		o.Partitions = 6
+		model := train(t, rows, dim, o)
+		q, other := queries[:dim], queries[dim:]
+		query := make([]float32, dim)
+		model.Prepare(query, q)
+		nearest := int32(model.Probe(query, 1, nil)[0].ID)
+		var some []float32
+		parts := make([]int32, n)
+		model.Assign(rows, parts)
+		for i, p := range parts {
+			if p != nearest {
+				some = append(some, rows[i*dim:(i+1)*dim]...)
+			}
+		}
+		st := object.NewMem()
+		build(t, st, "x", model, some, BuildOptions{})
+		so := SearchOptions{NProbes: 6, Limit: 20}
+		for _, warm := range []bool{false, true} {
+			x := open(t, st, "x", Options{})
+			if warm {
+				_, err := x.Search(context.Background(), other, so)
+				require.NoError(t, err)
+			}
+			got, err := x.Search(context.Background(), q, so)
+			require.NoError(t, err)
+			want := twin(t, x, q, so)
+			require.Len(t, got, len(want))
+			for j := range got {
+				require.InDelta(t, want[j].Distance, got[j].Distance, 0.3, "%+v warm %v neighbour %d", o, warm, j)
+			}
+		}
+	}
+}
+
 func TestAWidenedSearchLooksAtEachRowOnce(t *testing.T) {
 	const dim, n, partitions = 8, 3000, 30
 	rows := clustered(12, n, dim, 30)
