@@ -159,10 +159,12 @@
 // Arrays over a mapping retain it: Close of the Reader and Release of the batches may come in any order, and the file is
 // unmapped at the last of them. Buffers that are made, such as the offsets of strings, come from ReaderOptions.Alloc.
 //
-// Of a file that cannot be mapped, pages of 2.1 and 2.2 are read in parts once their checksums were verified (those of
-// others have none): the chunks or values that are asked for, with what lies in small gaps between them, up to 4 MiB at a
-// time (window.go). Pages of 2.0 are read whole; their writers cut them at 8 MiB, at most 32. A scan holds a batch of each
-// column, which is decoded in pieces of about 4 MiB, and in a mapped file nothing for what is not decoded.
+// Of a file that cannot be mapped, pages are read in parts once their checksums were verified (those of others have none).
+// Of 2.1 and 2.2: the chunks or values that are asked for, with what lies in small gaps between them, up to 4 MiB at a time
+// (window.go). Of 2.0: the bytes of the rows, as if the page had no others, with the rows in small gaps; a scan takes about
+// 4 MiB of a column at a time (part.go). Only pages that are compressed as a whole, which are others', are read whole. The
+// first look at a page of ours reads all of it, at most 8 MiB, because its checksum is of all of it. A scan holds a batch of
+// each column, which is decoded in pieces of about 4 MiB, and in a mapped file nothing for what is not decoded.
 // INVARIANT: arrays leave this package with their number of nulls known, and that of what is nested in them, because
 // Arrow counts it on demand without a lock, and batches are shared.
 // INVARIANT: no length or offset from a file is used before it is bounded by the size of the file, and no memory is

@@ -284,23 +284,28 @@ func (r *Reader) takeTree(ctx context.Context, t *tree, rows []int64) (arrow.Arr
 	if len(rows) == 0 {
 		return emptyArray(t.field.Type, r.alloc), nil
 	}
-	sorted := rows
-	if ascending := slices.IsSortedFunc(rows, func(a, b int64) int {
-		if a < b {
-			return -1
-		}
-		return 1 // a row that comes twice is no ascent
-	}); !ascending {
-		sorted = slices.Clone(rows)
-		slices.Sort(sorted)
-		sorted = slices.Compact(sorted)
-	}
+	sorted := ascending(rows)
 	data, err := r.takeAscending(ctx, t, sorted)
-	if err != nil || len(sorted) == len(rows) && &sorted[0] == &rows[0] {
+	if err != nil || &sorted[0] == &rows[0] {
 		return data, err
 	}
 	defer data.Release()
 	return r.reorder(data, sorted, rows)
+}
+
+// ascending returns rows in their order, each of them once: the same if they are.
+func ascending(rows []int64) []int64 {
+	if slices.IsSortedFunc(rows, func(a, b int64) int {
+		if a < b {
+			return -1
+		}
+		return 1 // a row that comes twice is no ascent
+	}) {
+		return rows
+	}
+	sorted := slices.Clone(rows)
+	slices.Sort(sorted)
+	return slices.Compact(sorted)
 }
 
 // takeAscending gathers rows of a field, page by page.

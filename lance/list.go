@@ -82,7 +82,7 @@ func (r *Reader) decode(col int, from, to int64) (arrow.ArrayData, error) {
 	case *arrow.LargeListType:
 		return decodeLists[int64](r, col, from, to)
 	}
-	v, k, err := r.viewAt(col, from)
+	v, k, err := r.viewRows(col, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -95,15 +95,25 @@ func (r *Reader) decode(col int, from, to int64) (arrow.ArrayData, error) {
 	return data, nil
 }
 
-// viewAt opens the page that holds a row of a column, and returns its number as well.
-func (r *Reader) viewAt(col int, row int64) (*pageView, int, error) {
+// viewRows opens the page that holds a row of a column, and returns its number as well. Of a page that is not at hand as a
+// whole, the view may have but some of the rows up to another one.
+func (r *Reader) viewRows(col int, from, to int64) (*pageView, int, error) {
 	pages, err := r.column(col)
 	if err != nil {
 		return nil, 0, err
 	}
-	k := pageAt(pages, row)
+	k := pageAt(pages, from)
 	v, err := r.view(col, pages, k)
-	return v, k, err
+	if err != nil || !v.inParts {
+		return v, k, err
+	}
+	defer v.release()
+	first := int(from - v.page.first)
+	some, err := v.narrow(first, min(int(min(v.page.end(), to)-v.page.first), first+partRows(v.page)))
+	if err != nil {
+		return nil, 0, r.pageError(col, k, r.columns[col].at.off, err)
+	}
+	return some, k, nil
 }
 
 // decodeStructs decodes as many rows as all fields have in one array.
@@ -137,14 +147,19 @@ func (r *Reader) decodeStructs(col int, from, to int64) (arrow.ArrayData, error)
 	return array.NewData(c.field.Type, int(to-from), []*memory.Buffer{nil}, children, 0, 0), nil
 }
 
-// runEnd returns the row, at most to, with which a page of the column or of a field of its structs ends.
+// runEnd returns the row, at most to, with which a page of the column or of a field of its structs ends, or what is read of it
+// at once.
 func (r *Reader) runEnd(col int, from, to int64) (int64, error) {
 	if !r.isHeader(col) {
 		pages, err := r.column(col)
 		if err != nil {
 			return 0, err
 		}
-		return min(to, pages[pageAt(pages, from)].end()), nil
+		p := pages[pageAt(pages, from)]
+		if c, ok := p.codec.(partCodec); ok && c.inParts() && !r.mapped() { // which are read in part
+			to = min(to, from+int64(partRows(p)))
+		}
+		return min(to, p.end()), nil
 	}
 	for _, child := range r.columns[col].children {
 		var err error
@@ -158,7 +173,7 @@ func (r *Reader) runEnd(col int, from, to int64) (int64, error) {
 // decodeLists decodes the rows whose items come in one array, which then shares the bytes of their page, or one row whose
 // items do not.
 func decodeLists[O int32 | int64](r *Reader, col int, from, to int64) (arrow.ArrayData, error) {
-	v, k, err := r.viewAt(col, from)
+	v, k, err := r.viewRows(col, from, to)
 	if err != nil {
 		return nil, err
 	}

@@ -216,8 +216,10 @@ func pageAt(pages []*page, row int64) int {
 // pageView is a page whose bytes are at hand and verified.
 type pageView struct {
 	page *page
-	bufs []*memory.Buffer // nil where the codec reads parts, see window
-	read func(extent) (*memory.Buffer, error)
+	bufs []*memory.Buffer // nil where the codec reads parts, see window and narrow
+	// inParts tells that they are.
+	inParts bool
+	read    func(extent) (*memory.Buffer, error)
 	// limit is the end of what the file has in front of its footer.
 	limit int64
 	// items are the distinct values of a dictionary page.
@@ -240,8 +242,8 @@ func (r *Reader) view(col int, pages []*page, k int) (*pageView, error) {
 	p := pages[k]
 	verify := p.sums != nil && !p.verified.Load()
 	v := &pageView{page: p, bufs: make([]*memory.Buffer, 0, len(p.bufs)), read: r.read, limit: r.size - footerBytes}
-	if _, ok := p.codec.(partCodec); ok && !verify && !r.mapped() {
-		v.bufs = v.bufs[:len(p.bufs)]
+	if c, ok := p.codec.(partCodec); ok && c.inParts() && !verify && !r.mapped() {
+		v.bufs, v.inParts = v.bufs[:len(p.bufs)], true
 		return v, nil
 	}
 	for _, e := range p.bufs {

@@ -51,7 +51,16 @@ func (r *Reader) takeField(ctx context.Context, i int, rows []int64) (arrow.Arra
 	if r.trees != nil {
 		return r.takeTree(ctx, r.trees[i], rows)
 	}
-	return r.take(ctx, r.tops[i], rows)
+	if r.mapped() {
+		return r.take(ctx, r.tops[i], rows)
+	}
+	sorted := ascending(rows) // so that what lies together is read together
+	data, err := r.take(ctx, r.tops[i], sorted)
+	if err != nil || len(rows) == 0 || &sorted[0] == &rows[0] {
+		return data, err
+	}
+	defer data.Release()
+	return r.reorder(data, sorted, rows)
 }
 
 // take gathers rows of one column with what is nested in them.
@@ -83,7 +92,7 @@ func (r *Reader) take(ctx context.Context, col int, rows []int64) (arrow.ArrayDa
 func (r *Reader) takeValues(ctx context.Context, col int, rows []int64, s sink) (arrow.ArrayData, error) {
 	defer s.release()
 	// The pages stay open until the end: a sink may hold slices of their bytes.
-	open := openPages{}
+	open := &openPages{whole: map[int]*pageView{}}
 	defer open.release()
 	if err := r.eachRun(ctx, col, rows, open, s.gather); err != nil {
 		return nil, err
@@ -123,7 +132,7 @@ func takeLists[O int32 | int64](ctx context.Context, r *Reader, col int, rows []
 	out := arrow.GetData[O](offsets.Bytes())
 	below := r.columns[col].children[0]
 	var items []int64
-	open := openPages{}
+	open := &openPages{whole: map[int]*pageView{}}
 	defer open.release()
 	err := r.eachRun(ctx, col, rows, open, func(v *pageView, rows []int64, at int) error {
 		c := v.page.codec.(listCodec)
@@ -161,24 +170,30 @@ func takeLists[O int32 | int64](ctx context.Context, r *Reader, col int, rows []
 	return array.NewData(r.columns[col].field.Type, len(rows), []*memory.Buffer{validity, offsets}, []arrow.ArrayData{child}, nulls, 0), nil
 }
 
-// openPages are pages of one column by their numbers.
-type openPages map[int]*pageView
+// openPages are pages of one column by their numbers, and parts of them.
+type openPages struct {
+	whole map[int]*pageView
+	parts []*pageView
+}
 
-func (o openPages) release() {
-	for _, v := range o {
+func (o *openPages) release() {
+	for _, v := range o.whole {
+		v.release()
+	}
+	for _, v := range o.parts {
 		v.release()
 	}
 }
 
 // eachRun calls fn for each run of rows that lie in one page, in order. It leaves the pages open.
-func (r *Reader) eachRun(ctx context.Context, col int, rows []int64, open openPages, fn func(v *pageView, rows []int64, at int) error) error {
+func (r *Reader) eachRun(ctx context.Context, col int, rows []int64, open *openPages, fn func(v *pageView, rows []int64, at int) error) error {
 	pages, err := r.column(col)
 	if err != nil {
 		return err
 	}
 	for at := 0; at < len(rows); {
 		k := pageAt(pages, rows[at])
-		v := open[k]
+		v := open.whole[k]
 		if v == nil {
 			if err := ctx.Err(); err != nil {
 				return fmt.Errorf("read %s: %w", r.name, err)
@@ -186,10 +201,17 @@ func (r *Reader) eachRun(ctx context.Context, col int, rows []int64, open openPa
 			if v, err = r.view(col, pages, k); err != nil {
 				return err
 			}
-			open[k] = v
+			open.whole[k] = v
 		}
 		n := rowsIn(v.page, rows[at:])
-		if err := fn(v, rows[at:at+n], at); err != nil {
+		if v.inParts {
+			var parts []*pageView
+			parts, err = v.gather(rows[at:at+n], at, fn)
+			open.parts = append(open.parts, parts...)
+		} else {
+			err = fn(v, rows[at:at+n], at)
+		}
+		if err != nil {
 			return r.pageError(col, k, r.columns[col].at.off, err)
 		}
 		at += n

@@ -67,15 +67,6 @@ func (w *window) release() {
 	w.b = nil
 }
 
-// partCodec is a codec that reads its buffers in parts, by windows, or when it needs them.
-type partCodec interface {
-	codec
-	inParts()
-}
-
-func (*miniBlocks) inParts() {}
-func (*fullZip) inParts()    {}
-
 // part returns a part of a buffer that is not at hand as a whole.
 func (v *pageView) part(buffer int, from, to int64) (*memory.Buffer, error) {
 	b, err := v.read(extent{v.page.bufs[buffer].off + from, to - from})
