@@ -55,10 +55,12 @@ func buildIndex(b *testing.B) {
 	o := TrainOptions{Partitions: *buildPartitions, SubVectors: dim / 8, SampleRate: *buildSampleRate, Rows: r.Rows(), Iterations: *buildIterations, Workers: *buildWorkers, Seed: 1}
 	want, err := o.SampleRows(dim)
 	require.NoError(b, err)
-	sampler := NewSampler(dim, want, 1)
+	sampler := NewSampler(dim, want, 1, b.TempDir())
+	defer sampler.Close()
 	eachBatch(b, r, func(_ int, rows []float32) { sampler.Add(rows) })
 	model, _, err := Train(ctx, sampler.Rows(), dim, o)
 	require.NoError(b, err)
+	sampler.Close()
 	trained := cpuSeconds(b)
 	atTraining := m.highest()
 	builder, err := NewBuilder(ctx, object.NewLocal(out), "x", model, BuildOptions{Workers: *buildWorkers, Scratch: object.NewScratch(b.TempDir())})

@@ -4,6 +4,9 @@ import (
 	"context"
 	"maps"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -124,7 +127,7 @@ func TestEachRowIsSampledAsOftenAsTheOthers(t *testing.T) {
 	const n, want, rounds = 40, 10, 2000
 	var drawn [n]int
 	for seed := range uint64(rounds) {
-		s := NewSampler(1, want, seed)
+		s := NewSampler(1, want, seed, "")
 		for at := 0; at < n; at += 8 {
 			rows := make([]float32, 8)
 			for i := range rows {
@@ -137,10 +140,37 @@ func TestEachRowIsSampledAsOftenAsTheOthers(t *testing.T) {
 		for _, v := range rows {
 			drawn[int(v)]++
 		}
+		s.Close()
 	}
 	for i, times := range drawn {
 		require.InDelta(t, rounds*want/n, times, 120, "row %d", i) // six standard deviations
 	}
+}
+
+func TestALargeSampleIsTheSameInAFile(t *testing.T) {
+	const dim, n = 128, 20_000
+	rows := clustered(24, n, dim, 5)
+	want := sampleInMemory/(4*dim) + 1
+	draw := func(dir string) []float32 {
+		s := NewSampler(dim, want, 3, dir)
+		defer s.Close()
+		for at := 0; at < len(rows); at += 1000 * dim {
+			s.Add(rows[at : at+1000*dim])
+		}
+		return slices.Clone(s.Rows())
+	}
+	inMemory := draw("")
+	require.Len(t, inMemory, want*dim)
+	dir := t.TempDir()
+	require.Equal(t, inMemory, draw(dir))
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.Equal(t, inMemory, draw(filepath.Join(dir, "none")), "without room for the file it lies in memory")
+	s := NewSampler(dim, want, 3, dir)
+	s.Close()
+	s.Close()
+	require.Empty(t, s.Rows())
 }
 
 func TestIndexesOfOneModelAreMerged(t *testing.T) {

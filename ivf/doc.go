@@ -78,6 +78,9 @@
 //
 // # Memory
 //
+// A build holds the shuffle's buffer, and before that what training needs beside its sample: the centroids three times, 24 bytes for each row of
+// the sample, and a sub-vector of it for each worker. The sample itself, at most 64 MiB, lies in a temporary file that is mapped and has no name.
+//
 // An open index holds the centroids and the codebook twice, and of the partitions those that were probed last, up to
 // Options.CacheBytes. Of a mapped file they are slices. A search holds the distances of one partition and what it found.
 //

@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/flightd/flightd/internal/offheap"
 	"github.com/flightd/flightd/vector"
 )
 
@@ -223,17 +224,36 @@ func keepFinite(rows []float32, dim int) []float32 {
 	return rows[:kept]
 }
 
-// Sampler draws rows, each as likely as the others, from rows that come in any number of batches (reservoir sampling). It belongs to one goroutine.
+// Sampler draws rows, each as likely as the others, from rows that come in any number of batches (reservoir sampling). It belongs to one
+// goroutine. It must be closed.
 type Sampler struct {
 	dim, want int
 	seen      int64
 	rows      []float32
 	random    *rand.Rand
+	// block is the memory of rows. It lies outside the Go heap, whose collector would let it stand for twice its size; free gives it back.
+	block []byte
+	free  func([]byte)
 }
 
-// NewSampler draws up to want rows of dim elements.
-func NewSampler(dim, want int, seed uint64) *Sampler {
-	return &Sampler{dim: dim, want: want, random: rand.New(rand.NewPCG(seed, 0x73616d706c65))}
+// sampleInMemory is the size of a sample for which no file is made.
+const sampleInMemory = 4 << 20
+
+// NewSampler draws up to want rows of dim elements. A large sample lies in a temporary file in dir, which is mapped, so that it takes none of the
+// memory of the build; in memory if dir is empty, or there is no room for the file.
+func NewSampler(dim, want int, seed uint64, dir string) *Sampler {
+	s := &Sampler{dim: dim, want: want, random: rand.New(rand.NewPCG(seed, 0x73616d706c65))}
+	if size := 4 * want * dim; dir != "" && size > sampleInMemory {
+		if block, err := offheap.MapFile(dir, size); err == nil {
+			s.block, s.free = block, offheap.UnmapFile
+		}
+	}
+	if s.block == nil {
+		// What is not used of it takes no memory.
+		s.block, s.free = offheap.Default.AllocateDirty(4*want*dim), offheap.Default.Discard
+	}
+	s.rows = arrow.Float32Traits.CastFromBytes(s.block)[:0]
+	return s
 }
 
 // Add offers rows, which it copies as far as it draws them.
@@ -241,11 +261,6 @@ func (s *Sampler) Add(rows []float32) {
 	for at := 0; at+s.dim <= len(rows); at += s.dim {
 		s.seen++
 		if len(s.rows) < s.want*s.dim {
-			if s.rows == nil {
-				// In one piece: growing it would leave its smaller selves for the collector, as much again. What is not used of
-				// it takes no memory.
-				s.rows = make([]float32, 0, s.want*s.dim)
-			}
 			s.rows = append(s.rows, rows[at:at+s.dim]...)
 			continue
 		}
@@ -255,9 +270,13 @@ func (s *Sampler) Add(rows []float32) {
 	}
 }
 
-// Rows is what was drawn. The Sampler keeps nothing of it.
-func (s *Sampler) Rows() []float32 {
-	rows := s.rows
-	s.rows, s.seen = nil, 0
-	return rows
+// Rows is what was drawn, the caller's to change and valid until Close. No more may be offered then.
+func (s *Sampler) Rows() []float32 { return s.rows }
+
+// Close gives the memory of the rows back. It may be called again.
+func (s *Sampler) Close() {
+	if s.block != nil {
+		s.free(s.block)
+	}
+	s.block, s.rows = nil, nil
 }

@@ -164,13 +164,13 @@ func newTrainPlan(x indexEntry, f arrow.Field, rows int64) (*trainPlan, error) {
 // trainSeed makes the same rows give the same index.
 const trainSeed = 7
 
-// sampler returns what draws the rows for the training.
-func (p *trainPlan) sampler() (*sampler, error) {
+// sampler returns what draws the rows for the training, by a temporary file in temp if they are many. The caller closes it.
+func (p *trainPlan) sampler(temp string) (*sampler, error) {
 	n, err := p.o.SampleRows(p.dim)
 	if err != nil {
 		return nil, err
 	}
-	return &sampler{ivf.NewSampler(p.dim, n, trainSeed), p}, nil
+	return &sampler{ivf.NewSampler(p.dim, n, trainSeed, temp), p}, nil
 }
 
 // Add implements rowSink. Rows that no index takes are not drawn: they must not stand for others.
@@ -195,6 +195,7 @@ func (s *sampler) train(ctx context.Context) (vectorModel, bool, error) {
 	}
 	p.o.Rows = p.finite
 	m, _, err := ivf.Train(ctx, s.Rows(), p.dim, p.o)
+	s.Close()                          // before the build takes its buffer
 	if errors.Is(err, ivf.ErrNoRows) { // they are zero, under cosine
 		return vectorModel{}, false, nil
 	}

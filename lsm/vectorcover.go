@@ -138,10 +138,11 @@ func (t *Table) trainOnBase(ctx context.Context, x indexEntry, b *base, column i
 	if err != nil || rows < p.least {
 		return vectorModel{}, false, err
 	}
-	s, err := p.sampler()
+	s, err := p.sampler(t.db.opt.Temp)
 	if err != nil {
 		return vectorModel{}, false, err
 	}
+	defer s.Close()
 	in := newVectorFeed(s, p.dim)
 	for _, f := range b.frags {
 		if err := in.fragment(ctx, f, b.schema, column, nil, func(uint32) uint64 { return 0 }, nil); err != nil {

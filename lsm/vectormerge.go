@@ -112,10 +112,11 @@ func (w *segmentWriter) trainFirst(ctx context.Context, x indexEntry, c *vectorM
 	if rows < p.least || rows-w.m.rows > lateVectors {
 		return vectorModel{}, false, nil
 	}
-	s, err := p.sampler()
+	s, err := p.sampler(w.table.db.opt.Temp)
 	if err != nil {
 		return vectorModel{}, false, err
 	}
+	defer s.Close()
 	in := newVectorFeed(s, p.dim)
 	id := func(uint32) uint64 { return 0 }
 	for _, f := range w.m.base.frags {

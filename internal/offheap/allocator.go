@@ -68,7 +68,16 @@ func (a *Allocator) Reallocate(size int, b []byte) []byte {
 }
 
 // Free takes back a block that this Allocator returned. The empty block is ignored.
-func (a *Allocator) Free(b []byte) {
+func (a *Allocator) Free(b []byte) { a.free(b, a.keep) }
+
+// Discard is Free for a block that is not needed again soon: a large one goes back to the system at once and does not wait
+// in the cache, where it would count as memory of the process.
+func (a *Allocator) Discard(b []byte) {
+	a.free(b, func(int, int, unsafe.Pointer) bool { return false })
+}
+
+// free takes back a block; keep says whether it holds a large one for others.
+func (a *Allocator) free(b []byte, keep func(class, size int, p unsafe.Pointer) bool) {
 	if cap(b) == 0 {
 		return
 	}
@@ -82,7 +91,7 @@ func (a *Allocator) Free(b []byte) {
 	switch {
 	case c < smallClasses:
 		a.small[c].give(p)
-	case !a.keep(c, size, p):
+	case !keep(c, size, p):
 		unmap(p, size)
 	}
 }

@@ -122,6 +122,15 @@ func TestLargeBlocksAreCachedWithinBounds(t *testing.T) {
 	require.Zero(t, a.InUse())
 }
 
+func TestDiscardedBlocksDoNotWait(t *testing.T) {
+	var a Allocator
+	a.Discard(a.Allocate(8 << 20))
+	a.Discard(a.Allocate(100))
+	a.Discard(nil)
+	require.Zero(t, a.InUse())
+	require.Zero(t, a.cached)
+}
+
 func TestMisuseIsLoud(t *testing.T) {
 	var a Allocator
 	require.Panics(t, func() { a.Allocate(-1) })

@@ -23,6 +23,9 @@
 // Words hands out tables of numbers, in huge pages where the system has them. They are blocks like the others: one that
 // waited in the cache may come back as either.
 //
+// MapFile is for large buffers that are needed for a while only: pages of a file without a name, which the system can write out and take
+// away.
+//
 // INVARIANT: every block begins at a multiple of 64 and its capacity is the size of its class; Free and Reallocate
 // find the class by the capacity, so a caller may shorten a block but must not cut its front or its capacity.
 //
