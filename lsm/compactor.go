@@ -24,8 +24,12 @@ const (
 // MaxShards bounds the shards of a table.
 const MaxShards = 1024
 
-// maxMergeTries bounds the races with other programs' commits that one merge may lose.
-const maxMergeTries = 10
+// maxMergeTries bounds the races with other programs' commits that one merge may lose; what it is part of begins it anew for
+// mergePatience, as who commits without a pause leaves a merge on a busy machine few moments in which to win.
+const (
+	maxMergeTries = 10
+	mergePatience = 30 * time.Second
+)
 
 // compactor is the only one who writes the base of a table and publishes other versions of it: merges of generations,
 // the columns of ALTER TABLE, and what it is ordered to do. Its goroutine ends when the table is closed.
@@ -111,7 +115,7 @@ func (c *compactor) mergeAll(ctx context.Context) error {
 	before.unref()
 	var err error
 	e.Rows, err = c.merge(ctx)
-	for try := 1; try < maxMergeTries && errors.Is(err, manifest.ErrConflict); try++ {
+	for try := 1; errors.Is(err, manifest.ErrConflict) && (try < maxMergeTries || time.Since(start) < mergePatience); try++ {
 		// Another program changed the table meanwhile: everything is worked out again on what it left.
 		e.Rows, err = c.merge(ctx)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/flightd/flightd/manifest"
+	"github.com/flightd/flightd/object"
 )
 
 // cover brings all rows that were written before the call into an index: what is in front of the base is merged into
@@ -64,26 +65,89 @@ func (t *Table) beginBuild() (done func(), err error) {
 
 // maxCoverRounds bounds how often fragments are looked for that came without the index meanwhile: only other programs
 // make such.
-const maxCoverRounds = 3
+const maxCoverRounds = 5
 
 // coverBase is cover without its preparations.
 func (t *Table) coverBase(ctx context.Context, x indexEntry, progress func(done, total int64)) error {
+	return t.coverRounds(ctx, x, func(b *base) (more bool, err error) { return t.coverOnce(ctx, x, b, progress) })
+}
+
+// coverRounds has everything merged and calls once for the base, and again for what other programs committed meanwhile. It ends
+// when once finds nothing more to do, or after some rounds if what is left are rows that came since: those who append without
+// end do not keep it from its end. Rows that were there, and which others wrote anew without the index each time, are an error.
+func (t *Table) coverRounds(ctx context.Context, x indexEntry, once func(b *base) (more bool, err error)) error {
 	if err := t.optimize(ctx); err != nil {
 		return err
 	}
+	var first *manifest.Version
 	for range maxCoverRounds {
 		b, err := t.holdBase()
 		if err != nil {
 			return err
 		}
-		more, err := t.coverOnce(ctx, x, b, progress)
+		if first == nil {
+			first = b.version
+		}
+		more, err := once(b)
 		b.unref()
 		if !more || err != nil {
 			return err
 		}
 	}
-	return nil
+	return t.refuseUncovered(ctx, x, first)
 }
+
+// refuseUncovered returns an error when an index may lack rows that a version had.
+func (t *Table) refuseUncovered(ctx context.Context, x indexEntry, first *manifest.Version) error {
+	b, err := t.holdBase()
+	if err != nil {
+		return err
+	}
+	defer b.unref()
+	frags := b.lackingAny(x)
+	moved, err := t.movedRows(ctx, first.Number, b.version)
+	if err != nil {
+		return err
+	}
+	if !moved {
+		frags = slices.DeleteFunc(frags, func(f *fragment) bool {
+			_, there := first.Fragment(f.id)
+			return !there
+		})
+	}
+	rows := int64(0)
+	for _, f := range frags {
+		rows += f.live
+	}
+	if rows == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: other programs wrote rows anew without index %q as often as it took them in, %d times in a row; it lacks %d rows, which scans look at one by one; try again when they commit less",
+		ErrConflict, x.Name, maxCoverRounds, rows)
+}
+
+// movedRows reports whether another program may have put rows into other fragments, in a version behind some number.
+func (t *Table) movedRows(ctx context.Context, above uint64, v *manifest.Version) (bool, error) {
+	for u, err := range t.back(ctx, v, above+1) {
+		if err != nil {
+			return false, err
+		}
+		if u.Ours() { // then the index has them there, too
+			continue
+		}
+		op, err := u.Operation(ctx, t.db.st, t.root)
+		if err != nil && !errors.Is(err, object.ErrNotExist) {
+			return false, err
+		}
+		if !slices.Contains(stillOperations, op) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// stillOperations are those of Lance that leave rows in their fragments.
+var stillOperations = []string{"Append", "Delete", "CreateIndex", "ReserveFragments", "UpdateConfig", "Project", "UpdateMemWalState"}
 
 // holdBase returns the table's base as of now with a reference.
 func (t *Table) holdBase() (*base, error) {
@@ -103,6 +167,18 @@ func (b *base) lacking(x indexEntry) []*fragment {
 		have.Or(s.meta.Fragments)
 	}
 	return slices.DeleteFunc(slices.Clone(b.frags), func(f *fragment) bool { return have.Contains(uint32(f.id)) })
+}
+
+// lackingAny is lacking for an index of any kind.
+func (b *base) lackingAny(x indexEntry) []*fragment {
+	if !x.Kind.isVector() {
+		return b.lacking(x)
+	}
+	model, ok := b.modelOf(x)
+	if !ok {
+		return nil // there are too few rows for one
+	}
+	return b.lackingVectors(x, model.id)
 }
 
 // coverOnce adds a segment over the fragments of a version that lack one, and reports whether there were any.

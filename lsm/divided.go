@@ -48,16 +48,11 @@ func (t *Table) divisionIn(ctx context.Context, v, on *manifest.Version, above u
 	var found *divided
 	var came *manifest.Version
 	last := max(above, 1) // the first version replaces nothing
-	for n, u := v.Number, v; n >= last; n-- {
-		if n < v.Number {
-			var err error
-			if u, err = manifest.Load(ctx, t.db.st, t.root, n); errors.Is(err, object.ErrNotExist) {
-				continue
-			} else if err != nil {
-				return nil, err
-			}
+	for u, err := range t.back(ctx, v, last) {
+		if err != nil {
+			return nil, err
 		}
-		if u.Ours() || n == last {
+		if u.Ours() || u.Number == last {
 			if found != nil && on == nil {
 				on = u
 			}
@@ -72,7 +67,7 @@ func (t *Table) divisionIn(ctx context.Context, v, on *manifest.Version, above u
 		}
 		switch op {
 		case "Overwrite", "Restore", "Clone":
-			found, came = &divided{table: t.name, version: n, operation: op}, u
+			found, came = &divided{table: t.name, version: u.Number, operation: op}, u
 		}
 		if found != nil && on != nil {
 			break

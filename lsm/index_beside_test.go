@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flightd/flightd/internal/python"
 	"github.com/flightd/flightd/manifest"
 )
 
@@ -174,3 +176,43 @@ func (b *besideWorld) read(r *rand.Rand) {
 		b.t.Errorf("seed %d: a scan by %s has %q, not %q", b.seed, word, got, want)
 	}
 }
+
+// TestAnIndexBuildBesideOthersEnds has pylance commit in the middle and at the end of each round of a build: appends without end do not keep it from its
+// end, and rows that are put into other fragments each time are an error that says so, not an index that lacks them in silence.
+func TestAnIndexBuildBesideOthersEnds(t *testing.T) {
+	python.Need(t)
+	ctx := context.Background()
+	for _, c := range []struct {
+		def  IndexDef
+		line string
+		fail bool
+	}{
+		{IndexDef{Name: "i", Kind: BTreeIndex, Columns: []string{"n"}}, lanceAppends, false},
+		{IndexDef{Name: "i", Kind: BTreeIndex, Columns: []string{"n"}}, lanceAppends + `; ds.optimize.compact_files()`, true},
+		{IndexDef{Name: "i", Kind: IVFFlatIndex, Columns: []string{"v"}, Options: map[string]string{"num_partitions": "1"}}, lanceAppends, false},
+	} {
+		s := &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
+		python.Run(t, `import lance, pyarrow as pa, sys; lance.write_dataset(pa.table({"n": pa.array([1, 2, 3]), "v": pa.array([[1.0, 2.0]] * 3, pa.list_(pa.float32(), 2))}), sys.argv[1])`, filepath.Join(s.dir, "t.lance"))
+		s.open()
+		name := TableName{Name: "t"}
+		require.NoError(t, s.db.CreateIndex(ctx, name, c.def, CreateIndexOptions{}))
+		lanceDo(t, s.dir, "t", strings.NewReplacer("[4]", "range(140000)", "]]", "]] * 140000").Replace(lanceAppends))
+		calls := 0
+		err := s.db.mustTable(t, "t").OptimizeIndex(ctx, "i", func(int64, int64) {
+			if calls++; calls <= 3*maxCoverRounds { // twice while rows are read and written, and at the end
+				lanceDo(t, s.dir, "t", c.line)
+			}
+		})
+		if c.fail {
+			require.ErrorIs(t, err, ErrConflict)
+			require.ErrorContains(t, err, `other programs wrote rows anew without index "i"`)
+		} else {
+			require.NoError(t, err)
+		}
+		require.NoError(t, s.db.mustTable(t, "t").OptimizeIndex(ctx, "i", nil))
+		s.close()
+	}
+}
+
+// lanceAppends has pylance append a row.
+const lanceAppends = `lance.write_dataset(pa.table({"n": pa.array([4]), "v": pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))}), ds, mode="append")`

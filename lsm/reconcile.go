@@ -2,7 +2,6 @@ package lsm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
-	"github.com/flightd/flightd/object"
 )
 
 // Another program may change the columns of a dataset. Its change and ours, an ALTER TABLE that the dataset does not have yet,
@@ -80,14 +78,9 @@ func (t *Table) columnsBefore(ctx context.Context, v, readers *manifest.Version)
 	if sameSchema(v.Schema, readers.Schema) {
 		return readers.Schema, nil
 	}
-	for n, u := v.Number, v; n > readers.Number; n-- {
-		if n < v.Number {
-			var err error
-			if u, err = manifest.Load(ctx, t.db.st, t.root, n); errors.Is(err, object.ErrNotExist) {
-				continue
-			} else if err != nil {
-				return nil, err
-			}
+	for u, err := range t.back(ctx, v, readers.Number+1) {
+		if err != nil {
+			return nil, err
 		}
 		if u.Ours() {
 			return u.Schema, nil

@@ -32,23 +32,12 @@ func (t *Table) foreignVectors(name string) (indexEntry, bool) {
 // base; then one segment is built over all fragments that none with that model covers. Segments with other models go. An index
 // for which there are too few rows stays without a model: the next merge, or OptimizeIndex, that finds enough makes it.
 func (t *Table) coverVectors(ctx context.Context, x indexEntry, retrain bool, progress func(done, total int64)) error {
-	if err := t.optimize(ctx); err != nil {
-		return err
-	}
-	more := true
-	for round := 0; more && round < maxCoverRounds; round++ {
-		b, err := t.holdBase()
-		if err != nil {
-			return err
-		}
+	err := t.coverRounds(ctx, x, func(b *base) (more bool, err error) {
 		more, err = t.coverVectorsOnce(ctx, x, b, retrain, progress)
-		b.unref()
-		if err != nil {
-			return err
-		}
 		retrain = false
-	}
-	return t.awaitTurn(ctx)
+		return more, err
+	})
+	return errors.Join(err, t.awaitTurn(ctx))
 }
 
 // coverVectorsOnce does a round on a version of the base, and reports whether there was anything to do.
