@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -15,6 +16,11 @@ const TombstoneColumn = "_tombstone"
 
 // reservedColumns are the names that search functions and the storage format add to rows.
 var reservedColumns = []string{TombstoneColumn, "_rowid", "_distance", "_score", "_hybrid_score"}
+
+// IsReserved reports whether a name is one that no column of a table may have.
+func IsReserved(column string) bool {
+	return slices.ContainsFunc(reservedColumns, func(reserved string) bool { return strings.EqualFold(reserved, column) })
+}
 
 // maxNameBytes bounds a table's name: its folder, with every byte escaped and ".lance" behind it, must fit in
 // the 255 bytes that file systems allow.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -282,7 +281,7 @@ func keyedSchema(d TableDef) (*arrow.Schema, []string, error) {
 			return nil, nil, fmt.Errorf("%w: columns %q and %q differ in case only, which SQL cannot tell apart; rename one", ErrInvalid, twin, f.Name)
 		}
 		seen[name] = f.Name
-		if slices.ContainsFunc(reservedColumns, func(reserved string) bool { return strings.EqualFold(reserved, f.Name) }) {
+		if IsReserved(f.Name) {
 			return nil, nil, fmt.Errorf("%w: %q is a reserved column name; choose another", ErrInvalid, f.Name)
 		}
 	}

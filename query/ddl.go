@@ -301,6 +301,12 @@ func (st *Statement) create(ctx context.Context, l *lease) error {
 // createAs makes the table with the rows of a query. A column that the query takes unchanged from a table keeps that
 // table's Arrow type.
 func (st *Statement) createAs(ctx context.Context, t tableInfo, c creation) error {
+	for _, f := range t.arrow.Fields() {
+		if lsm.IsReserved(f.Name) {
+			return errorf(InvalidArgument, "the query has a column %q, a name that is kept for what searches add to rows, and a table cannot have; "+
+				"name it otherwise (%s AS %s), or leave it out: SELECT * EXCLUDE (%s)", f.Name, f.Name, strings.TrimLeft(f.Name, "_"), f.Name)
+		}
+	}
 	sql := st.parsed.text(c.query)
 	tokens, err := lex(sql)
 	if err != nil {

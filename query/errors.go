@@ -111,8 +111,6 @@ func duckError(message, sql string) *Error {
 	case class == "Binder Error" && strings.HasPrefix(text, " "+searchMacro):
 		if _, why, _ := strings.Cut(text, ": "); strings.HasPrefix(why, "table ") && strings.Contains(why, " does not exist") {
 			e.Code = NotFound
-		} else if strings.HasPrefix(why, "the queries come from a view") {
-			e.Code = Unimplemented
 		}
 	case class == "Constraint Error" && strings.Contains(text, "PRIMARY KEY or UNIQUE constraint violation"):
 		e.Code = AlreadyExists

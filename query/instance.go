@@ -107,7 +107,7 @@ func (in *instance) setUp(o instanceOptions) error {
 		bind.Disconnect(&scans)
 		return err
 	}
-	in.bridge = b
+	in.bridge, b.in = b, in
 	if in.admin, err = in.rawConnect(); err != nil {
 		return err
 	}

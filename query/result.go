@@ -39,6 +39,7 @@ type Result struct {
 	sql     string
 	parsed  *parsed
 	lease   *lease
+	inner   bool   // the lease is that of the statement around it
 	leave   func() // lets go of older versions of tables, nil without any
 	in      *instance
 	exec    *execution
@@ -78,6 +79,8 @@ type run struct {
 	plan string
 	// wire asks for columns as clients see them: dictionaries are that, and not their values.
 	wire bool
+	// lease is that of the statement within which a query of ours runs, which keeps it; its columns have DuckDB's own types.
+	lease *lease
 }
 
 // bind binds the parameters.
@@ -157,13 +160,15 @@ func (r *Result) open(ctx context.Context, st *Statement, in run) (err error) {
 	if in.part != nil {
 		r.snap = in.snap
 	}
-	if r.lease, err = st.e.acquire(ctx); err != nil {
-		return err
+	if r.lease, r.inner = in.lease, in.lease != nil; !r.inner {
+		if r.lease, err = st.e.acquire(ctx); err != nil {
+			return err
+		}
+		if r.shape, err = st.shape(r.lease, in.plan); err != nil {
+			return err
+		}
 	}
 	r.in = r.lease.query.in
-	if r.shape, err = st.shape(r.lease, in.plan); err != nil {
-		return err
-	}
 	r.exec = &execution{ctx: r.ctx, carries: r.shape.carries, own: in.own, progress: progressOf(ctx)}
 	if st.parsed.kind == kindCatalog {
 		r.in = r.lease.shadow.in
@@ -185,6 +190,13 @@ func (r *Result) open(ctx context.Context, st *Statement, in run) (err error) {
 		}
 		r.exec.use(id)
 		return r.snap.table(t.schema, t.name)
+	}
+	r.exec.within = func(sql string) (*Result, error) {
+		p, err := parse(sql)
+		if err != nil {
+			return nil, err
+		}
+		return (&Statement{e: st.e, session: st.session, parsed: p, source: sql}).start(r.ctx, run{snap: r.snap, lease: r.lease})
 	}
 	if r.conn, err = r.in.connect(); err != nil {
 		return err
@@ -280,7 +292,7 @@ func (r *Result) execute(in run) error {
 // narrow lets go of the tables that the statement does not read: its client may take long to read the result. DuckDB
 // has bound the statement for the last time.
 func (r *Result) narrow() {
-	if r.snap == nil {
+	if r.snap == nil || r.exec.readsViews() {
 		return
 	}
 	var tables []tableInfo
@@ -331,6 +343,10 @@ func (r *Result) describe(wire bool) error {
 	var err error
 	if r.natural, err = naturalSchema(r.conn, names, types); err != nil {
 		return errorf(Unimplemented, "the result has a type that Arrow cannot carry: %v", err)
+	}
+	if r.inner {
+		r.schema = r.natural
+		return nil
 	}
 	if r.schema, err = r.shape.schema(r.natural); err == nil && wire {
 		r.schema = lsm.WireSchema(r.schema)
@@ -536,7 +552,7 @@ func (r *Result) Close() error {
 	if r.leave != nil {
 		r.leave()
 	}
-	if r.lease != nil {
+	if r.lease != nil && !r.inner {
 		r.lease.release()
 	}
 	return nil

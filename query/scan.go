@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"runtime/cgo"
 	"runtime/debug"
 	"slices"
@@ -73,6 +72,8 @@ type morsel struct {
 type execution struct {
 	ctx    context.Context
 	source func(table int64) (source, error)
+	// within runs a query of ours over the same snapshot, on a connection of its own, with DuckDB's own types.
+	within func(sql string) (*Result, error)
 	// carries says that no expression of the statement looks into opaque columns, which are bytes to DuckDB.
 	carries bool
 	own     arrow.RecordBatch // what the table ownRows has
@@ -217,17 +218,22 @@ type bridge struct {
 	conn    bind.Connection
 	threads int
 	handle  *C.uintptr_t
+	in      *instance // whose it is
 
 	mu      sync.Mutex
 	schemas map[int64]*arrow.Schema
 	tables  map[string]*tableInfo // by folded name, for searches
-	views   map[string]bool       // those of clients, by folded name
+	views   map[string]viewInfo   // those of clients, by folded name
+	nested  map[uint64]int        // how deep in views of queries connections lie, by their numbers
 	running map[uint64]*execution
+	// described are the connections whose statements are bound only to find out their columns.
+	described map[uint64]bool
 }
 
 // newBridge registers the table function in the database of conn, which the bridge keeps and closes.
 func newBridge(conn bind.Connection, threads int) (*bridge, error) {
-	b := &bridge{conn: conn, threads: threads, schemas: map[int64]*arrow.Schema{}, tables: map[string]*tableInfo{}, views: map[string]bool{}, running: map[uint64]*execution{}}
+	b := &bridge{conn: conn, threads: threads, schemas: map[int64]*arrow.Schema{}, tables: map[string]*tableInfo{}, views: map[string]viewInfo{}, nested: map[uint64]int{},
+		running: map[uint64]*execution{}, described: map[uint64]bool{}}
 	b.handle = (*C.uintptr_t)(C.malloc(C.sizeof_uintptr_t))
 	*b.handle = C.uintptr_t(cgo.NewHandle(b))
 
@@ -418,50 +424,27 @@ func (b *bridge) init(info bind.InitInfo) error {
 // startScan opens the source's scan and hands its state to DuckDB, which frees it.
 func (b *bridge) startScan(info bind.InitInfo, table int64, schema *arrow.Schema, x *execution, number int) error {
 	keys := x.filter(number)
-	var columns, places []int
-	empty := -1
-	for i := range int(bind.InitGetColumnCount(info)) {
-		c := uint64(bind.InitGetColumnIndex(info, bind.IdxT(i)))
-		switch {
-		case c == 0 || c == math.MaxUint64: // or the row id, which DuckDB makes up and does not look at
-			empty = i
-		case c == uint64(schema.NumFields())+1:
-			columns, places = append(columns, lsm.RowAddress), append(places, i)
-		case c == uint64(schema.NumFields())+2:
-			columns, places = append(columns, lsm.RowPlace), append(places, i)
-		case c > uint64(schema.NumFields()):
-			return fmt.Errorf("scan of table %d: column %d of %d", table, c, schema.NumFields())
-		default:
-			columns, places = append(columns, int(c-1)), append(places, i)
-		}
+	asked, err := x.asked(info, schema, extraColumn{addressField, lsm.RowAddress}, extraColumn{placeField, lsm.RowPlace})
+	if err != nil {
+		return err
 	}
 	src, err := x.source(table)
 	if err != nil {
 		return err
 	}
 	x.progress.total.Add(src.rows())
-	sc := &scan{x: x}
-	for _, c := range columns {
-		if c == lsm.RowAddress || c == lsm.RowPlace {
-			sc.fields = append(sc.fields, map[int]arrow.Field{lsm.RowAddress: addressField, lsm.RowPlace: placeField}[c])
-			continue
-		}
-		if err := x.checkColumn(schema.Field(c)); err != nil {
-			return err
-		}
-		sc.fields = append(sc.fields, schema.Field(c))
-	}
+	sc := &scan{x: x, fields: asked.fields}
 	var morsels morselReader
 	if found := x.topOf(number); found != nil {
-		morsels = &searchMorsels{view: src.(lsmSource).v, columns: columns, ran: true, found: found}
+		morsels = &searchMorsels{view: src.(lsmSource).v, columns: asked.columns, ran: true, found: found}
 	} else {
-		morsels, err = src.scan(x.ctx, columns, keys)
+		morsels, err = src.scan(x.ctx, asked.columns, keys)
 	}
 	if err != nil {
 		return err
 	}
 	sc.morsels = sc.open(morsels)
-	return b.handOver(info, sc, places, empty, b.threads)
+	return b.handOver(info, sc, asked, b.threads)
 }
 
 // convertedSchema tells DuckDB how to read arrays of the field.

@@ -113,7 +113,9 @@ func (b *bridge) registerTable(conn bind.Connection, name string, arguments []bi
 // searchArguments reads the arguments of a bind. DuckDB throws when a number is asked of a NULL, so that is looked for first.
 type searchArguments struct {
 	info bind.BindInfo
+	conn uint64      // the number of the connection that binds
 	call *searchCall // what was read
+	open bool        // NULL stands for what is not known yet
 	err  error
 }
 
@@ -170,7 +172,9 @@ func (a *searchArguments) vector(i int) []float32 {
 	v := bind.BindGetParameter(a.info, bind.IdxT(i))
 	defer bind.DestroyValue(&v)
 	if bind.IsNullValue(v) {
-		a.fail("the query vector is NULL")
+		if !a.open {
+			a.fail("the query vector is NULL")
+		}
 		return nil
 	}
 	out := make([]float32, int(bind.GetListSize(v)))
@@ -191,7 +195,7 @@ func (a *searchArguments) options() {
 	c := a.call
 	c.useIndex = a.flag("use_index", true)
 	c.k, c.nprobs, c.refine = a.positive("k", 0), a.positive("nprobs", 0), a.positive("refine_factor", 0)
-	if c.k == 0 {
+	if c.k == 0 && !a.open {
 		a.fail("k is NULL, and has to be above 0")
 	}
 	a.named("metric_type", func(v bind.Value) {
@@ -213,7 +217,7 @@ func (a *searchArguments) one(b *bridge) (*arrow.Schema, error) {
 		return nil, a.err
 	}
 	schema, dim, err := b.searched(c, table, column)
-	if err == nil && len(c.query) != dim {
+	if err == nil && len(c.query) != dim && !(a.open && c.query == nil) {
 		err = errorf(InvalidArgument, "%s: the query vector has %d elements, those of column %q have %d", searchMacro, len(c.query), c.vectorsColumn, dim)
 	}
 	return schema, err
@@ -283,22 +287,19 @@ func (b *bridge) named(function, name string) (*tableInfo, error) {
 		if t := b.tables[fold(parts[0], parts[1])]; t != nil {
 			return t, nil
 		}
-		if b.views[fold(parts[0], parts[1])] {
-			return nil, errorf(InvalidArgument, "%s: %q is a view, and only tables are searched", function, name)
+		if _, ok := b.views[fold(parts[0], parts[1])]; ok {
+			return nil, errorf(InvalidArgument, "%s: %q is a view, and only tables are searched; search the table that it reads, and put its conditions in WHERE, with prefilter := true", function, name)
 		}
 	}
-	var near []string
+	var names []string
 	for _, t := range b.tables {
 		if !isSystem(t.schema) {
-			near = append(near, t.name)
+			names = append(names, t.name)
 		}
 	}
-	slices.SortFunc(near, func(x, y string) int {
-		return 1000*(distanceOf(x, name)-distanceOf(y, name)) + strings.Compare(x, y)
-	})
 	message := fmt.Sprintf("%s: table %q does not exist", function, name)
-	if len(near) > 0 {
-		message += "; did you mean " + strconv.Quote(near[0]) + "?"
+	if near := nearestName(parts[len(parts)-1], names); near != "" {
+		message += "; did you mean " + strconv.Quote(near) + "?"
 	}
 	return nil, &Error{Code: NotFound, Message: message}
 }
@@ -323,27 +324,6 @@ func nameParts(name string) ([]string, error) {
 	return parts, nil
 }
 
-// distanceOf is how many letters have to be changed to make one name of another (Levenshtein), whatever their case.
-func distanceOf(a, b string) int {
-	a, b = strings.ToLower(a), strings.ToLower(b)
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			before, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, before+cost)
-		}
-	}
-	return row[len(b)]
-}
-
 // bindSearch tells DuckDB the columns of a search: the dummy, those of the table, the distance, and that of the query in a batch.
 func (b *bridge) bindSearch(info bind.BindInfo, batch bool) error {
 	var cc bind.ClientContext
@@ -354,7 +334,7 @@ func (b *bridge) bindSearch(info bind.BindInfo, batch bool) error {
 	x := b.running[conn]
 	b.mu.Unlock()
 	call := &searchCall{}
-	args := &searchArguments{info: info, call: call}
+	args := &searchArguments{info: info, conn: conn, call: call, open: x == nil && b.describes(conn)}
 	read := args.one
 	if batch {
 		call.batch, read = &batchQueries{}, args.many
@@ -396,7 +376,10 @@ func (b *bridge) bindSearch(info bind.BindInfo, batch bool) error {
 	return nil
 }
 
-// rowsFound returns an upper bound of what a search finds. It is at the bind that a statement says which tables it reads. There is no statement
+// viewRows is how many queries a view is thought to have: as many as make a batch worth while.
+const viewRows = 10_000
+
+// rowsFound returns about how much a search finds. It is at the bind that a statement says which tables it reads. There is no statement
 // in the shadow, where x is nil.
 func (x *execution) rowsFound(call *searchCall) (int64, error) {
 	if x == nil {
@@ -409,6 +392,9 @@ func (x *execution) rowsFound(call *searchCall) (int64, error) {
 	rows := min(call.k, max(src.rows(), 0))
 	if call.batch == nil {
 		return rows, nil
+	}
+	if call.batch.view != "" { // nobody knows before it runs
+		return min(rows, math.MaxInt32) * viewRows, nil
 	}
 	queries, err := x.source(call.batch.table)
 	if err != nil {
@@ -443,6 +429,16 @@ func (x *execution) boundSearches() map[int]*searchCall {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return maps.Clone(x.searches)
+}
+
+// readsViews reports whether a search takes its queries from a view, which names tables of its own.
+func (x *execution) readsViews() bool {
+	for _, c := range x.boundSearches() {
+		if c.batch != nil && c.batch.view != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // searchOf returns what a bind of the search function asks for, nil if it is none.
@@ -484,36 +480,21 @@ func (b *bridge) initSearch(info bind.InitInfo) error {
 
 // startSearch hands the state of a search to DuckDB, which frees it.
 func (b *bridge) startSearch(info bind.InitInfo, schema *arrow.Schema, x *execution, call *searchCall) error {
-	sc := &scan{x: x}
-	var columns, places []int
-	empty := -1
-	for i := range int(bind.InitGetColumnCount(info)) {
-		c := uint64(bind.InitGetColumnIndex(info, bind.IdxT(i)))
-		n := uint64(schema.NumFields())
-		switch {
-		case c == 0 || c == math.MaxUint64:
-			empty = i
-			continue
-		case c == n+1:
-			sc.fields, columns = append(sc.fields, distanceField), append(columns, distanceOfRow)
-		case c == n+2 && call.batch != nil:
-			sc.fields, columns = append(sc.fields, call.batch.id), append(columns, queryOfRow)
-		case c > n:
-			return fmt.Errorf("search of table %d: column %d of %d", call.table, c, n)
-		default:
-			if err := x.checkColumn(schema.Field(int(c - 1))); err != nil {
-				return err
-			}
-			sc.fields, columns = append(sc.fields, schema.Field(int(c-1))), append(columns, int(c-1))
-		}
-		places = append(places, i)
+	behind := []extraColumn{{distanceField, distanceOfRow}}
+	if call.batch != nil {
+		behind = append(behind, extraColumn{call.batch.id, queryOfRow})
 	}
-	found, err := x.searchReader(call, columns)
+	asked, err := x.asked(info, schema, behind...)
+	if err != nil {
+		return err
+	}
+	sc := &scan{x: x, fields: asked.fields}
+	found, err := x.searchReader(call, asked.columns)
 	if err != nil {
 		return err
 	}
 	sc.morsels = sc.open(found)
-	return b.handOver(info, sc, places, empty, 1)
+	return b.handOver(info, sc, asked, 1)
 }
 
 // searchReader returns what reads the rows that a call asks for.
@@ -529,25 +510,21 @@ func (x *execution) searchReader(call *searchCall, columns []int) (morselReader,
 	if call.batch == nil {
 		return among.search(call, columns), nil
 	}
-	queries, err := x.source(call.batch.table)
+	queries, err := x.queriesFrom(call.batch)
 	if err != nil {
 		return nil, err
 	}
-	from, ok := queries.(lsmSource)
-	if !ok {
-		return nil, errorf(InvalidArgument, "%s: table %s cannot give queries", call.function(), call.batch.tableName)
-	}
-	return among.searchBatch(call, columns, from), nil
+	return among.searchBatch(call, columns, queries), nil
 }
 
-// handOver gives DuckDB a scan whose columns have places in its chunks.
-func (b *bridge) handOver(info bind.InitInfo, sc *scan, places []int, empty, threads int) (err error) {
-	cs := C.fd_scan_new(C.uintptr_t(cgo.NewHandle(sc)), b.conn.Ptr, C.int(len(places)))
-	cs.empty = C.int64_t(empty)
-	out := unsafe.Slice(cs.out, max(len(places), 1))
-	schemas := unsafe.Slice(cs.schemas, max(len(places), 1))
+// handOver gives DuckDB a scan of the columns that it asks for.
+func (b *bridge) handOver(info bind.InitInfo, sc *scan, asked askedColumns, threads int) (err error) {
+	cs := C.fd_scan_new(C.uintptr_t(cgo.NewHandle(sc)), b.conn.Ptr, C.int(len(asked.places)))
+	cs.empty = C.int64_t(asked.empty)
+	out := unsafe.Slice(cs.out, max(len(asked.places), 1))
+	schemas := unsafe.Slice(cs.schemas, max(len(asked.places), 1))
 	for i, f := range sc.fields {
-		out[i] = C.uint64_t(places[i])
+		out[i] = C.uint64_t(asked.places[i])
 		if schemas[i], err = convertedSchema(b.conn, f); err != nil {
 			C.fd_scan_free(unsafe.Pointer(cs))
 			return err

@@ -60,7 +60,6 @@ func TestVectorSearchTakesParameters(t *testing.T) {
 		rec.Release()
 		params.Release()
 
-		// The type of the only parameter is known, and that of the columns is not before it has a value.
 		st, err = h.e.Prepare(t.Context(), h.e.NewSession(), "SELECT id, _distance FROM lance_vector_search('docs', 'v', ?, k := 1)")
 		require.NoError(t, err, v.DataType())
 		require.Equal(t, 1, st.ParameterSchema().NumFields())
@@ -70,6 +69,37 @@ func TestVectorSearchTakesParameters(t *testing.T) {
 		require.Equal(t, []string{"5 | 0"}, printRows(rec))
 		rec.Release()
 		params.Release()
+	}
+}
+
+// TestAPreparedSearchKnowsItsColumns has parameters of which DuckDB would have to know the values first. Clients take a statement without columns for
+// an update.
+func TestAPreparedSearchKnowsItsColumns(t *testing.T) {
+	h := searchHarness(t)
+	h.update("CREATE TABLE queries (id INTEGER PRIMARY KEY, q FLOAT[3])")
+	f := func(want, sql string) {
+		t.Helper()
+		st, err := h.e.Prepare(t.Context(), h.e.NewSession(), sql)
+		require.NoError(t, err, sql)
+		require.False(t, st.IsUpdate())
+		require.NotNil(t, st.DatasetSchema(), sql)
+		var got []string
+		for _, c := range st.DatasetSchema().Fields() {
+			got = append(got, c.Name+" "+c.Type.String())
+		}
+		require.Equal(t, want, strings.Join(got, ", "), sql)
+	}
+	f("id int64, _distance float32", "SELECT id, _distance FROM lance_vector_search('docs', 'v', ?)")
+	f("id int64, body utf8, v fixed_size_list<item: float32, nullable>[3], n int32, _distance float32", "FROM lance_vector_search('docs', 'v', $1::FLOAT[3], k := $2)")
+	f("id int64", "SELECT s.id FROM lance_vector_search('docs', 'v', ?, k := ?, nprobs := ?, prefilter := true) s WHERE s.n > ? AND body LIKE ?")
+	f("_query int32, id int64", "SELECT _query, id FROM lance_vector_search_batch('docs', 'v', 'queries', 'q', k := ?, use_index := ?)")
+	for _, open := range []string{
+		"SELECT ?, id FROM lance_vector_search('docs', 'v', [1, 2, 3])", // its type is that of the value
+		"SELECT id FROM lance_vector_search('docs', ?, ?)",
+	} {
+		st, err := h.e.Prepare(t.Context(), h.e.NewSession(), open)
+		require.NoError(t, err, open)
+		require.Nil(t, st.DatasetSchema(), open)
 	}
 }
 
@@ -137,6 +167,10 @@ func TestVectorSearchInViewsAndChanges(t *testing.T) {
 	require.Equal(t, []string{"5 | 0", "4 | 1", "6 | 1"}, h.rows("FROM near"))
 	h.update("CREATE TABLE found AS SELECT id FROM near")
 	require.Equal(t, []string{"4", "5", "6"}, h.rows("SELECT id FROM found ORDER BY id"))
+	_, err := runUpdate(h.e, "CREATE TABLE kept AS SELECT * FROM lance_vector_search('docs', 'v', [5, 0, 0], k := 3)", nil)
+	require.ErrorContains(t, err, `a column "_distance", a name that is kept for what searches add to rows, and a table cannot have; name it otherwise (_distance AS distance), or leave it out: SELECT * EXCLUDE (_distance)`)
+	require.Equal(t, InvalidArgument, codeOf(t, err))
+	h.update("CREATE TABLE kept AS SELECT * EXCLUDE (_distance), _distance AS distance FROM lance_vector_search('docs', 'v', [5, 0, 0], k := 3)")
 	h.update("DELETE FROM docs WHERE id IN (SELECT id FROM lance_vector_search('docs', 'v', [5, 0, 0], k := 1))")
 	h.update("UPDATE docs SET v = [5.5, 0, 0] WHERE id = 90")
 	require.Equal(t, []string{"90 | 0.25", "4 | 1", "6 | 1"}, h.rows("FROM near"))
@@ -145,7 +179,7 @@ func TestVectorSearchInViewsAndChanges(t *testing.T) {
 	h.update("ALTER TABLE docs RENAME COLUMN body TO words")
 	require.Equal(t, []string{"90 | x0"}, h.rows("SELECT id, words FROM lance_vector_search('docs', 'v', [5.5, 0, 0], k := 1)"))
 	h.update("DROP TABLE docs")
-	_, err := tryRows(h.e, "FROM near", nil)
+	_, err = tryRows(h.e, "FROM near", nil)
 	require.Equal(t, NotFound, codeOf(t, err), "%v", err)
 }
 

@@ -83,6 +83,60 @@ func TestBatchSearchInSQL(t *testing.T) {
 	f("SELECT count(*) FROM near", "0")
 }
 
+// TestBatchSearchByAView takes the queries from views: of several tables, in several layers, over each other, with parameters beside them, and finds
+// what it finds by a table of the same queries.
+func TestBatchSearchByAView(t *testing.T) {
+	h := batchHarness(t, 700)
+	h.update("CREATE TABLE chosen (name VARCHAR PRIMARY KEY, grade INTEGER)")
+	h.update("INSERT INTO chosen SELECT 'q' || i, i % 3 FROM range(650) r(i)")
+	h.update("OPTIMIZE queries")
+	h.update("UPDATE queries SET q = NULL WHERE id = 35")
+	h.update("CREATE VIEW graded AS SELECT upper(q.name) AS who, q.q AS vector, c.grade FROM queries q JOIN chosen c USING (name) WHERE c.grade > 0")
+	h.update("CREATE VIEW first AS SELECT who, vector::DOUBLE[] AS vector FROM graded WHERE grade = 1")
+	h.update("CREATE TABLE copied AS FROM graded")
+	got := h.rows("SELECT * FROM lance_vector_search_batch('docs', 'v', 'graded', 'vector', query_id := 'who', k := 3) ORDER BY ALL")
+	require.Equal(t, h.rows("SELECT * FROM lance_vector_search_batch('docs', 'v', 'copied', 'vector', query_id := 'who', k := 3) ORDER BY ALL"), got)
+	require.Equal(t, 3*432, len(got))
+	f := func(sql string, want ...string) {
+		t.Helper()
+		require.Equal(t, want, h.rows(sql), sql)
+	}
+	f("SELECT _query, id FROM lance_vector_search_batch('docs', 'v', 'main.FIRST', 'VECTOR', query_id := 'WHO', k := 2) WHERE _query IN ('Q1', 'Q4') ORDER BY 1, _distance",
+		"Q1 | 1", "Q1 | 2", "Q4 | 4", "Q4 | 5")
+	f("SELECT count(*), count(DISTINCT s._query) FROM lance_vector_search_batch('docs', 'v', 'first', 'vector', query_id := 'who', k := 1) s JOIN graded g ON g.who = s._query", "217 | 217")
+	h.update("CREATE VIEW both AS SELECT _query AS who, v AS vector FROM lance_vector_search_batch('docs', 'v', 'first', 'vector', query_id := 'who', k := 1)")
+	f("SELECT count(*), max(_distance) FROM lance_vector_search_batch('docs', 'v', 'both', 'vector', query_id := 'who', k := 1)", "217 | 0")
+	h.update("CREATE TABLE found AS SELECT _query, id FROM lance_vector_search_batch('docs', 'v', 'both', 'vector', query_id := 'who', k := 1)")
+	f("SELECT count(*) FROM found", "217")
+	require.Empty(t, h.rows("SELECT * FROM lance_vector_search_batch('docs', 'v', 'graded', 'vector', query_id := 'who') WHERE false"))
+	require.Len(t, h.rows("FROM lance_vector_search_batch('docs', 'v', 'graded', 'vector', query_id := 'who', k := 90) LIMIT 3"), 3)
+	require.Contains(t, strings.Join(explainLines(t, h.e, "FROM lance_vector_search_batch('docs', 'v', 'graded', 'vector', query_id := 'who', k := 4)", nil), "\n"),
+		"for each vector of view main.graded")
+
+	h.update("INSERT OR REPLACE INTO queries (id, name, q) VALUES (1, 'q1', ['nan'::FLOAT, 1, 1])")
+	_, err := tryRows(h.e, "FROM lance_vector_search_batch('docs', 'v', 'graded', 'vector', query_id := 'who')", nil)
+	require.ErrorContains(t, err, "in the row of view main.graded with who = Q1: element 1 of the query is NaN")
+	require.Equal(t, InvalidArgument, codeOf(t, err))
+	h.update("DROP TABLE chosen")
+	_, err = tryRows(h.e, "FROM lance_vector_search_batch('docs', 'v', 'graded', 'vector', query_id := 'who')", nil)
+	require.Equal(t, NotFound, codeOf(t, err), "%v", err)
+}
+
+// TestViewsThatSearchByThemselvesEnd makes views whose queries come from themselves.
+func TestViewsThatSearchByThemselvesEnd(t *testing.T) {
+	h := batchHarness(t, 3)
+	h.update("CREATE VIEW a AS SELECT id, q FROM queries")
+	h.update("CREATE VIEW b AS SELECT _query AS id, v AS q FROM lance_vector_search_batch('docs', 'v', 'a', 'q', query_id := 'id')")
+	_, err := runUpdate(h.e, "CREATE OR REPLACE VIEW a AS FROM b", nil)
+	if err == nil {
+		_, err = tryRows(h.e, "FROM a", nil)
+	}
+	require.Error(t, err)
+	require.NotEqual(t, Internal, codeOf(t, err), "%v", err)
+	h.update("DROP VIEW b")
+	require.Equal(t, []string{"1"}, h.rows("SELECT 1"))
+}
+
 // TestBatchSearchIsExplained tells what is searched for.
 func TestBatchSearchIsExplained(t *testing.T) {
 	h := batchHarness(t, 3)
@@ -105,7 +159,9 @@ func TestBatchSearchRefusesBadArguments(t *testing.T) {
 		_, err = tryRows(h.e, "FROM lance_vector_search_batch("+args+")", nil)
 		require.Equal(t, code, codeOf(t, err), "%s: %v", args, err)
 	}
-	f(Unimplemented, "make one with CREATE TABLE", "'docs', 'v', 'picked', 'q'")
+	f(InvalidArgument, "view main.picked has no key of one column that would tell its queries apart; say query_id := 'column'", "'docs', 'v', 'picked', 'q'")
+	f(InvalidArgument, `view main.picked has no column "x", which query_id names`, "'docs', 'v', 'picked', 'q', query_id := 'x'")
+	f(InvalidArgument, `column "name" of view main.picked is VARCHAR`, "'docs', 'v', 'picked', 'name', query_id := 'id'")
 	f(InvalidArgument, "is a view, and only tables are searched", "'picked', 'q', 'queries', 'q'")
 	f(NotFound, `table "querys" does not exist; did you mean "queries"?`, "'docs', 'v', 'querys', 'q'")
 	f(NotFound, `table "dcos" does not exist`, "'dcos', 'v', 'queries', 'q'")

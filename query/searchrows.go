@@ -25,8 +25,8 @@ const searchRows = 2048
 type searchSource interface {
 	// search returns the rows that a call asks for, the nearest first: columns of the table, and distanceOfRow.
 	search(call *searchCall, columns []int) morselReader
-	// searchBatch is search for each row of a table of queries; queryOfRow may be among the columns.
-	searchBatch(call *searchCall, columns []int, queries lsmSource) morselReader
+	// searchBatch is search for each of some queries, which it closes; queryOfRow may be among the columns.
+	searchBatch(call *searchCall, columns []int, queries querySource) morselReader
 }
 
 // search implements searchSource.

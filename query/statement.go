@@ -196,11 +196,13 @@ func (st *Statement) describe(l *lease, c *view) error {
 	if err != nil || st.changes() && !st.Returns() {
 		return err
 	}
-	if !known {
-		st.dataset = nil
-		return nil
+	var natural *arrow.Schema
+	if known {
+		natural, err = preparedSchema(conn, ps)
 	}
-	natural, err := preparedSchema(conn, ps)
+	if err == nil && natural == nil {
+		natural = st.openSchema(l, conn, c, ps)
+	}
 	if err != nil || natural == nil {
 		st.dataset = nil
 		return err

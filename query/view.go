@@ -47,6 +47,7 @@ func (c *catalog) showViews(list []viewInfo, warn func(string, tableInfo, error)
 				continue
 			}
 			c.views = append(c.views, v)
+			c.in.bridge.setViews(c.views) // the next one may search by it
 			if err := c.showViewComments(v); err != nil {
 				warn("comment on", tableInfo{schema: v.schema, name: v.name}, err)
 			}
@@ -54,7 +55,6 @@ func (c *catalog) showViews(list []viewInfo, warn func(string, tableInfo, error)
 		progress = len(left) < len(list)
 		list = left
 	}
-	c.in.bridge.setViews(c.views)
 	for _, v := range list {
 		err := c.in.exec(v.sql)
 		warn("show", tableInfo{schema: v.schema, name: v.name}, err)
