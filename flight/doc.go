@@ -71,6 +71,10 @@
 // stream's columns as they are, and the last release of the batch frees it. Results are copied once into recycled
 // blocks, because gRPC loses what is queued on a broken connection without a word.
 //
+// A message is in memory before the table's budget hears of it. Small ones lie in the stream's window; a stream of large ones
+// takes room for the next before it reads on (room.go), so that many of them come in one after the other instead of filling
+// the memory and then waiting for each other.
+//
 // # Goroutines
 //
 // gRPC runs a goroutine per call. An ingest has one more, which receives and stores, while the call's own sends acks

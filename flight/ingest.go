@@ -60,7 +60,7 @@ func (s *service) putRows(stream pb.FlightService_DoPutServer, first *message) e
 	if o.key != "" && !o.resume {
 		return s.putWhole(stream, first, table, o)
 	}
-	in := &ingest{s: s, stream: stream, options: o, reader: newBatchReader(stream, first, int64(s.maxMessage)*decodeFactor)}
+	in := &ingest{s: s, stream: stream, options: o, reader: s.newBatchReader(stream, first, int64(s.maxMessage)*decodeFactor)}
 	if o.resume {
 		return in.resume(table, o.key)
 	}

@@ -16,7 +16,7 @@ import (
 // brings none: statements without parameters send no batch, or one without columns. The caller releases them.
 func (s *service) parameters(stream grpc.ServerStream, first *message) (arrow.RecordBatch, error) {
 	limit := int64(s.maxMessage) * decodeFactor
-	reader := newBatchReader(stream, first, limit)
+	reader := s.newBatchReader(stream, first, limit)
 	defer reader.close()
 	var parts []arrow.RecordBatch
 	defer func() {

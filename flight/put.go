@@ -119,6 +119,11 @@ type batchReader struct {
 	first   *message // the message that was read to find out what the stream is for; nil once it is used
 	limit   int64
 	decoder *decoder // nil before the schema came
+	// room, which may be nil, is for large messages; flying is that of the next one, taken what the last one has of it, and
+	// largest the largest body so far.
+	room           *room
+	flying         *flying
+	taken, largest int64
 	// silence is since when the reader waits for the client, in nanoseconds since 1970; notWaiting while it does not, and
 	// expired once nobody wants to hear of the client any more.
 	silence atomic.Int64
@@ -132,12 +137,13 @@ const (
 
 // newBatchReader returns a reader of the stream's batches, the first message included. A batch may grow to limit
 // bytes when it is decoded.
-func newBatchReader(stream grpc.ServerStream, first *message, limit int64) *batchReader {
-	return &batchReader{stream: stream, first: first, limit: limit}
+func (s *Server) newBatchReader(stream grpc.ServerStream, first *message, limit int64) *batchReader {
+	return &batchReader{stream: stream, first: first, limit: limit, room: s.room}
 }
 
-// close frees the decoder.
+// close frees the decoder, and the room that the last message had.
 func (r *batchReader) close() {
+	r.leaveRoom()
 	if r.decoder != nil {
 		r.decoder.Close()
 	}
@@ -222,8 +228,12 @@ func (r *batchReader) message() (*message, error) {
 		r.first = nil
 		return m, nil
 	}
+	if err := r.makeRoom(); err != nil {
+		return nil, err
+	}
 	r.silence.Store(time.Now().UnixNano())
 	m, err := receive(r.stream)
+	r.fillRoom(m)
 	if r.silence.Swap(notWaiting) == expired {
 		if err == nil {
 			m.release()

@@ -28,9 +28,12 @@ const DefaultTransactionIdle = 5 * time.Minute
 const DefaultMaxMessageBytes = 64 << 20
 
 const (
-	// windowBytes is what a client may send ahead of the server. With gRPC's own estimate the window starts at
-	// 64 KiB and grows; a set window of 8 MiB together with the buffers below gave 16 to 80 % more throughput.
+	// windowBytes is what a client may send ahead of the server on a stream. With gRPC's own estimate the window starts at
+	// 64 KiB and grows; a set window of 8 MiB together with the buffers below gave 16 to 80 % more throughput. With little
+	// memory it is a share of that for receiving, windowShare, and at least minWindow: writers that wait fill their windows.
 	windowBytes = 8 << 20
+	windowShare = 128
+	minWindow   = 1 << 20
 	// socketBytes is the size of the read and the write buffer of a connection.
 	socketBytes = 128 << 10
 	// maxHeaderBytes bounds the headers of a call. JDBC sends unknown URL properties as headers, so that gRPC's
@@ -67,6 +70,9 @@ type Options struct {
 	TransactionIdle time.Duration
 	// MaxMessageBytes is the largest message a client may send, DefaultMaxMessageBytes when 0.
 	MaxMessageBytes int
+	// ReceiveBytes is the memory for messages that are being received, together. Streams of large messages wait for it. 0 is
+	// no bound.
+	ReceiveBytes int64
 	// PartitionRows is about how many rows of a table one endpoint of a flight with several has, DefaultPartitionRows
 	// when 0. A query over fewer than two times as many has one endpoint.
 	PartitionRows int64
@@ -96,6 +102,9 @@ func (o *Options) validate() error {
 	if o.MaxMessageBytes == 0 {
 		o.MaxMessageBytes = DefaultMaxMessageBytes
 	}
+	if o.ReceiveBytes < 0 {
+		return fmt.Errorf("flight: ReceiveBytes is %d", o.ReceiveBytes)
+	}
 	if o.PartitionRows < 0 || o.SessionIdle < 0 || o.ReadIdle < 0 {
 		return fmt.Errorf("flight: PartitionRows is %d, SessionIdle %v, ReadIdle %v", o.PartitionRows, o.SessionIdle, o.ReadIdle)
 	}
@@ -111,6 +120,14 @@ func (o *Options) validate() error {
 	return nil
 }
 
+// window returns what a client may send ahead of the server on a stream.
+func (o *Options) window() int32 {
+	if o.ReceiveBytes == 0 {
+		return windowBytes
+	}
+	return int32(min(max(o.ReceiveBytes/windowShare, minWindow), windowBytes))
+}
+
 // Server serves Arrow Flight, Flight SQL and gRPC health on one listener.
 type Server struct {
 	db            *lsm.DB
@@ -123,6 +140,8 @@ type Server struct {
 	readIdle      time.Duration
 	// idle is Options.TransactionIdle.
 	idle time.Duration
+	// room is for large messages on their way in, nil when nothing bounds them.
+	room *room
 
 	grpc     *grpc.Server
 	health   *health.Server
@@ -156,7 +175,7 @@ func NewServer(o Options) (*Server, error) {
 		db: o.DB, query: o.Query, log: o.Logger, maxMessage: o.MaxMessageBytes, idle: o.TransactionIdle,
 		info: sqlInfoOf(o.Version, o.SessionIdle), health: health.NewServer(), prepared: newPreparedStatements(), running: newRunningQueries(),
 		returned: newReturnedRows(), leases: newLeases(), sessions: newSessions(), streams: newLiveStreams(), jobs: newJobs(),
-		partitionRows: o.PartitionRows, sessionIdle: o.SessionIdle, readIdle: o.ReadIdle,
+		partitionRows: o.PartitionRows, sessionIdle: o.SessionIdle, readIdle: o.ReadIdle, room: newRoom(o.ReceiveBytes),
 	}
 	s.drain, s.beginDrain = context.WithCancel(context.Background())
 	s.stop, s.endCalls = context.WithCancel(context.Background())
@@ -169,7 +188,7 @@ func NewServer(o Options) (*Server, error) {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.ReadBufferSize(socketBytes), grpc.WriteBufferSize(socketBytes),
-		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(2*windowBytes),
+		grpc.InitialWindowSize(o.window()), grpc.InitialConnWindowSize(2*o.window()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.StatsHandler(&connections{server: s}),

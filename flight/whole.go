@@ -32,7 +32,7 @@ type whole struct {
 func (w *whole) run(stream pb.FlightService_DoPutServer, first *message) (result mark, err error) {
 	live, end := w.s.streams.begin(stream.Context(), w.name, streamWhole)
 	defer end()
-	reader := newBatchReader(stream, first, int64(w.s.maxMessage)*decodeFactor)
+	reader := w.s.newBatchReader(stream, first, int64(w.s.maxMessage)*decodeFactor)
 	err = w.s.await(stream, reader, func(ctx context.Context) error {
 		result, err = w.store(ctx, reader, live)
 		return err

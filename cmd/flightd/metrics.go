@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/flightd/flightd/internal/offheap"
 	"github.com/flightd/flightd/lsm"
 	"github.com/flightd/flightd/query"
 )
@@ -27,6 +28,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(out, "flightd_ready", "1 when the server can serve, as /readyz says.", ready)
 	gauge(out, "flightd_memory_budget_bytes", "What --memory came to.", c.server.config.memory)
+	gauge(out, "flightd_memory_held_bytes", "Memory of the process that no file backs: what --memory bounds.", heldMemory())
+	gauge(out, "flightd_buffer_bytes", "Memory outside the Go heap: batches, key indexes, and messages that come in.", offheap.Default.InUse())
+	gauge(out, "flightd_buffer_free_bytes", "Large blocks of it that wait for their next use.", offheap.Default.Cached())
 	if c.server.phase.Load() != phaseStarting {
 		collectEngine(out, c.server.db.Metrics())
 		collectStats(out, c.server.db.Stats())

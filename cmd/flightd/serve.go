@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -94,9 +93,8 @@ func untilSignal(parent context.Context, stderr io.Writer) (ctx context.Context,
 const (
 	engineShare = 0.40 // memtables with their indexes, key indexes, blocks
 	queryShare  = 0.40 // DuckDB: hash tables, sorts
-	// heapSlack is added to the left-over share to make the soft limit of the Go heap: the promise is the budget
-	// plus 256 MiB, and a collector that is kept too short burns the processor.
-	heapSlack = 192 * mib
+	// receiveShare is of what is left over: large messages on their way in.
+	receiveShare = 0.15
 	// memoryMargin is how much the process may hold above its budget.
 	memoryMargin = 256 * mib
 )
@@ -104,9 +102,7 @@ const (
 // serve runs the server until ctx ends, then drains it.
 func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (err error) {
 	log.Info("starting", "version", programVersion(), "data", c.data, "memory_bytes", c.memory)
-	rest := float64(c.memory) * (1 - engineShare - queryShare)
-	debug.SetMemoryLimit(int64(rest) + heapSlack)
-
+	defer keepHeap(c.memory).close()
 	s := &server{config: c, log: log, stdout: stdout}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.open(ctx); err != nil {
@@ -189,6 +185,7 @@ func (s *server) open(ctx context.Context) error {
 		TransactionIdle: c.idle,
 		SessionIdle:     c.session,
 		ReadIdle:        c.read,
+		ReceiveBytes:    int64(float64(c.memory) * receiveShare),
 	})
 	if err != nil {
 		return fmt.Errorf("start the Flight service: %w", err)

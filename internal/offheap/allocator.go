@@ -99,6 +99,13 @@ func (a *Allocator) free(b []byte, keep func(class, size int, p unsafe.Pointer) 
 // InUse returns the bytes that are out, rounding included.
 func (a *Allocator) InUse() int64 { return a.inUse.Load() }
 
+// Cached returns the bytes of large blocks that wait for their next use.
+func (a *Allocator) Cached() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return int64(a.cached)
+}
+
 // allocate returns size bytes with the capacity of their class, and whether they are zero.
 func (a *Allocator) allocate(size int) (b []byte, zero bool) { return a.allocateWith(size, mapPages) }
 
