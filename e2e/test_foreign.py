@@ -203,9 +203,9 @@ def test_columns_that_pylance_changes_are_there_for_the_next_statement(server):
 
 
 @pytest.mark.parametrize("version", ["2.0", "2.1", "2.2"])
-def test_forms_of_columns_are_read(new_server, version):
-    """JSON of Lance, blobs, packed structs, dictionaries of numbers and compressed buffers are read; what flightd cannot write
-    says so with the column, and keeps nobody from other tables. A blob that lies elsewhere is no damage."""
+def test_forms_of_columns_are_read_and_written_on(new_server, version):
+    """JSON of Lance, blobs, packed structs, dictionaries of numbers and compressed buffers are read, and all but blobs written
+    on, for pylance to read. A blob that lies elsewhere is no damage."""
     server = new_server()
     n = 1000
     ids = pa.array(range(n), pa.int64())
@@ -240,12 +240,31 @@ def test_forms_of_columns_are_read(new_server, version):
     assert scalar(server, "SELECT sum(octet_length(c)) FROM blobs") == sum(len(v) for v in values if v)
     assert scalar(server, "SELECT sum(c.x) FROM packed") == n * (n - 1) // 2
     assert scalar(server, "SELECT count(*) FROM numbers WHERE c = 2") == numbers.to_pylist().count(2)
-    for table, form in {"packed": "packed structs", "blobs": "blobs", "json": "JSON of Lance", "numbers": "dictionaries of numbers"}.items():
-        with refused("FAILED_PRECONDITION", f'column "c": {form}', "copy the table with CREATE TABLE"):
-            execute(server, f"DELETE FROM {table} WHERE id = 1")
+    with refused("FAILED_PRECONDITION", 'column "c": blobs', "copy the table with CREATE TABLE"):
+        execute(server, "DELETE FROM blobs WHERE id = 1")
+    for table in "packed", "blobs", "json", "numbers":
         execute(server, f"CREATE TABLE {table}_copy AS FROM {table}", f"OPTIMIZE {table}_copy")
         assert query(server, f"SELECT c FROM {table}_copy ORDER BY id").column("c").to_pylist() == got[table].to_pylist()
         copied = lance.dataset(str(server.dataset(f"{table}_copy"))).to_table().sort_by("id").column("c")
         assert copied.to_pylist() == got[table].to_pylist()
+    with refused("INVALID_ARGUMENT", '"c"', '"x" of row 0 is null', "packed structs"):
+        execute(server, "INSERT INTO packed VALUES (1000, {x: NULL, y: 1})")
+    with refused("INVALID_ARGUMENT", '"c"', "row 1 is no JSON"):
+        put(server, "json", [pa.RecordBatch.from_arrays([pa.array([1000, 1001]), pa.ExtensionArray.from_storage(pa.json_(), pa.array(["1", "{x}"]))], ["id", "c"])])
+    new = {"packed": ("{x: -7, y: 0.25}", {"x": -7, "y": 0.25}), "json": ("""'{"b": [1.5, "x"], "a": null}'""", '{"a":null,"b":[1.5,"x"]}'), "numbers": ("77", 77)}
+    for table, (sql, value) in new.items():
+        execute(server, f"INSERT INTO {table} VALUES (1000, {sql}), (1001, {'NULL' if table != 'packed' else sql})", f"UPDATE {table} SET c = {sql} WHERE id IN (3, 500)",
+                f"DELETE FROM {table} WHERE id = 8", f"ALTER TABLE {table} ADD COLUMN more INT DEFAULT 5", f"OPTIMIZE {table}", f"INSERT INTO {table} VALUES (1002, {sql}, 6)", f"OPTIMIZE {table}")
+        want = dict(enumerate(got[table].to_pylist())) | {3: value, 500: value, 1000: value, 1001: value if table == "packed" else None, 1002: value}
+        del want[8]
+        ds = lance.dataset(str(server.dataset(table)))
+        assert ds.data_storage_version == version
+        for rows in (query(server, f"FROM {table}"), ds.to_table()):
+            assert rows.schema.field("c").type == got[table].type
+            assert dict(zip(rows.column("id").to_pylist(), rows.column("c").to_pylist())) == want
+            assert dict(zip(rows.column("id").to_pylist(), rows.column("more").to_pylist())) == {i: 6 if i == 1002 else 5 for i in want}
+        ds.delete("id = 9")
+        lance.write_dataset(ds.to_table().slice(0, 10), ds.uri, mode="append")
+        assert scalar(server, f"SELECT count(*) FROM {table}") == len(want) + 9
     execute(server, "INSERT INTO words VALUES (1000, 'more')", "OPTIMIZE words")
     assert lance.dataset(str(server.dataset("words"))).count_rows() == n + 1

@@ -76,6 +76,10 @@ type columnWriter struct {
 	field     Field
 	root      pages
 	pageBytes int64
+	// plain checks rows before they are laid out in other forms, if the column has any, and formed are those that were
+	// checked last.
+	plain  pages
+	formed arrow.ArrayData
 
 	pending      []chunk // rows behind the last page
 	pendingRows  int
@@ -102,13 +106,19 @@ type pages interface {
 
 // newColumnWriter returns the writer of a field.
 func newColumnWriter(f Field, o WriterOptions) *columnWriter {
-	c := &columnWriter{field: f, pageBytes: o.PageBytes}
-	if o.Version != Version20 {
-		c.root = newStructuralColumn(&c.field, style{version: o.Version, compress: o.Compress})
-	} else {
-		c.root = newNode(f, false)
+	c := &columnWriter{field: f, pageBytes: o.PageBytes, root: newPages(f.formField(), o)}
+	if f.hasForms() {
+		c.plain = newPages(f.withoutForms(), o)
 	}
 	return c
+}
+
+// newPages returns what writes the pages of a field.
+func newPages(f Field, o WriterOptions) pages {
+	if o.Version != Version20 {
+		return newStructuralColumn(&f, style{version: o.Version, compress: o.Compress})
+	}
+	return newNode(f, false)
 }
 
 // check refuses an array that is not a column of rows rows of this type.
@@ -119,7 +129,26 @@ func (c *columnWriter) check(d arrow.ArrayData, rows int64) error {
 	if !sameType(d.DataType(), c.field.Type) {
 		return fmt.Errorf("it is %s, the file has %s", d.DataType(), c.field.Type)
 	}
-	return c.root.check(d)
+	if c.plain == nil {
+		return c.root.check(d)
+	}
+	if err := c.plain.check(d); err != nil {
+		return err
+	}
+	c.letGo()
+	var err error
+	if c.formed, err = c.field.toForm(d, nil); err != nil {
+		return err
+	}
+	return c.root.check(c.formed)
+}
+
+// letGo drops the rows that were checked.
+func (c *columnWriter) letGo() {
+	if c.formed != nil {
+		c.formed.Release()
+		c.formed = nil
+	}
 }
 
 // sameType reports whether two types are stored alike. What nested fields say of nulls is not asked, nor the names of
@@ -152,7 +181,11 @@ func (c *columnWriter) add(out *output, d arrow.ArrayData) (int64, error) {
 	if d.Len() == 0 {
 		return 0, nil
 	}
-	d.Retain()
+	if c.plain != nil {
+		d, c.formed = c.formed, nil
+	} else {
+		d.Retain()
+	}
 	last := chunk{data: d, n: d.Len()}
 	c.pending = append(c.pending, last)
 	size := c.root.bytes(last)
@@ -272,6 +305,7 @@ func (c *columnWriter) release() {
 		ch.data.Release()
 	}
 	c.pending = nil
+	c.letGo()
 }
 
 // directEncoding wraps a description as pages and columns hold it.

@@ -36,8 +36,14 @@ func (s *shredded) valueWriter(f *Field, how style) (valueWriter, *dictionary) {
 	compress := how.compress
 	_, strings := f.Type.(arrow.BinaryDataType)
 	switch {
-	case f.dictionary():
-		numbers, d := s.number(f.Type, s.n, 1<<62)
+	case f.dictionary() || f.form == numbersForm:
+		var numbers []uint32
+		var d *dictionary
+		if f.form == numbersForm {
+			numbers, d = s.numberFixed(f.Type)
+		} else {
+			numbers, d = s.number(f.Type, s.n, 1<<62)
+		}
 		if f.numberBits() == 64 {
 			wide := make([]uint64, len(numbers))
 			for i, n := range numbers {
@@ -52,7 +58,8 @@ func (s *shredded) valueWriter(f *Field, how style) (valueWriter, *dictionary) {
 		return s.plainTexts(f.Type), nil
 	}
 	plain := s.plainValues(f.Type)
-	if !compress || f.Type.ID() == arrow.FIXED_SIZE_LIST {
+	plain.packed = f.packed
+	if !compress || f.form == packedForm || f.Type.ID() == arrow.FIXED_SIZE_LIST {
 		return plain, nil
 	}
 	switch plain.fixed.bits {

@@ -52,8 +52,11 @@ func (f *Field) dictionary() bool {
 
 // logicalName returns Lance's name of a field's type.
 func (f *Field) logicalName() (string, error) {
+	if f.form == jsonForm {
+		return "json", nil
+	}
 	name, err := logicalType(f.Type)
-	if err != nil || !f.dictionary() {
+	if err != nil || !f.dictionary() && f.form != numbersForm {
 		return name, err
 	}
 	return fmt.Sprintf("dict:%s:%s:false", name, f.storedIndex().Name()), nil
@@ -69,15 +72,16 @@ func (f *Field) storedIndex() arrow.DataType {
 	return t.IndexType
 }
 
-// Writable returns why a Writer cannot write further files of a table whose manifest has the schema: it knows plain values
-// only, and pages of dictionaries must have indices of the type that the schema says, which its are not if they are narrow.
+// Writable returns why a Writer cannot write further files of a table whose manifest has the schema: it knows no blobs, no
+// packed structs with fields that vary in length, and pages of dictionaries must have indices of the type that the schema
+// says, which its are not if they are narrow.
 func (s *Schema) Writable() error {
 	var err error
 	s.walk(func(f *Field, path string) {
 		switch {
 		case err != nil:
-		case f.form != plainForm:
-			err = fmt.Errorf("column %q: %s: %w", path, f.form, ErrUnsupported)
+		case f.writable() != nil:
+			err = fmt.Errorf("column %q: %w", path, f.writable())
 		case f.index != "" && f.dictionary() && f.index != f.storedIndex().Name():
 			err = fmt.Errorf("column %q: dictionaries with indices of %s: %w", path, f.index, ErrUnsupported)
 		}

@@ -107,8 +107,11 @@
 // A field's metadata, or Lance's name of its type, can ask for another form than the type's: JSON of Lance, which is binary
 // and read as text (jsonb.go); blobs, which lie outside the pages, in 2.2 in files beside the data file, too, and are read as
 // bytes (blob.go); packed structs, whose fields share a column (packed.go); and dictionaries of values of one width. They
-// are read as what they stand for. A Writer does not write them: Schema.Writable names the column. What says the form is no
-// metadata of the field that is read, so a copy of the table has none of it.
+// are read as what they stand for. What says the form is no metadata of the field that is read, so a copy of the table has none
+// of it. A Writer goes on in the form of a schema that a file or manifest had, or that StoredAs made from one: rows are laid out
+// as binary JSON, or as values of one width, before they are gathered for pages, and pages of numbers have dictionaries
+// (formwrite.go). It writes neither blobs nor packed structs with fields that vary in length: Schema.Writable names the
+// column.
 //
 // # The size of pages
 //

@@ -3,6 +3,7 @@ package lance
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // form is how the values of a column are stored, where that is not what its type says. Other writers choose it by a field's
-// metadata or by Lance's name of its type; a Writer knows none but the plain one.
+// metadata or by Lance's name of its type; a Writer goes on in the form that a table has, see formwrite.go.
 type form int
 
 const (
@@ -74,6 +75,46 @@ func withoutForm(md map[string]string) map[string]string {
 		delete(md, extensionName)
 		delete(md, extensionMetadata)
 	}
+	return md
+}
+
+// formOnly returns of a field's metadata what says how it is stored.
+func formOnly(md map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, key := range append(slices.Clone(formMetadata), extensionName, extensionMetadata, MetaDictionary) {
+		if value, ok := md[key]; ok {
+			out[key] = value
+		}
+	}
+	return out
+}
+
+// withoutForms returns the field as its type says.
+func (f Field) withoutForms() Field {
+	f.form = plainForm
+	children := make([]Field, len(f.Children))
+	for i := range f.Children {
+		children[i] = f.Children[i].withoutForms()
+	}
+	f.Children = children
+	return f
+}
+
+// storedMetadata returns the metadata of a field as files and manifests have it.
+func (f *Field) storedMetadata() map[string]string {
+	md := hideExtension(withoutForm(f.Metadata.ToMap()))
+	switch f.form {
+	case plainForm:
+		return md
+	case jsonForm:
+		delete(md, hiddenName)
+	case numbersForm: // whose type says it
+		delete(md, MetaDictionary)
+	}
+	if md == nil {
+		md = map[string]string{}
+	}
+	maps.Copy(md, f.formMetadata)
 	return md
 }
 

@@ -3,6 +3,7 @@ package lance
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -143,9 +144,9 @@ func appendProto(fields []*lancepb.Field, f Field, parent int32) []*lancepb.Fiel
 	}
 	fields = append(fields, &lancepb.Field{
 		Type: kind, Name: f.Name, Id: f.ID, ParentId: parent, LogicalType: logical, Nullable: f.Nullable,
-		Metadata: bytesMap(hideExtension(withoutForm(f.Metadata.ToMap()))),
+		Metadata: bytesMap(f.storedMetadata()),
 	})
-	if f.dictionary() {
+	if f.dictionary() || f.form == numbersForm {
 		last := fields[len(fields)-1]
 		last.Dictionary = &lancepb.FieldDictionary{}
 	}
@@ -193,7 +194,11 @@ func (t *protoTree) field(i, depth int) (Field, error) {
 	}
 	out.form = formOf(f)
 	// Arrow compares some types by reflection, to which empty metadata is not equal to none.
-	md := withoutForm(showExtension(stringMap(f.GetMetadata())))
+	all := stringMap(f.GetMetadata())
+	md := withoutForm(showExtension(maps.Clone(all)))
+	if out.form != plainForm {
+		out.formMetadata = formOnly(all)
+	}
 	if out.form == jsonForm {
 		md[extensionName] = jsonExtension
 	}

@@ -28,6 +28,7 @@ type node struct {
 // newNode returns the writers of a field and of what is below it; items tells that a list is above.
 func newNode(f Field, items bool) *node {
 	n := &node{field: f}
+	fixed := fixedEncoder{bits: bitWidth(f.Type), dense: items}
 	switch t := f.Type.(type) {
 	case *arrow.StructType:
 	case *arrow.ListType, *arrow.MapType:
@@ -41,7 +42,13 @@ func newNode(f Field, items bool) *node {
 	case *arrow.LargeStringType, *arrow.LargeBinaryType:
 		n.enc = stringEncoder[int64](f)
 	default:
-		n.enc = fixedEncoder{bits: bitWidth(t), dense: items}
+		n.enc = fixed
+	}
+	switch f.form {
+	case packedForm:
+		n.enc = packedEncoder{fixedEncoder: fixed, bits: f.packed}
+	case numbersForm:
+		n.enc = numbersEncoder{fixedEncoder: fixed, index: f.storedIndex()}
 	}
 	for _, child := range f.Children {
 		n.children = append(n.children, newNode(child, items))
@@ -85,7 +92,7 @@ func (n *node) checkIn(d arrow.ArrayData, gone func(row int) bool) error {
 	switch {
 	case nulls > 0 && !n.field.Nullable && whole.nullsBut(gone) > 0:
 		return fmt.Errorf("the column is declared without nulls, but %d rows are null", whole.nullsBut(gone))
-	case nulls > 0 && n.enc == nil && !n.nullStructs:
+	case nulls > 0 && (n.enc == nil || n.field.form == packedForm) && !n.nullStructs:
 		return fmt.Errorf("%d structs are null, which Lance 2.0 cannot store: make their fields null instead", nulls)
 	case len(d.Children()) < len(n.children):
 		return fmt.Errorf("the array has %d children, want %d", len(d.Children()), len(n.children))

@@ -36,8 +36,11 @@ type Field struct {
 	Key int
 	// index names the type of the indices of a dictionary as a file or manifest has it.
 	index string
-	// form is how others store the values; a Writer knows the plain one.
-	form form
+	// form is how the values are stored, formMetadata what a file or manifest says of it, and packed the bits of the fields
+	// of packed structs, in a field that formField made.
+	form         form
+	formMetadata map[string]string
+	packed       []uint64
 	// Children are the fields of a struct, or the one item of a list. They say of their types what Type says, and
 	// their ids beside.
 	Children []Field

@@ -218,7 +218,7 @@ func (s *shredded) wide(f *Field) bool {
 // zips reports whether values of a field can be zipped: a page of those has no dictionary, and begins each at a byte, which
 // booleans fill.
 func (f *Field) zips() bool {
-	return !f.dictionary() && (bitWidth(f.Type)%8 == 0 || f.Type.ID() == arrow.BOOL)
+	return !f.dictionary() && f.form != numbersForm && f.form != packedForm && (bitWidth(f.Type)%8 == 0 || f.Type.ID() == arrow.BOOL)
 }
 
 // writeConstant writes a page in which all values are null, if there are any.

@@ -30,6 +30,7 @@ type plainValues struct {
 	fixed     fixedValues
 	dt        arrow.DataType
 	nullItems bool
+	packed    []uint64 // the bits of the fields of packed structs
 	bufs      [2][]byte
 }
 
@@ -40,7 +41,13 @@ func (s *shredded) plainValues(dt arrow.DataType) *plainValues {
 }
 
 func (w *plainValues) encoding() *lancepb.CompressiveEncoding {
-	return valueEncoding(w.dt, w.nullItems)
+	values := valueEncoding(w.dt, w.nullItems)
+	if w.packed == nil {
+		return values
+	}
+	return &lancepb.CompressiveEncoding{Compression: &lancepb.CompressiveEncoding_PackedStruct{
+		PackedStruct: &lancepb.PackedStructBlock{BitsPerValue: w.packed, Values: values},
+	}}
 }
 
 func (w *plainValues) count() int {

@@ -100,7 +100,11 @@ func Create(ctx context.Context, st object.Store, name string, s *Schema, o Writ
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
 	for _, f := range s.Fields {
-		if err := f.check(); err != nil {
+		err := f.check()
+		if err == nil {
+			err = f.writableForms()
+		}
+		if err != nil {
 			return nil, fmt.Errorf("create %s: column %q: %w", name, f.Name, err)
 		}
 		w.columns = append(w.columns, newColumnWriter(f, o))

@@ -54,7 +54,7 @@ func (c *compactor) align(ctx context.Context) (*tableSchema, error) {
 	if now.sameColumns(old.version.Schema) {
 		return now, nil
 	}
-	change := manifest.Change{Schema: &lance.Schema{Fields: now.lance.Fields, Metadata: old.version.Schema.Metadata}}
+	change := manifest.Change{Schema: &lance.Schema{Fields: now.lance.StoredAs(old.version.Schema).Fields, Metadata: old.version.Schema.Metadata}}
 	var err error
 	if change.AddFiles, err = c.writeAdded(ctx, now, old); err != nil {
 		return nil, err

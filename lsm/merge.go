@@ -207,6 +207,8 @@ type fragmentWriter struct {
 	schema *tableSchema
 	w      *lance.Writer
 	name   string
+	// stored is the schema of the open file, whose columns have the forms of the base's.
+	stored *lance.Schema
 	// note, which may be nil, is called with the name of each file before it is begun.
 	note func(name string)
 	// pause, which may be nil, is called with the bytes that were moved since the last call.
@@ -365,7 +367,8 @@ func (w *fragmentWriter) begin(ctx context.Context) error {
 	if w.note != nil {
 		w.note(path.Join("data", w.name))
 	}
-	w.w, err = lance.Create(ctx, t.db.st, path.Join(t.root, "data", w.name), w.schema.lance, lance.WriterOptions{Version: t.fileVersion(), Compress: t.fileVersion() != lance.Version20})
+	w.stored = t.inForms(w.schema.lance)
+	w.w, err = lance.Create(ctx, t.db.st, path.Join(t.root, "data", w.name), w.stored, lance.WriterOptions{Version: t.fileVersion(), Compress: t.fileVersion() != lance.Version20})
 	w.rows = 0
 	return err
 }
@@ -379,7 +382,7 @@ func (w *fragmentWriter) cut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.done = append(w.done, writtenFragment(w.name, info, w.schema.lance))
+	w.done = append(w.done, writtenFragment(w.name, info, w.stored))
 	w.w = nil
 	return nil
 }

@@ -548,8 +548,12 @@ func (t *Table) check(s *tableSchema, rec arrow.RecordBatch) error {
 	if err := t.checkShape(s, rec); err != nil {
 		return err
 	}
-	s.noteShape(rec)
 	dead := deadIn(s, rec)
+	if forms, err := t.checkForms(s, rec, dead); err != nil {
+		return err
+	} else if !forms {
+		s.noteShape(rec)
+	}
 	for i, f := range s.arrow.Fields() {
 		col := rec.Column(i)
 		if err := s.checkNested(t.name.String(), f, col, dead); err != nil {

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import lance
 import pyarrow as pa
+import pyarrow.compute as pc
 from lance.blob import blob_array, blob_field
 
 ROWS = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
@@ -67,7 +68,7 @@ def main(folder):
                     values[3], values[4], values[2000], values[2001] = (dice.randbytes(n) for n in (70_000, 80_000, 5 << 20, 90_000))
                 table = pa.table([ids, blob_array(values)], schema=pa.schema([pa.field("id", pa.int64()), blob_field("b")]))
                 save(folder, f"blobs-{tag}", table, version, {"b": pa.array(values, pa.large_binary())})
-            texts = pa.array([None if dice.random() < nulls else TEXTS[i % len(TEXTS)] for i in range(ROWS)])
+            texts = pa.array([None if dice.random() < nulls else TEXTS[i % len(TEXTS)] for i in range(ROWS)], pa.string())
             save(folder, f"json-{tag}", pa.table({"id": ids, "j": pa.ExtensionArray.from_storage(pa.json_(), texts)}), version, {"j": texts})
             numbers = pa.array([None if dice.random() < nulls else i % 7 * 1000 for i in range(ROWS)], pa.int64())
             save(folder, f"numbers-{tag}", pa.table({"id": ids, "d": numbers.dictionary_encode(), "f": numbers.cast(pa.float32()).dictionary_encode()}), version,
@@ -79,6 +80,18 @@ def main(folder):
                                                                   pa.field("v", pa.list_(pa.float32(), 2), metadata=zstd)])), version)
         points = pa.array([{"x": i, "y": i / 3, "z": i % 100} for i in range(ROWS)], pa.struct([("x", pa.int64()), ("y", pa.float32()), ("z", pa.uint8())]))
         save(folder, "packed", pa.table([ids, points], schema=pa.schema([pa.field("id", pa.int64()), packed(list(points.type))])), version)
+        for name, nulls in [("few", 0.5), ("all", 1)]:
+            numbers = pa.array([None if dice.random() < nulls else i % 7 * 1000 for i in range(ROWS)], pa.int64())
+            columns = {"id": ids, "i": numbers.cast(pa.int32()).dictionary_encode(), "u": pc.divide(numbers, 1000).cast(pa.uint8()).dictionary_encode()}
+            texts = pa.array([None if dice.random() < nulls else TEXTS[i % len(TEXTS)] for i in range(ROWS)], pa.string())
+            columns["j"] = pa.ExtensionArray.from_storage(pa.json_(), texts)
+            save(folder, f"numbers-{name}", pa.table(columns), version, {"i": numbers.cast(pa.int32()), "u": pc.divide(numbers, 1000).cast(pa.uint8()), "j": texts})
+            lists = pa.array([None if dice.random() < nulls else [i % 5] * (i % 4) for i in range(ROWS)], pa.list_(pa.int16()))
+            coded = pa.ListArray.from_arrays(lists.offsets, lists.values.dictionary_encode(), mask=lists.is_null())
+            save(folder, f"lists-{name}", pa.table({"id": ids, "l": coded}), version, {"l": lists})
+        if version > "2.0":
+            some = pa.array([None if dice.random() < 0.3 else {"x": i % 99, "y": i / 3} for i in range(ROWS)], pa.struct([("x", pa.int16()), ("y", pa.float32())]))
+            save(folder, "packed-some", pa.table([ids, some], schema=pa.schema([pa.field("id", pa.int64()), packed(list(some.type))])), version)
         if version == "2.2":
             named = pa.array([{"x": i, "name": "n" * (i % 5), "y": i / 3} for i in range(ROWS)], pa.struct([("x", pa.int64()), ("name", pa.string()), ("y", pa.float64())]))
             save(folder, "records", pa.table([ids, named], schema=pa.schema([pa.field("id", pa.int64()), packed(list(named.type))])), version)
