@@ -242,11 +242,12 @@ func trainedOf(list []*vectorSegment, model modelID) (out *ivf.Trained) {
 	return out
 }
 
-// vectorModels returns the models of all indexes that have one.
+// vectorModels returns the models of all indexes that have one and whose columns the table still has: a base goes on naming others
+// until the next merge.
 func (t *Table) vectorModels(b *base) []vectorModel {
 	var out []vectorModel
 	for _, x := range t.vectorEntries(b) {
-		if m, ok := b.modelOf(x); ok {
+		if m, ok := b.modelOf(x); ok && t.now().column(x.Fields[0]) >= 0 {
 			out = append(out, m)
 		}
 	}

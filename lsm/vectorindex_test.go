@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -23,6 +24,8 @@ type ivfTable struct {
 	keyed bool
 	dim   int
 	next  int64
+	// manual has nothing merged but by order.
+	manual bool
 }
 
 func newIVFTable(t *testing.T, seed uint64, keyed bool, dim int, item arrow.DataType, indexes ...IndexDef) *ivfTable {
@@ -39,7 +42,7 @@ func newIVFTable(t *testing.T, seed uint64, keyed bool, dim int, item arrow.Data
 
 func (v *ivfTable) open() {
 	var err error
-	v.db, err = Open(context.Background(), Options{Dir: v.dir})
+	v.db, err = Open(context.Background(), Options{Dir: v.dir, manual: v.manual})
 	require.NoError(v.t, err)
 }
 
@@ -220,6 +223,31 @@ func TestAnIndexOverVectorsWaitsForRows(t *testing.T) {
 	v.put(10)
 	require.Zero(t, v.info("i").Uncovered)
 	v.requireMemory()
+	require.NoError(t, v.db.Close())
+	requireSound(t, v.dir)
+}
+
+// TestAnIndexOverVectorsGoesWithItsColumn drops the column under a memtable that keeps the index and a base that has it: the generation
+// is without it, and memtables that are begun then do not wait for it.
+func TestAnIndexOverVectorsGoesWithItsColumn(t *testing.T) {
+	ctx, n := context.Background(), TableName{Name: "t"}
+	v := newIVFTable(t, 1, true, 8, arrow.PrimitiveTypes.Float32)
+	v.put(50)
+	def := IndexDef{Name: "i", Kind: IVFFlatIndex, Columns: []string{"v"}, Options: map[string]string{optionPartitions: "2", optionIterations: "2"}}
+	require.NoError(t, v.db.CreateIndex(ctx, n, def, CreateIndexOptions{}))
+	v.manual = true // nothing is merged but by order
+	v.restart(false)
+	v.put(50)
+	require.Positive(t, v.info("i").MemoryBytes)
+	table := mustTable(t, v.db, "t")
+	a := unchanged(table)
+	a.Columns = slices.DeleteFunc(a.Columns, func(c AlteredColumn) bool { return c.Was == "v" })
+	require.NoError(t, v.db.AlterTable(ctx, n, a))
+	require.NoError(t, v.db.Flush(ctx, n))
+	requireSound(t, crashCopy(t, v.dir))
+	require.Empty(t, table.behind())
+	require.NoError(t, v.db.Optimize(ctx, n))
+	require.Empty(t, table.Indexes())
 	require.NoError(t, v.db.Close())
 	requireSound(t, v.dir)
 }
