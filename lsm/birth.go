@@ -64,6 +64,7 @@ func (db *DB) StageTable(ctx context.Context, d TableDef, replace bool) (*Stage,
 		return nil, fmt.Errorf("stage table %q: %w", d.Name, err)
 	}
 	if err := t.found(ctx); err != nil {
+		db.home.unborn(t)
 		return nil, fmt.Errorf("stage table %q: %w", d.Name, err)
 	}
 	return &Stage{table: t, born: &birth{entry: e, replace: replace}}, nil
@@ -188,6 +189,7 @@ func (db *DB) place(ctx context.Context, s *Stage, old *Table) (LSN, error) {
 	if old != nil {
 		old.close()
 		db.home.leave(old)
+		db.outlive(old)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("open new table %q: %w; restart flightd", s.table.name, err)

@@ -203,5 +203,16 @@ func (t *Table) letGo(b *base) {
 	if i := slices.Index(t.held, b); i >= 0 {
 		t.held = slices.Delete(t.held, i, i+1)
 	}
+	last := len(t.held) == 0
 	t.heldMu.Unlock()
+	if last && t.outlived.Load() {
+		t.db.poke()
+	}
+}
+
+// isRead reports whether somebody reads the table's files: every layer set and every view of the past holds a version of the base.
+func (t *Table) isRead() bool {
+	t.heldMu.Lock()
+	defer t.heldMu.Unlock()
+	return len(t.held) > 0
 }

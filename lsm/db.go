@@ -40,6 +40,8 @@ type DB struct {
 	cat *catalog // guarded by ddl
 	// stale is true while the checkpoint on disk lacks something of cat; the log has it. Guarded by ddl.
 	stale bool
+	// leaving are tables that were dropped, by incarnation, whose folders stay while somebody reads them. Guarded by ddl.
+	leaving map[uint64]*Table
 
 	// moment is the short lock of rule "one statement, one moment": every publication of a layer set and of the
 	// list of tables, and the taking of all snapshots of a statement, happen under it. No I/O happens under it.
@@ -84,7 +86,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{opt: o, logger: o.Logger, marks: newWatermarks(),
-		tables: make(map[string]*Table), unserved: make(map[string]*UnservedError), aside: make(map[uint64]LSN), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1),
+		tables: make(map[string]*Table), unserved: make(map[string]*UnservedError), aside: make(map[uint64]LSN), leaving: make(map[uint64]*Table), trim: make(chan struct{}, 1), garbage: make(chan struct{}, 1),
 		pace: newPace(max(o.CompactionRate, 0)), turns: make(chan struct{}, backgroundJobs)}
 	var err error
 	if o.Store != nil {
@@ -341,6 +343,7 @@ func (db *DB) DropTable(ctx context.Context, n TableName) error {
 	db.forget(t)
 	t.close()
 	db.home.leave(t)
+	db.outlive(t)
 	return db.removeDropped(context.WithoutCancel(ctx))
 }
 
@@ -378,22 +381,50 @@ func (db *DB) checkpoint(ctx context.Context) {
 	}
 }
 
-// removeDropped removes the folders of dropped tables and then forgets the tables. REQUIRES: db.ddl is held, or
-// nobody else runs. Until it succeeds no table can have one of their names again.
-func (db *DB) removeDropped(ctx context.Context) error {
-	if len(db.cat.Dropped) == 0 {
-		return nil
+// outlive keeps the folder of a table that was dropped as long as snapshots read it, where files are read by their names. On a
+// local disk what is open stays readable, and the folder's name may be that of the next table. REQUIRES: db.ddl is held, and
+// nobody can take a snapshot of the table any more.
+func (db *DB) outlive(t *Table) {
+	if db.home.readsByName() {
+		db.leaving[t.entry.Incarnation] = t
+		t.outlived.Store(true)
 	}
+}
+
+// removeDropped removes the folders of dropped tables that nobody reads and then forgets the tables. REQUIRES: db.ddl is held, or
+// the DB is not open yet.
+func (db *DB) removeDropped(ctx context.Context) error {
+	var read []tableEntry
 	for _, e := range db.cat.Dropped {
+		if t := db.leaving[e.Incarnation]; t != nil && t.isRead() {
+			read = append(read, e)
+			continue
+		}
+		delete(db.leaving, e.Incarnation)
 		// It is gone for good before the catalog forgets it: a power cut would bring back a folder that nobody knows.
 		folder := e.folder()
 		if err := errors.Join(db.st.DeleteAll(ctx, folder), db.st.SyncDirs(ctx, folder)); err != nil {
 			return fmt.Errorf("remove folder of dropped table %q: %w", e.name(), err)
 		}
 	}
-	db.cat.Dropped = nil
-	db.checkpoint(ctx)
+	if len(read) < len(db.cat.Dropped) {
+		db.cat.Dropped = read
+		db.checkpoint(ctx)
+	}
 	return nil
+}
+
+// removeVacated is removeDropped, if there is a table that was read until now. REQUIRES: db.ddl is held.
+func (db *DB) removeVacated() {
+	for _, t := range db.leaving {
+		if t.isRead() {
+			continue
+		}
+		if err := db.removeDropped(db.stop); err != nil && db.stop.Err() == nil {
+			db.logger.Warn("remove dropped tables; the collector will try again", "error", err)
+		}
+		return
+	}
 }
 
 // Visible returns the LSN up to which everything is visible, and durable unless it is buffered.
@@ -484,7 +515,8 @@ func (db *DB) poke() {
 	}
 }
 
-// trimLoop lets the log recycle what no memtable needs any more, whenever a flush was published.
+// trimLoop lets the log recycle what no memtable needs any more, whenever a flush was published, and removes dropped tables whose
+// last snapshot was released.
 func (db *DB) trimLoop() {
 	defer db.done.Done()
 	for {
@@ -500,6 +532,7 @@ func (db *DB) trimLoop() {
 		if err := db.trimLog(); err != nil {
 			db.logger.Error("trim log", "error", err)
 		}
+		db.removeVacated()
 		db.ddl.Unlock()
 	}
 }

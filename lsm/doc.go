@@ -102,6 +102,7 @@
 // versions for an hour (home.grace). And no folder of a table is used twice: the first table of a name has NAME.lance, others
 // NAME~X.lance, X being of the shard's identity. A stage that makes a table makes it where it stays, and the catalog names
 // the folder before it is there (catalog.Staged), so that the next owner removes it unless the log has the table.
+// The folder of a table that was dropped or replaced stays while a snapshot reads it (DB.leaving), as its files are read by their names.
 //
 // A lease tells a second process that the first one lives. It watches the object, for as long as that says, and compares no
 // clocks; if nothing changes it claims. Nothing depends on that but good manners. The same goroutine looks whether the claim

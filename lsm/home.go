@@ -29,7 +29,9 @@ type home interface {
 	leave(t *Table)
 	// named gives the entry of a new table its folder.
 	named(c *catalog, e *tableEntry) error
-	// stage returns the folder of a table that a stage makes, and unborn removes it when the stage is given up.
+	// readsByName reports whether a file that was removed is gone for whoever has it open, too.
+	readsByName() bool
+	// stage returns the folder of a table that a stage makes, and unborn removes it when the stage is given up. REQUIRES: db.ddl is held.
 	stage(ctx context.Context, e *tableEntry) (root string, err error)
 	unborn(t *Table)
 	// position returns what the next version of a shard's manifest says in Entry when everything up to an LSN is in

@@ -110,6 +110,9 @@ func (h *localHome) leave(*Table) {}
 // named implements home: the table's name says it.
 func (h *localHome) named(*catalog, *tableEntry) error { return nil }
 
+// readsByName implements home.
+func (h *localHome) readsByName() bool { return false }
+
 // stage implements home: the folder moves to its place when the table is born.
 func (h *localHome) stage(_ context.Context, e *tableEntry) (string, error) {
 	return stageRoot(e.Incarnation), nil

@@ -476,13 +476,12 @@ func (h *objectHome) stage(ctx context.Context, e *tableEntry) (string, error) {
 	return e.Folder, nil
 }
 
+// readsByName implements home.
+func (h *objectHome) readsByName() bool { return true }
+
 // unborn implements home.
 func (h *objectHome) unborn(t *Table) {
 	db := h.db
-	if db.lockDDL() != nil {
-		return // the next Open removes it
-	}
-	defer db.ddl.Unlock()
 	h.leave(t)
 	db.cat.abandon(t.entry.Incarnation)
 	ctx := context.Background()

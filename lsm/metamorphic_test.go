@@ -72,7 +72,7 @@ func newMetaOptions(seed uint64, run int) metaOptions {
 func (o metaOptions) options(dir string) Options {
 	out := Options{Dir: dir, wrap: faulty, Memory: minMemory, MemtableBytes: o.memtable, SegmentBytes: o.segment, StageBytes: o.stage, Retain: o.retain, sortBytes: int64(o.memtable)}
 	if o.store {
-		out.Store, out.Takeover = object.NewLocal(dir), true // after a crash the owner seems to live
+		out.Store, out.Takeover = namedStore{object.NewLocal(dir)}, true // after a crash the owner seems to live
 	}
 	return out
 }

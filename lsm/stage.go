@@ -309,8 +309,9 @@ func (s *Stage) Abort() {
 	for _, g := range s.spilled {
 		t.discard(context.Background(), g.dir())
 	}
-	if s.born != nil {
+	if s.born != nil && t.db.lockDDL() == nil { // of a DB that is closed the next Open removes it
 		t.db.home.unborn(t)
+		t.db.ddl.Unlock()
 	}
 }
 
