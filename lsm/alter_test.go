@@ -39,7 +39,10 @@ func lanceLines(t *testing.T, dir string) []string {
 	}
 	const script = `import json, lance, sys
 rows = lance.dataset(sys.argv[1]).to_table().to_pylist()
-show = lambda v: "null" if v is None else str(int(v)) if isinstance(v, float) else str(v)
+def show(v):
+    if isinstance(v, list):
+        return "[" + ",".join(show(x) for x in v) + "]"
+    return "null" if v is None else str(int(v)) if isinstance(v, float) else str(v)
 print(json.dumps(sorted(" ".join(show(v) for v in r.values()) for r in rows)))`
 	var lines []string
 	require.NoError(t, json.Unmarshal(python.Run(t, script, dir), &lines))

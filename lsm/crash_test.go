@@ -201,10 +201,9 @@ func (w *crashWorld) cutPower(losses *rand.Rand) {
 func (w *crashWorld) work(db *DB) {
 	var all sync.WaitGroup
 	for i, c := range w.tables {
-		c.run.s = &scenario{t: w.t, dir: w.dir, db: db, snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
 		c.ops = crashOps(w.r, w.r.Uint64())
 		all.Go(func() {
-			if err := c.work(&w.dark); err != nil {
+			if err := c.run.caught(func() { c.work(&w.dark) }); err != nil {
 				w.t.Errorf("table %d: %v\n%s", i, err, strings.Join(c.run.log, "\n"))
 			}
 		})
@@ -216,17 +215,8 @@ func (w *crashWorld) work(db *DB) {
 }
 
 // work does the table's operations until the power is cut.
-func (c *crashTable) work(dark *atomic.Bool) (err error) {
+func (c *crashTable) work(dark *atomic.Bool) {
 	x := c.run
-	defer func() {
-		if p := recover(); p != nil {
-			f, ok := p.(metaFailure)
-			if !ok {
-				panic(p)
-			}
-			err = f.err
-		}
-	}()
 	if !c.states[len(c.states)-1].exists {
 		x.note("create")
 		x.ok(x.create())
@@ -234,7 +224,7 @@ func (c *crashTable) work(dark *atomic.Bool) (err error) {
 	}
 	for _, op := range c.ops {
 		if dark.Load() {
-			return nil
+			return
 		}
 		x.note("%s", op)
 		x.r = rand.New(rand.NewPCG(op.seed, 9))
@@ -242,12 +232,12 @@ func (c *crashTable) work(dark *atomic.Bool) (err error) {
 		x.marked(x.m, true)
 		x.compare()
 	}
-	return nil
 }
 
 // match finds out which of its states each table is in, and goes on from there.
 func (w *crashWorld) match(db *DB) {
 	for _, c := range w.tables {
+		c.run.s = &scenario{t: w.t, dir: w.dir, db: db, snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}
 		c.mu.Lock() // the power may fail meanwhile
 		states, from := c.states[c.from:], c.from
 		c.mu.Unlock()
@@ -262,6 +252,9 @@ func (w *crashWorld) match(db *DB) {
 			return true
 		})
 		if found {
+			if s := c.states[0]; s.exists { // what its indexes find, too
+				w.ok(c.run.caught(c.run.compare))
+			}
 			continue
 		}
 		var tried []string
@@ -323,6 +316,12 @@ func (w *crashWorld) end() {
 		w.ok(err)
 	}
 	w.match(db)
+	for _, c := range w.tables {
+		if c.states[0].exists {
+			w.ok(c.run.caught(c.run.coverAll))
+			w.ok(c.run.caught(c.run.compare))
+		}
+	}
 	w.ok(db.Close())
 	w.check("in the end")
 }

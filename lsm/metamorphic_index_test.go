@@ -31,21 +31,30 @@ func (x *metaRun) index() {
 			x.ok(err)
 		}
 	case 2:
-		x.note("  give up %s on %s", name, def.Columns[0])
+		x.note("  give up %s", indexText(def))
 		ctx, cancel := context.WithTimeout(x.ctx, soon)
 		defer cancel()
 		if err := x.s.db.CreateIndex(ctx, x.name(), def, CreateIndexOptions{IfNotExists: true}); !errors.Is(err, context.DeadlineExceeded) {
 			x.ok(err)
 		}
 	default:
-		x.note("  create %s on %s", name, def.Columns[0])
+		x.note("  create %s", indexText(def))
 		x.ok(x.s.db.CreateIndex(x.ctx, x.name(), def, CreateIndexOptions{Replace: true}))
 	}
 }
 
 // someIndex defines an index over some column.
 func (x *metaRun) someIndex() IndexDef {
-	return IndexDef{Kind: BTreeIndex, Columns: []string{x.m.columns[x.r.IntN(len(x.m.columns))].name}}
+	c := x.m.columns[x.r.IntN(len(x.m.columns))]
+	if c.isVector() {
+		return x.someVectorIndex(c.name)
+	}
+	return IndexDef{Kind: BTreeIndex, Columns: []string{c.name}}
+}
+
+// indexText is a definition in words.
+func indexText(d IndexDef) string {
+	return fmt.Sprintf("%s: %s on %s %v", d.Name, d.Kind, d.Columns[0], d.Options)
 }
 
 // coverAll brings all rows into all indexes of the catalog, which must say so. An index whose DROP a crash cut off, or whose
@@ -58,6 +67,10 @@ func (x *metaRun) coverAll() {
 		x.ok(x.table().OptimizeIndex(x.ctx, info.Name, nil))
 	}
 	for _, info := range ours() {
+		if info.Vectors != nil && info.Vectors.Partitions == 0 {
+			x.want(info.Covered == 0, "an index without a model has %+v", info)
+			continue // there are too few vectors yet
+		}
 		x.want(info.Uncovered == 0 && info.Covered == int64(len(x.m.rows)), "of %d rows the index has %+v", len(x.m.rows), info)
 	}
 }

@@ -33,6 +33,12 @@ type modelColumn struct {
 	fill string // the value of rows that are older, "null" without one
 }
 
+// vectorColumn is the type of columns of vectors, which have no order and are searched.
+const vectorColumn = "fsl(8,float)"
+
+// isVector reports whether the column has vectors.
+func (c modelColumn) isVector() bool { return c.typ == vectorColumn }
+
 // tableModel is a table as a list of columns, behind those that rows are known by, and a map of rows, which hold the
 // values of the columns that were there when they were written. Whatever the kind, a key is a number here.
 type tableModel struct {
@@ -45,8 +51,8 @@ type tableModel struct {
 
 // newTableModel returns a table without rows, whose columns get numbers from next on.
 func newTableModel(kind modelKind, next int) *tableModel {
-	m := &tableModel{kind: kind, keys: []string{"key"}, rows: map[int64]map[int]string{}, next: next + 2,
-		columns: []modelColumn{{next, "a", "int64", "null"}, {next + 1, "b", "utf8", "null"}}}
+	m := &tableModel{kind: kind, keys: []string{"key"}, rows: map[int64]map[int]string{}, next: next + 3,
+		columns: []modelColumn{{next, "a", "int64", "null"}, {next + 1, "b", "utf8", "null"}, {next + 2, "v", vectorColumn, "null"}}}
 	if kind == pairKey {
 		m.keys = append(m.keys, "key2")
 	}
@@ -69,9 +75,9 @@ func (m *tableModel) keySchema(mark string) string {
 // schema is that of the table when it is new.
 func (m *tableModel) schema() string {
 	if m.keyed() {
-		return m.keySchema(" key") + ", a int64, b utf8"
+		return m.keySchema(" key") + ", a int64, b utf8, v " + vectorColumn
 	}
-	return m.keySchema("") + ", a int64, b utf8"
+	return m.keySchema("") + ", a int64, b utf8, v " + vectorColumn
 }
 
 // pairs is how many keys of pairKey have the same first column.
@@ -148,6 +154,8 @@ func (m *tableModel) value(r *rand.Rand, typ string) string {
 		return "null"
 	case typ == "utf8":
 		return fmt.Sprintf("s%d", r.IntN(1000))
+	case typ == vectorColumn:
+		return vectorText(someVector(r))
 	}
 	return fmt.Sprint(r.IntN(1000))
 }
@@ -211,7 +219,7 @@ func (m *tableModel) alter(r *rand.Rand) string {
 		return line
 	}
 	id := m.next
-	c := modelColumn{id: id, name: m.newName("c"), typ: []string{"int64", "utf8", "float"}[r.IntN(3)], fill: "null"}
+	c := modelColumn{id: id, name: m.newName("c"), typ: []string{"int64", "utf8", "float", vectorColumn}[r.IntN(4)], fill: "null"}
 	line := fmt.Sprintf("add %s %s", c.name, c.typ)
 	if c.fill = m.value(r, c.typ); c.fill != "null" {
 		line += " = " + c.fill

@@ -85,6 +85,8 @@ type metaRun struct {
 	// staged is what the stage's commit does to the model; sent are the columns that its batches have, nil for all.
 	staged []func()
 	sent   map[int]bool
+	// near are the rows that searches by few partitions found of those that are nearest, and nearest how many these are.
+	near, nearest int
 	// batches were stored under the idempotency key of the table's incarnation.
 	batches int64
 	// others runs beside everything else; gate keeps it from collecting what another program commits on.
@@ -109,27 +111,37 @@ type metaFailure struct{ err error }
 func runMeta(t *testing.T, kind modelKind, o metaOptions, ops []metaOp) (said, story []string, err error) {
 	x := &metaRun{t: t, ctx: context.Background(), title: "t", opt: o, r: rand.New(rand.NewPCG(0, 0)), m: newTableModel(kind, 0),
 		s: &scenario{t: t, dir: t.TempDir(), snapshots: map[string]*Snapshot{}, stages: map[string]*Stage{}}}
+	err = x.caught(func() {
+		x.open()
+		x.ok(x.create())
+		for _, op := range ops {
+			x.note("%s", op)
+			x.r = rand.New(rand.NewPCG(op.seed, 9))
+			metaDo(op.kind)(x)
+			x.compare()
+			x.answer("%d rows", len(x.m.rows))
+		}
+		x.end()
+	})
+	if err != nil {
+		x.giveUp()
+	}
+	return x.said, x.log, err
+}
+
+// caught runs something and returns what was wrong.
+func (x *metaRun) caught(do func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			f, ok := p.(metaFailure)
 			if !ok {
 				panic(p)
 			}
-			said, story, err = x.said, x.log, f.err
-			x.giveUp()
+			err = f.err
 		}
 	}()
-	x.open()
-	x.ok(x.create())
-	for _, op := range ops {
-		x.note("%s", op)
-		x.r = rand.New(rand.NewPCG(op.seed, 9))
-		metaDo(op.kind)(x)
-		x.compare()
-		x.answer("%d rows", len(x.m.rows))
-	}
-	x.end()
-	return x.said, x.log, nil
+	do()
+	return nil
 }
 
 // note says in words what is done.
@@ -287,6 +299,7 @@ func (x *metaRun) end() {
 	x.pause()
 	x.optimize()
 	x.compare()
+	x.wantRecall()
 	x.wantBudget()
 	x.ok(x.s.db.Close())
 	_, err := Check(x.ctx, x.s.dir, func(f Fault) { x.want(false, "check: %s", f) })
@@ -333,8 +346,12 @@ func (x *metaRun) compare() {
 	x.ok(err)
 	x.wantLines("scan", x.m.lines(), lines)
 	x.compareParts(v, lines, nil, nil)
-	for i := range x.m.columns {
-		x.compareColumn(v, i, lines)
+	for i, c := range x.m.columns {
+		if c.isVector() {
+			x.compareSearch(v, i)
+		} else {
+			x.compareColumn(v, i, lines)
+		}
 	}
 	if x.m.keyed() {
 		set, in := x.someKeys(v)

@@ -125,6 +125,8 @@ type Table struct {
 	// held are the versions of the base that somebody reads, guarded by heldMu. Both locks have none below them.
 	heldMu sync.Mutex
 	held   []*base
+	// outlived is set when the table was dropped and its folder goes with the last of them.
+	outlived atomic.Bool
 	// building are the versions that commits under way beside the compactor stand on, and writing the files that they
 	// write, by their names below root. Both are guarded by heldMu.
 	building []uint64
