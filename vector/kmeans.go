@@ -13,10 +13,12 @@ import (
 type Start uint8
 
 // PlusPlus chooses each next row with a probability that grows with its squared distance to those chosen (k-means++, Arthur and
-// Vassilvitskii 2007), among startRows rows for each cluster. Sampled chooses rows at random.
+// Vassilvitskii 2007), among startRows rows for each cluster. Sampled chooses rows at random. Nested clusters the rows into few clusters and then
+// each of these by itself, which takes a fraction of an iteration's time when many clusters are wanted, where PlusPlus takes that of several.
 const (
 	PlusPlus Start = iota
 	Sampled
+	Nested
 )
 
 // KMeansOptions says how rows are clustered. Zero values are the defaults.
@@ -46,6 +48,9 @@ type KMeansOptions struct {
 // startRows is how many rows for each cluster the start looks at: an eighth of the default sample, so that it costs about as
 // much as an iteration does in an eighth of its time.
 const startRows = 32
+
+// leastNested is for how many clusters a Nested start differs from PlusPlus; with fewer, two levels make no sense.
+const leastNested = 16
 
 // Clustering is what KMeans has found.
 type Clustering struct {
@@ -167,11 +172,14 @@ func (k *kmeans) row(i int) []float32  { return k.rows[i*k.dim : (i+1)*k.dim] }
 func (k *kmeans) mean(c int) []float32 { return k.means[c*k.dim : (c+1)*k.dim] }
 
 func (k *kmeans) start(ctx context.Context) error {
+	if k.Start == Nested && k.Clusters >= leastNested {
+		return k.nested(ctx)
+	}
 	n := k.n
-	if k.Start == PlusPlus {
-		n = min(n, startRows*k.Clusters)
-	} else {
+	if k.Start == Sampled {
 		n = k.Clusters
+	} else {
+		n = min(n, startRows*k.Clusters)
 	}
 	// n different rows in random order.
 	chosen := k.random.Perm(k.n)[:n]
@@ -277,18 +285,7 @@ func (k *kmeans) assign(ctx context.Context) (*Clustering, error) {
 // move puts each centroid in the middle of its rows. Each cluster is summed by one goroutine in the order of its rows, so the
 // number of workers does not change a bit.
 func (k *kmeans) move() {
-	ends := make([]int, k.Clusters+1)
-	for c, size := range k.sizes {
-		ends[c+1] = ends[c] + size
-	}
-	members := make([]int32, ends[k.Clusters])
-	next := slices.Clone(ends)
-	for i, p := range k.to {
-		if p >= 0 {
-			members[next[p]] = int32(i)
-			next[p]++
-		}
-	}
+	members, ends := membersOf(k.to, k.Clusters)
 	k.parallel(k.Clusters, func(from, to int) {
 		sums := make([]float64, k.dim)
 		for c := from; c < to; c++ {

@@ -58,7 +58,7 @@ func TestKMeansFindsClusters(t *testing.T) {
 func TestKMeansLowersTheLoss(t *testing.T) {
 	rows := randomFloats(seeded(51), 3000*16)
 	for _, m := range []Metric{L2, Dot} {
-		for _, start := range []Start{PlusPlus, Sampled} {
+		for _, start := range []Start{PlusPlus, Sampled, Nested} {
 			before := math.Inf(1)
 			for _, iterations := range []int{1, 3, 12} {
 				found, err := KMeans(t.Context(), rows, 16, KMeansOptions{Clusters: 30, Metric: m, Start: start, Iterations: iterations, Seed: 4})
@@ -79,12 +79,64 @@ func TestKMeansDependsOnItsSeedAlone(t *testing.T) {
 		require.NoError(t, err)
 		return found
 	}
-	for _, o := range []KMeansOptions{{Seed: 9}, {Seed: 9, SampleRows: 500}, {Seed: 9, BatchRows: 100}, {Seed: 9, Start: Sampled, Metric: Dot}} {
+	for _, o := range []KMeansOptions{{Seed: 9}, {Seed: 9, SampleRows: 500}, {Seed: 9, BatchRows: 100}, {Seed: 9, Start: Sampled, Metric: Dot}, {Seed: 9, Start: Nested}} {
 		one := run(o)
 		o.Workers = 5
 		require.Equal(t, one, run(o), "%+v", o)
 		o.Seed = 10
 		require.NotEqual(t, one.Centroids.Flat(), run(o).Centroids.Flat(), "%+v", o)
+	}
+}
+
+func TestANestedStartLosesLittle(t *testing.T) {
+	rows, _ := clustered(seeded(56), 20000, 16, 300, 0.2)
+	loss := map[Start]float64{}
+	for _, start := range []Start{PlusPlus, Nested} {
+		found, err := KMeans(t.Context(), rows, 16, KMeansOptions{Clusters: 500, Start: start, SampleRows: 20000, Workers: 2, Seed: 3})
+		require.NoError(t, err)
+		loss[start] = found.Loss
+	}
+	require.Less(t, loss[Nested], 1.05*loss[PlusPlus])
+}
+
+func TestNestedStartsOfOddRows(t *testing.T) {
+	// Nearly all rows are one: one coarse cluster gets nearly all centroids, and looks at no more than its part of the rows.
+	rows := slices.Repeat([]float32{1, 2, 3}, 3000)
+	copy(rows, randomFloats(seeded(57), 100*3))
+	found, err := KMeans(t.Context(), rows, 3, KMeansOptions{Clusters: 600, Start: Nested, SampleRows: 3000})
+	require.NoError(t, err)
+	require.Less(t, found.Loss, 1.0)
+	// Distances between rows of this length overflow, so there is no coarse cluster for them.
+	rows = slices.Repeat([]float32{1e19, -1e19, 1e19, 1e19}, 40)
+	_, err = KMeans(t.Context(), rows, 2, KMeansOptions{Clusters: 40, Start: Nested})
+	require.NoError(t, err)
+}
+
+func TestSharesAreNoMoreThanRows(t *testing.T) {
+	r := seeded(58)
+	for range 200 {
+		ends := make([]int, 2+r.IntN(20))
+		for c := range len(ends) - 1 {
+			ends[c+1] = ends[c] + r.IntN(1<<r.IntN(8))
+		}
+		total := ends[len(ends)-1]
+		if total == 0 {
+			continue
+		}
+		loss := make([]float64, len(ends)-1)
+		for c := range loss {
+			loss[c] = float64(r.IntN(3)) * r.Float64()
+		}
+		n, sum := len(loss)+r.IntN(total), 0
+		if n > total {
+			continue
+		}
+		for c, share := range apportion(ends, loss, n) {
+			require.GreaterOrEqual(t, share, min(1, ends[c+1]-ends[c]))
+			require.LessOrEqual(t, share, ends[c+1]-ends[c])
+			sum += share
+		}
+		require.Equal(t, n, sum)
 	}
 }
 
@@ -124,8 +176,9 @@ func TestEmptyClustersSplitTheLargest(t *testing.T) {
 func TestKMeansOfOddRows(t *testing.T) {
 	t.Run("all equal", func(t *testing.T) {
 		rows := slices.Repeat([]float32{3, -2}, 500)
-		for _, batch := range []int{0, 50} {
-			found, err := KMeans(t.Context(), rows, 2, KMeansOptions{Clusters: 16, BatchRows: batch})
+		for _, o := range []KMeansOptions{{}, {BatchRows: 50}, {Start: Nested}} {
+			o.Clusters = 16
+			found, err := KMeans(t.Context(), rows, 2, o)
 			require.NoError(t, err)
 			require.InDelta(t, 0, found.Loss, 1e-2)
 		}
@@ -138,10 +191,12 @@ func TestKMeansOfOddRows(t *testing.T) {
 	t.Run("not finite", func(t *testing.T) {
 		rows := randomFloats(seeded(54), 100*2)
 		rows[7], rows[100] = float32(math.NaN()), float32(math.Inf(1))
-		found, err := KMeans(t.Context(), rows, 2, KMeansOptions{Clusters: 98})
-		require.NoError(t, err)
-		require.Zero(t, found.Loss)
-		_, err = KMeans(t.Context(), rows, 2, KMeansOptions{Clusters: 99})
+		for _, start := range []Start{PlusPlus, Nested} {
+			found, err := KMeans(t.Context(), rows, 2, KMeansOptions{Clusters: 98, Start: start})
+			require.NoError(t, err)
+			require.Zero(t, found.Loss)
+		}
+		_, err := KMeans(t.Context(), rows, 2, KMeansOptions{Clusters: 99})
 		require.EqualError(t, err, "k-means: 98 rows that are finite for 99 clusters; ask for fewer clusters or give more rows")
 	})
 	t.Run("too large", func(t *testing.T) {
@@ -180,7 +235,7 @@ func TestKMeansEndsWithItsContext(t *testing.T) {
 	rows := randomFloats(seeded(55), 5000*4)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, o := range []KMeansOptions{{}, {Workers: 3}, {Start: Sampled, Workers: 3}, {Start: Sampled, BatchRows: 10}} {
+	for _, o := range []KMeansOptions{{}, {Workers: 3}, {Start: Sampled, Workers: 3}, {Start: Sampled, BatchRows: 10}, {Start: Nested}} {
 		o.Clusters = 20
 		_, err := KMeans(ctx, rows, 4, o)
 		require.ErrorIs(t, err, context.Canceled)
