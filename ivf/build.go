@@ -39,6 +39,7 @@ type Builder struct {
 	sources []source
 	rows    int64
 	left    int64
+	sizes   []uint32 // of what the shuffle has of each partition
 	// parts and codes are those of the batch at hand.
 	parts []int32
 	codes []byte
@@ -70,7 +71,7 @@ func NewBuilder(ctx context.Context, st object.Store, dir string, model *vector.
 		w.Abort()
 		return nil, fmt.Errorf("create index %s: %w", dir, err)
 	}
-	return &Builder{model: model, o: o, w: w, shuffle: s}, nil
+	return &Builder{model: model, o: o, w: w, shuffle: s, sizes: make([]uint32, model.Partitions())}, nil
 }
 
 // quota returns what bounds the scratch files, nil if nothing does: the disk does not tell what it has.
@@ -141,6 +142,7 @@ func (b *Builder) AddCodes(parts []int32, ids []uint64, codes []byte) error {
 	for _, p := range parts {
 		if p >= 0 {
 			b.rows++
+			b.sizes[p]++
 		} else {
 			b.left++
 		}
@@ -149,7 +151,8 @@ func (b *Builder) AddCodes(parts []int32, ids []uint64, codes []byte) error {
 }
 
 // AddIndex takes over another index of the same model. Its rows come in front of those of Add, in Finish, until when it must stay open; ids
-// gives each row its id in the new index, or says that it is to be left out. Nil keeps all as they are.
+// gives each row its id in the new index, or says that it is to be left out, each time the same; it is asked once or more. Nil keeps all as
+// they are.
 func (b *Builder) AddIndex(x *Index, ids func(id uint64) (uint64, bool)) error {
 	if !SameModel(x.model, b.model) || x.elem != b.w.elem {
 		return fmt.Errorf("add index %s to index %s: they have different models", x.dir, b.w.dir)
@@ -185,14 +188,8 @@ func (b *Builder) Finish(ctx context.Context) ([]File, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		add := func(ids []uint64, codes []byte) error { return b.w.Add(ctx, p, ids, codes) }
-		for _, s := range b.sources {
-			if err := s.copy(ctx, p, add); err != nil {
-				return nil, err
-			}
-		}
-		if err := b.shuffle.Partition(p, add); err != nil {
-			return nil, fmt.Errorf("finish index %s: partition %d: %w", b.w.dir, p, err)
+		if err := b.finishPartition(ctx, p); err != nil {
+			return nil, err
 		}
 	}
 	if b.w.o.Trained == nil {
@@ -204,6 +201,29 @@ func (b *Builder) Finish(ctx context.Context) ([]File, error) {
 	}
 	files, err := b.w.Finish(ctx)
 	return files, errors.Join(err, b.closeShuffle())
+}
+
+// finishPartition writes a partition.
+func (b *Builder) finishPartition(ctx context.Context, p int) error {
+	rows := int64(b.sizes[p])
+	for _, s := range b.sources {
+		rows += s.x.starts[p+1] - s.x.starts[p]
+	}
+	each := func(add func(ids []uint64, codes []byte) error) error {
+		for _, s := range b.sources {
+			if err := s.copy(ctx, p, add); err != nil {
+				return err
+			}
+		}
+		if err := b.shuffle.Partition(p, add); err != nil {
+			return fmt.Errorf("finish index %s: partition %d: %w", b.w.dir, p, err)
+		}
+		return nil
+	}
+	if b.w.kind == PQ && rows*int64(b.w.width+8) > b.w.large {
+		return b.w.addLarge(ctx, p, each)
+	}
+	return each(func(ids []uint64, codes []byte) error { return b.w.Add(ctx, p, ids, codes) })
 }
 
 // copy hands on what is kept of a partition.

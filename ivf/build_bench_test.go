@@ -3,10 +3,12 @@ package ivf
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ var (
 	buildSampleRate = flag.Int("build.samplerate", 64, "rows of the sample for each centroid")
 	buildIterations = flag.Int("build.iterations", 0, "at most how often centroids move; the default when 0")
 	buildWorkers    = flag.Int("build.workers", 1, "goroutines that compute")
+	buildCurve      = flag.String("build.curve", "", "file for seconds and bytes of anonymous memory over base, a line each 5 ms")
 	buildOut        = flag.String("build.out", "", "folder for the index; a temporary one by default")
 )
 
@@ -78,6 +81,9 @@ func buildIndex(b *testing.B) {
 	_, err = builder.Finish(ctx)
 	require.NoError(b, err)
 	m.end()
+	if *buildCurve != "" {
+		require.NoError(b, os.WriteFile(*buildCurve, []byte(m.curve.String()), 0o644))
+	}
 	b.ReportMetric(cpuSeconds(b)-cpu, "cpu-s")
 	b.ReportMetric(trained-cpu, "cpu-s-train")
 	b.ReportMetric(cpuSeconds(b)-added, "cpu-s-finish")
@@ -110,6 +116,7 @@ type memoryWatch struct {
 	mu         sync.Mutex
 	base, peak int64
 	files      int
+	curve      strings.Builder
 	stop, done chan struct{}
 }
 
@@ -119,6 +126,7 @@ func watchMemory(b *testing.B) *memoryWatch {
 		defer close(w.done)
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
+		began := time.Now()
 		for {
 			select {
 			case <-w.stop:
@@ -127,6 +135,7 @@ func watchMemory(b *testing.B) *memoryWatch {
 			}
 			over := anonymousBytes(b) - w.base
 			open, _ := os.ReadDir("/proc/self/fd")
+			fmt.Fprintf(&w.curve, "%.3f,%d\n", time.Since(began).Seconds(), over)
 			w.mu.Lock()
 			w.peak, w.files = max(w.peak, over), max(w.files, len(open))
 			w.mu.Unlock()

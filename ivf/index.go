@@ -33,6 +33,8 @@ type Options struct {
 	// CacheBytes bounds the partitions that are kept after they were probed, mapped or not; default 32 MiB, negative keeps
 	// none.
 	CacheBytes int64
+	// large is largeBytes but in tests.
+	large int64
 }
 
 // defaultCacheBytes holds the codes of a million rows of 16 bytes.
@@ -51,6 +53,7 @@ type Index struct {
 	// columns says that codes stand in columns in each partition.
 	columns bool
 	loss    float64
+	large   int64
 	cache   cache
 	// scratches are those of searches that ended.
 	scratches sync.Pool
@@ -61,7 +64,10 @@ func Open(ctx context.Context, st object.Store, dir string, o Options) (*Index, 
 	if o.CacheBytes == 0 {
 		o.CacheBytes = defaultCacheBytes
 	}
-	x := &Index{dir: dir, cache: cache{limit: o.CacheBytes}}
+	if o.large == 0 {
+		o.large = largeBytes
+	}
+	x := &Index{dir: dir, large: o.large, cache: cache{limit: o.CacheBytes}}
 	if err := x.open(ctx, st, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open index %s: %w", dir, err), x.Close())
 	}

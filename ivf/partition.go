@@ -54,11 +54,15 @@ func (x *Index) partition(ctx context.Context, number int) (*partition, error) {
 
 // load reads a partition. What lies in one page of a mapped file is not copied.
 func (x *Index) load(ctx context.Context, number int) (*partition, error) {
+	return x.loadRows(ctx, number, x.starts[number], x.starts[number+1]-x.starts[number])
+}
+
+// loadRows reads n rows of the file, which are those of a partition, or some of them if codes do not stand in columns.
+func (x *Index) loadRows(ctx context.Context, number int, first, n int64) (*partition, error) {
 	p := &partition{}
 	p.refs.Store(1)
-	first, n := x.starts[number], x.starts[number+1]-x.starts[number]
 	done := int64(0)
-	err := x.scan(ctx, first, n, func(rec arrow.RecordBatch) error {
+	err := x.scan(ctx, []int{0, 1}, first, n, func(rec arrow.RecordBatch) error {
 		whole := done == 0 && rec.NumRows() == n
 		done += rec.NumRows()
 		if err := p.add(x, rec, whole, int(n)); err != nil {
@@ -132,33 +136,59 @@ type rows struct {
 	doubles []float64
 }
 
-// rowsOf returns the rows of a batch; they are valid as long as the batch. Rows of an index are never null.
+// rowsOf returns the rows of a batch of both columns or one of them; they are valid as long as the batch. Rows of an index are never null.
 func (x *Index) rowsOf(rec arrow.RecordBatch) (rows, error) {
-	ids, ok := rec.Column(0).(*array.Uint64)
-	list, ok2 := rec.Column(1).(*array.FixedSizeList)
-	if !ok || !ok2 || ids.NullN() > 0 || list.NullN() > 0 || list.ListValues().NullN() > 0 {
-		return rows{}, errors.New("there are nulls among the rows")
+	var out rows
+	for _, c := range rec.Columns() {
+		if c.NullN() > 0 {
+			return rows{}, errNulls
+		}
+		switch c := c.(type) {
+		case *array.Uint64:
+			out.ids = c.Uint64Values()
+		case *array.FixedSizeList:
+			if c.ListValues().NullN() > 0 {
+				return rows{}, errNulls
+			}
+			out.set(c)
+		}
 	}
-	out := rows{ids: ids.Uint64Values()}
+	return out, nil
+}
+
+var errNulls = errors.New("there are nulls among the rows")
+
+// set takes the codes or vectors of a list.
+func (r *rows) set(list *array.FixedSizeList) {
 	width := int(list.DataType().(*arrow.FixedSizeListType).Len())
 	from := list.Data().Offset() * width
 	to := from + list.Len()*width
 	switch a := list.ListValues().(type) {
 	case *array.Uint8:
-		out.codes = a.Uint8Values()[from:to]
+		r.codes = a.Uint8Values()[from:to]
 	case *array.Float32:
-		out.floats = a.Float32Values()[from:to]
+		r.floats = a.Float32Values()[from:to]
 	case *array.Float16:
-		out.halves = a.Values()[from:to]
+		r.halves = a.Values()[from:to]
 	case *array.Float64:
-		out.doubles = a.Float64Values()[from:to]
+		r.doubles = a.Float64Values()[from:to]
 	}
-	return out, nil
+}
+
+// scanColumns calls fn with rows [off, off+n) of some columns, which are valid during fn only.
+func (x *Index) scanColumns(ctx context.Context, columns []int, off, n int64, fn func(rows) error) error {
+	return x.scan(ctx, columns, off, n, func(rec arrow.RecordBatch) error {
+		r, err := x.rowsOf(rec)
+		if err != nil {
+			return err
+		}
+		return fn(r)
+	})
 }
 
 // scan calls fn with the batches of rows [off, off+n); a batch is valid during fn only, unless it is retained.
-func (x *Index) scan(ctx context.Context, off, n int64, fn func(arrow.RecordBatch) error) error {
-	s := x.data.Scan([]int{0, 1}, off, n, n)
+func (x *Index) scan(ctx context.Context, columns []int, off, n int64, fn func(arrow.RecordBatch) error) error {
+	s := x.data.Scan(columns, off, n, n)
 	defer s.Close()
 	for {
 		rec, err := s.Next(ctx)

@@ -25,13 +25,20 @@ func (x *Index) scanPartition(ctx context.Context, number int, fn func(ids []uin
 	if x.starts[number] == x.starts[number+1] {
 		return nil
 	}
-	p, err := x.load(ctx, number)
+	err := x.pieces(ctx, number, func(p *partition) error {
+		ids, codes := p.stored(x)
+		return fn(ids, codes)
+	})
 	if err != nil {
-		return fmt.Errorf("scan index %s: %w", x.dir, x.corrupt(dataFile, err))
+		return fmt.Errorf("scan index %s: %w", x.dir, err)
 	}
-	defer p.release()
-	ids := append([]uint64(nil), p.ids...)
-	codes := make([]byte, 0, len(ids)*x.width)
+	return nil
+}
+
+// stored returns copies of the ids, and of what is stored of the rows, in rows.
+func (p *partition) stored(x *Index) (ids []uint64, codes []byte) {
+	ids = append([]uint64(nil), p.ids...)
+	codes = make([]byte, 0, len(ids)*x.width)
 	switch {
 	case p.codes != nil:
 		codes = codes[:len(p.codes)]
@@ -45,7 +52,7 @@ func (x *Index) scanPartition(ctx context.Context, number int, fn func(ids []uin
 			codes = x.elem.append(codes, v)
 		}
 	}
-	return fn(ids, codes)
+	return ids, codes
 }
 
 // Verify reads both files in full, checks their checksums if they have some, and that every partition can be read. It calls each, unless
@@ -62,23 +69,20 @@ func (x *Index) Verify(ctx context.Context, each func(id uint64) error) error {
 }
 
 func (x *Index) verifyPartition(ctx context.Context, number int, each func(id uint64) error) error {
-	p, err := x.load(ctx, number)
-	if err != nil {
-		return x.corrupt(dataFile, err)
-	}
-	defer p.release()
-	for i, v := range p.floats {
-		if v-v != 0 {
-			return x.corrupt(dataFile, fmt.Errorf("row %d of partition %d has element %v", i/x.model.Dim(), number, v))
+	return x.pieces(ctx, number, func(p *partition) error {
+		for i, v := range p.floats {
+			if v-v != 0 {
+				return x.corrupt(dataFile, fmt.Errorf("row %d of partition %d has element %v", i/x.model.Dim(), number, v))
+			}
 		}
-	}
-	if each == nil {
+		if each == nil {
+			return nil
+		}
+		for _, id := range p.ids {
+			if err := each(id); err != nil {
+				return err
+			}
+		}
 		return nil
-	}
-	for _, id := range p.ids {
-		if err := each(id); err != nil {
-			return err
-		}
-	}
-	return nil
+	})
 }

@@ -169,27 +169,33 @@ func (s *Search) probe(ctx context.Context, number int) error {
 	if s.x.starts[number] == s.x.starts[number+1] {
 		return nil
 	}
-	p, err := s.x.partition(ctx, number)
-	if err != nil {
-		return err
-	}
-	defer p.release()
-	s.seen += int64(len(p.ids))
-	pq := s.x.model.PQ()
-	if pq == nil {
-		s.flat(p)
-		return nil
-	}
-	if !s.tabled || s.x.model.Residual() {
+	if pq := s.x.model.PQ(); pq != nil && (!s.tabled || s.x.model.Residual()) {
 		s.tabled = true
 		s.x.model.Table(s.query, number, s.diff, &s.table)
 		if pq.Bits() == 4 {
 			s.table.Fast(&s.fast)
 		}
 	}
-	if pq.Bits() == 4 {
+	if s.x.isLarge(number) {
+		return s.x.pieces(ctx, number, s.rows)
+	}
+	p, err := s.x.partition(ctx, number)
+	if err != nil {
+		return err
+	}
+	defer p.release()
+	return s.rows(p)
+}
+
+// rows offers the rows of a partition, or of a piece of one.
+func (s *Search) rows(p *partition) error {
+	s.seen += int64(len(p.ids))
+	switch pq := s.x.model.PQ(); {
+	case pq == nil:
+		s.flat(p)
+	case pq.Bits() == 4:
 		s.fastScan(p)
-	} else {
+	default:
 		s.scan(p)
 	}
 	return nil

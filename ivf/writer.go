@@ -34,6 +34,8 @@ type WriterOptions struct {
 	Loss float64
 	// spillPages takes what is known of the pages of the rows' file.
 	spillPages *spill.Folder
+	// large is largeBytes but in tests.
+	large int64
 }
 
 const (
@@ -52,6 +54,7 @@ type Writer struct {
 	model *vector.IVF
 	elem  element
 	width int
+	large int64
 	o     WriterOptions
 
 	data    *lance.Writer
@@ -71,7 +74,10 @@ func Create(ctx context.Context, st object.Store, dir string, model *vector.IVF,
 	if err != nil {
 		return nil, fmt.Errorf("create index %s: %w", dir, err)
 	}
-	w := &Writer{st: st, dir: dir, kind: PQ, model: model, elem: e, width: rowBytes(model, e), o: o, lengths: make([]uint32, model.Partitions())}
+	w := &Writer{st: st, dir: dir, kind: PQ, model: model, elem: e, width: rowBytes(model, e), large: largeBytes, o: o, lengths: make([]uint32, model.Partitions())}
+	if o.large > 0 {
+		w.large = o.large
+	}
 	if model.PQ() == nil {
 		w.kind = Flat
 	}
@@ -94,12 +100,25 @@ func rowBytes(model *vector.IVF, e element) int {
 // Add appends rows to a partition, whose number is not below that of the call before: their ids, and their codes, which stand in
 // rows; in IVF_FLAT the elements as the model prepared them, in bytes. It keeps neither.
 func (w *Writer) Add(ctx context.Context, part int, ids []uint64, codes []byte) error {
+	if len(codes) != len(ids)*w.width {
+		return fmt.Errorf("add to index %s: %d bytes for %d rows of %d", w.dir, len(codes), len(ids), w.width)
+	}
+	if err := w.enter(ctx, part, len(ids)); err != nil {
+		return err
+	}
+	w.ids, w.codes = append(w.ids, ids...), append(w.codes, codes...)
+	if w.kind == Flat && len(w.codes) >= endBytes {
+		return w.flush(ctx)
+	}
+	return nil
+}
+
+// enter goes on to a partition, if it is another one, and counts rows of it.
+func (w *Writer) enter(ctx context.Context, part, n int) error {
 	switch {
 	case part < w.part || part >= len(w.lengths):
 		return fmt.Errorf("add to index %s: partition %d of %d behind partition %d", w.dir, part, len(w.lengths), w.part)
-	case len(codes) != len(ids)*w.width:
-		return fmt.Errorf("add to index %s: %d bytes for %d rows of %d", w.dir, len(codes), len(ids), w.width)
-	case uint64(w.lengths[part])+uint64(len(ids)) > math.MaxUint32:
+	case uint64(w.lengths[part])+uint64(n) > math.MaxUint32:
 		return fmt.Errorf("add to index %s: partition %d would have more than %d rows", w.dir, part, uint32(math.MaxUint32))
 	}
 	if part != w.part {
@@ -114,11 +133,7 @@ func (w *Writer) Add(ctx context.Context, part int, ids []uint64, codes []byte) 
 			w.pending = 0
 		}
 	}
-	w.lengths[part] += uint32(len(ids))
-	w.ids, w.codes = append(w.ids, ids...), append(w.codes, codes...)
-	if w.kind == Flat && len(w.codes) >= endBytes {
-		return w.flush(ctx)
-	}
+	w.lengths[part] += uint32(n)
 	return nil
 }
 
@@ -128,7 +143,6 @@ func (w *Writer) flush(ctx context.Context) error {
 	if n == 0 {
 		return nil
 	}
-	w.pending += len(w.codes)
 	// The lance.Writer keeps what it is given until a page is full.
 	ids, codes := make([]uint64, n), make([]byte, len(w.codes))
 	copy(ids, w.ids)
@@ -138,6 +152,13 @@ func (w *Writer) flush(ctx context.Context) error {
 		copy(codes, w.codes)
 	}
 	w.ids, w.codes = w.ids[:0], w.codes[:0]
+	return w.write(ctx, ids, codes)
+}
+
+// write appends rows to the file as they will stand there, and keeps them.
+func (w *Writer) write(ctx context.Context, ids []uint64, codes []byte) error {
+	n := len(ids)
+	w.pending += len(codes)
 	list := w.schema.Field(1).Type.(*arrow.FixedSizeListType)
 	items := array.NewData(list.Elem(), n*int(list.Len()), []*memory.Buffer{nil, memory.NewBufferBytes(codes)}, nil, 0, 0)
 	defer items.Release()
@@ -145,7 +166,9 @@ func (w *Writer) flush(ctx context.Context) error {
 	defer rows.Release()
 	rowArray := array.MakeFromData(rows)
 	defer rowArray.Release()
-	idArray := array.NewUint64Data(array.NewData(arrow.PrimitiveTypes.Uint64, n, []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Uint64Traits.CastToBytes(ids))}, nil, 0, 0))
+	idData := array.NewData(arrow.PrimitiveTypes.Uint64, n, []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Uint64Traits.CastToBytes(ids))}, nil, 0, 0)
+	defer idData.Release()
+	idArray := array.NewUint64Data(idData)
 	defer idArray.Release()
 	rec := array.NewRecordBatch(w.schema, []arrow.Array{idArray, rowArray}, int64(n))
 	defer rec.Release()
