@@ -76,7 +76,7 @@ def thin(points, x, bins=160):
     return [(p[x], p[2]) for _, p in sorted(best.items())]
 
 
-def panel(found, x, title, left, most):
+def panel(found, x, title, left, most, colours=COLOURS):
     """Returns one plot as SVG."""
     width, height, top = 330, 210, 40
     right = max(p[x] for points in found.values() for p in points)
@@ -88,13 +88,18 @@ def panel(found, x, title, left, most):
         out.append(f'<text x="{left + width * i / 4:.1f}" y="{top + height + 18}" text-anchor="middle">{right * i / 4:.3g}</text>')
     for name, points in found.items():
         line = " ".join(f"{left + width * a / right:.1f},{top + height - height * max(b, 0) / most:.1f}" for a, b in thin(points, x))
-        out.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[name]}" stroke-width="1.6"/>')
+        out.append(f'<polyline points="{line}" fill="none" stroke="{colours[name]}" stroke-width="1.6"/>')
     return out
 
 
-def draw(found, file):
+def scale(found):
+    """Returns a round number of MB above all points."""
     most = max(p[2] for points in found.values() for p in points)
-    most = next(n for n in (20, 40, 80, 120, 160, 200, 240, 320, 400, 800, 1600) if n >= most)
+    return next(n for n in (20, 40, 80, 120, 160, 200, 240, 320, 400, 800, 1600) if n >= most)
+
+
+def draw(found, file):
+    most = scale(found)
     out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 320" font-family="sans-serif" font-size="12" fill="#333">',
            '<rect width="800" height="320" fill="white"/>']
     labels = {"spilled": "a writer a partition, metadata spilled", "in memory": "a writer a partition, metadata in memory",
