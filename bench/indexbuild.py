@@ -74,10 +74,13 @@ def peer(folder, partitions, rate):
     watch = threading.Thread(target=sample)
     watch.start()
     before = resource.getrusage(resource.RUSAGE_SELF)
-    ds.create_index("v", "IVF_PQ", num_partitions=partitions, num_sub_vectors=DIM // 8, sample_rate=rate, metric="L2")
+    try:
+        ds.create_index("v", "IVF_PQ", num_partitions=partitions, num_sub_vectors=DIM // 8, sample_rate=rate, metric="L2",
+                        replace=True)
+    finally:
+        state["on"] = False
+        watch.join()
     after = resource.getrusage(resource.RUSAGE_SELF)
-    state["on"] = False
-    watch.join()
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(json.dumps({"cpu-s": cpu, "MB-over-base": state["peak"], "files": state["files"], "curve": curve}))
 
