@@ -4,12 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strconv"
+	"strings"
 )
 
-// metaChecksums is the key in the file's schema metadata whose value is the number of the global buffer that holds the
+// metaChecksums is the key in the file's schema metadata whose value is the place of the global buffer that holds the
 // checksums. The buffer begins with checksumMagic: neither may be there without the other, so that one flipped bit
 // cannot pass a file off as one without checksums.
 const metaChecksums = "flightd:checksums"
+
+// checksumPlace is the value of metaChecksums: the number of the global buffer and its offset in the file. The offset tells a
+// file of ours from one that another program wrote with the metadata of ours.
+func checksumPlace(global int, off int64) string { return fmt.Sprintf("%d@%d", global, off) }
+
+// checksumOffset returns the offset in the value of metaChecksums.
+func checksumOffset(place string) (int64, bool) {
+	_, text, ok := strings.Cut(place, "@")
+	off, err := strconv.ParseInt(text, 10, 64)
+	return off, ok && err == nil && off >= 0
+}
 
 // checksumMagic begins the buffer; the last byte is the version of its layout.
 var checksumMagic = [8]byte{'f', 'd', '-', 'c', 'r', 'c', '3', 1}

@@ -149,7 +149,8 @@
 //	| u32 of all bytes above                                                                            |
 //	+---------------------------------------------------------------------------------------------------+
 //
-// The schema's metadata names the global buffer under "flightd:checksums". The tables and the footer need no checksum of
+// The schema's metadata has the number of the global buffer and its offset in the file under "flightd:checksums", as "2@75072".
+// A file with an entry whose place has no checksums is one that another program wrote with the metadata of ours: it has none. The tables and the footer need no checksum of
 // their own: a change to them points at something else, which then fails its own. What is left are the bytes between
 // buffers and the first number of the footer, which nobody reads. A page is verified when it is first read, Verify
 // reads all; files of others are read without.

@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"maps"
 	"math"
-	"strconv"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -279,13 +278,44 @@ func (r *Reader) readSchema() error {
 		}
 		return r.corrupt(at.off, "%w", err)
 	}
-	number, ok := r.schema.Metadata[metaChecksums]
-	if ok != (r.sums != nil) || ok && number != strconv.Itoa(len(r.globals)-1) {
-		return r.corrupt(at.off, "the schema says that the checksums are in global buffer %q, which is not so", number)
+	if err := r.matchChecksums(); err != nil {
+		return err
 	}
 	delete(r.schema.Metadata, metaChecksums)
 	r.meta = r.schema.Metadata
 	return nil
+}
+
+// matchChecksums compares what the schema says of the checksums with what was found. Lance copies the metadata of an index's
+// files when it writes them anew: such a file names a place that has none, and is read without.
+func (r *Reader) matchChecksums() error {
+	last := len(r.globals) - 1
+	here := checksumPlace(last, r.globals[last].off)
+	named, ok := r.schema.Metadata[metaChecksums]
+	switch {
+	case ok == (r.sums != nil) && (!ok || named == here):
+		return nil
+	case ok && r.sums == nil && named != here:
+		there, err := r.checksumsAt(named)
+		if err != nil || !there {
+			return err
+		}
+	}
+	return r.corrupt(r.globals[0].off, "the schema says that the checksums are in global buffer %q, which is not so", named)
+}
+
+// checksumsAt reports whether a buffer of checksums begins where the schema says.
+func (r *Reader) checksumsAt(named string) (bool, error) {
+	off, ok := checksumOffset(named)
+	if !ok || off > r.size-footerBytes-int64(len(checksumMagic)) {
+		return false, nil
+	}
+	b, err := r.read(extent{off, int64(len(checksumMagic))})
+	if err != nil {
+		return false, err
+	}
+	defer b.Release()
+	return hasChecksums(b.Bytes()), nil
 }
 
 // placeFields finds the columns of the file that the fields of the schema have.

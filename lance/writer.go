@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
-	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"google.golang.org/protobuf/proto"
@@ -253,10 +252,9 @@ func (w *Writer) ready(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// finish writes everything behind the pages. The checksums come before what they cover, but nothing that they cover
-// depends on where they are.
+// finish writes everything behind the pages. The checksums come before what they cover; of where they are, that has their
+// offset only.
 func (w *Writer) finish() error {
-	w.meta[metaChecksums] = strconv.Itoa(len(w.globals) + 1)
 	for _, c := range w.columns {
 		err := c.flush(w.out)
 		if err == nil {
@@ -266,6 +264,10 @@ func (w *Writer) finish() error {
 			return fmt.Errorf("column %q: %w", c.field.Name, err)
 		}
 	}
+	if err := w.out.begin(); err != nil {
+		return err
+	}
+	w.meta[metaChecksums] = checksumPlace(len(w.globals)+1, w.out.pos)
 	desc := &lancepb.FileDescriptor{
 		Schema: &lancepb.FileSchema{Fields: w.schema.Proto(), Metadata: bytesMap(w.meta)},
 		Length: uint64(w.rows),
@@ -280,11 +282,8 @@ func (w *Writer) finish() error {
 	return w.writeTail(schema)
 }
 
-// writeChecksums writes the last user global buffer, column by column.
+// writeChecksums writes the last user global buffer, column by column. REQUIRES: the buffer is begun.
 func (w *Writer) writeChecksums(schema uint32) error {
-	if err := w.out.begin(); err != nil {
-		return err
-	}
 	lists := w.lists()
 	b := le.AppendUint32(checksumMagic[:], schema)
 	b = le.AppendUint32(b, uint32(len(w.sums)))
