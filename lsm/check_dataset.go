@@ -32,6 +32,7 @@ func (c *checker) dataset(ctx context.Context, root string) *manifest.Version {
 	}
 	for i := range addressed(v) {
 		c.index(ctx, root, v, &v.Indexes[i])
+		c.apart(path.Join(root, v.Indexes[i].Dir()), v, i)
 	}
 	return v
 }
@@ -156,6 +157,20 @@ func (c *checker) vectors(ctx context.Context, root string, v *manifest.Version,
 		c.fault(dir, err)
 	}
 	return true
+}
+
+// apart checks that a segment lies over no fragment that one before it of the same index has, which Lance takes for a fault.
+func (c *checker) apart(dir string, v *manifest.Version, at int) {
+	x := &v.Indexes[at]
+	for i := range v.Indexes[:at] {
+		other := &v.Indexes[i]
+		if other.Name != x.Name || x.Fragments == nil || other.Fragments == nil {
+			continue
+		}
+		if both := roaring.And(x.Fragments, other.Fragments); !both.IsEmpty() {
+			c.fault(dir, fmt.Errorf("the manifest lists it over fragment %d, which segment %s of index %q has, too", both.Minimum(), other.UUID, x.Name))
+		}
+	}
 }
 
 // sizes checks that the files of an index are there.

@@ -116,9 +116,9 @@ func (w *segmentWriter) close() {
 
 // catchUp chooses the fragments that the new segment covers beside those that are appended.
 func (c *columnMerge) catchUp(m *merged) {
-	left := int64(lateRows)
+	left, unread := int64(lateRows), m.base.unreadFragments(c.entry)
 	for _, f := range m.base.lacking(c.entry) {
-		if f.rows <= left {
+		if f.rows <= left && !unread.Contains(uint32(f.id)) {
 			left -= f.rows
 			c.late.Add(uint32(f.id))
 		}

@@ -281,7 +281,10 @@ func (c *compactor) tryCommitColumn(ctx context.Context, x indexEntry, seg manif
 	if seg.Fragments.IsEmpty() {
 		return c.db.st.DeleteAll(ctx, c.table.root+"/"+seg.Dir())
 	}
-	change := manifest.Change{Indexes: func(*manifest.Version, []uint64) ([]manifest.Index, error) { return []manifest.Index{seg}, nil }}
+	change := manifest.Change{
+		RemoveIndexes: b.replaced(x, seg.Fragments),
+		Indexes:       func(*manifest.Version, []uint64) ([]manifest.Index, error) { return []manifest.Index{seg}, nil },
+	}
 	v, err := manifest.Commit(ctx, c.db.st, c.table.root, b.version, change, c.table.manifestOptions())
 	if err != nil {
 		if !errors.Is(err, manifest.ErrConflict) && !errors.Is(err, manifest.ErrUnpublished) {

@@ -209,6 +209,7 @@ func (c *compactor) tryCommitVectors(ctx context.Context, x indexEntry, model mo
 			gone = append(gone, other.meta.UUID)
 		}
 	}
+	gone = append(gone, b.replaced(x, seg.Fragments)...)
 	if seg.Fragments.IsEmpty() && len(seg.Files) > 0 {
 		if err := c.db.st.DeleteAll(ctx, c.table.root+"/"+seg.Dir()); err != nil {
 			return err

@@ -151,15 +151,7 @@ func (b *base) vectorsOf(x indexEntry) []*vectorSegment {
 }
 
 // vectorCovers returns the fragments of the version whose rows a segment has.
-func (b *base) vectorCovers(s *vectorSegment) *roaring.Bitmap {
-	live := roaring.New()
-	for _, f := range b.frags {
-		if s.meta.Fragments.Contains(uint32(f.id)) {
-			live.Add(uint32(f.id))
-		}
-	}
-	return live
-}
+func (b *base) vectorCovers(s *vectorSegment) *roaring.Bitmap { return b.living(s.meta.Fragments) }
 
 // vectorEntries returns the indexes over vectors: those of the catalog, and those that another program made in a base, which may be
 // nil. Rows come into these, too.

@@ -54,8 +54,8 @@ func (w *segmentWriter) prepareVectors(ctx context.Context) error {
 		_, covering := w.table.covering.Load(x.ID)
 		model, ok := w.m.base.modelOf(x)
 		if !ok {
-			if covering && x.ID > 0 {
-				continue // the model is being made, and with it a segment over everything
+			if covering && x.ID > 0 || len(w.m.base.unread(x)) > 0 {
+				continue // the model is being made, or will be by OptimizeIndex, and with it a segment over everything
 			}
 			var err error
 			if model, ok, err = w.trainFirst(ctx, x, c); err != nil {
@@ -82,7 +82,7 @@ func (w *segmentWriter) prepareVectors(ctx context.Context) error {
 
 // catchUp chooses the fragments that the new segment covers beside those that are appended: such that have no segment at all.
 func (c *vectorMerge) catchUp(m *merged, x indexEntry, model vectorModel) {
-	have := roaring.New()
+	have := m.base.unreadFragments(x)
 	for _, s := range m.base.vectorsOf(x) {
 		have.Or(s.meta.Fragments)
 	}

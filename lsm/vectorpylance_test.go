@@ -20,6 +20,9 @@ if act == "create":
     ds.create_index("v", "IVF_PQ", name="theirs", metric="l2", num_partitions=4, num_sub_vectors=4)
 elif act == "extend":
     ds.optimize.optimize_indices()
+elif act == "compact":
+    ds.delete("id % 3 = 0")
+    ds.optimize.compact_files(target_rows_per_fragment=1 << 20)
 ds = lance.dataset(root)
 q = [1.0] * 8
 near = {"column": "v", "q": q, "k": 10, "nprobes": 1000, "refine_factor": 1000}
@@ -72,4 +75,46 @@ func TestPylanceSearchesByOurIndex(t *testing.T) {
 	v.ask("")
 	require.NoError(t, v.db.Close())
 	requireSound(t, v.dir)
+}
+
+// TestPylanceMovesTheRowsOfOurIndex has pylance compact the fragments under an index of flightd's: it writes the segments anew, with what
+// the files of ours say of themselves. They are read and extended as before.
+func TestPylanceMovesTheRowsOfOurIndex(t *testing.T) {
+	python.Need(t)
+	ctx, n := context.Background(), TableName{Name: "t"}
+	for _, def := range []IndexDef{
+		{Name: "i", Kind: IVFPQIndex, Columns: []string{"v"}, Options: map[string]string{"num_partitions": "4", "num_sub_vectors": "4"}},
+		{Name: "i", Kind: IVFFlatIndex, Columns: []string{"v"}, Options: map[string]string{"num_partitions": "4"}},
+	} {
+		t.Run(string(def.Kind), func(t *testing.T) {
+			v := newIVFTable(t, 5, false, 8, arrow.PrimitiveTypes.Float32)
+			v.put(1500)
+			require.NoError(t, v.db.CreateIndex(ctx, n, def, CreateIndexOptions{}))
+			v.put(500)
+			require.NoError(t, v.db.Optimize(ctx, n))
+			v.ask("compact")
+			require.NoError(t, v.db.Refresh(ctx))
+			v.requireRead()
+			require.Zero(t, v.info("i").Uncovered)
+			v.put(300)
+			require.NoError(t, v.db.Optimize(ctx, n))
+			v.requireRead()
+			v.ask("compact")
+			require.NoError(t, v.db.Refresh(ctx))
+			require.NoError(t, mustTable(t, v.db, "t").OptimizeIndex(ctx, "i", nil))
+			v.requireRead()
+			v.ask("")
+			require.NoError(t, v.db.Close())
+			requireSound(t, v.dir)
+		})
+	}
+}
+
+// requireRead requires all segments that the base lists to be open.
+func (v *ivfTable) requireRead() {
+	b, err := mustTable(v.t, v.db, "t").holdBase()
+	require.NoError(v.t, err)
+	defer b.unref()
+	require.NotEmpty(v.t, b.vectors)
+	require.Empty(v.t, b.unread(indexEntry{Name: "i", Fields: b.vectors[0].meta.Fields}))
 }
