@@ -2,6 +2,7 @@ package lance
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -39,12 +40,12 @@ func (f Field) storedAs(byID map[int32]*Field) Field {
 
 // HasForms reports whether a column is stored in another form than that of its type.
 func (s *Schema) HasForms() bool {
-	for i := range s.Fields {
-		if s.Fields[i].hasForms() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.Fields, func(f Field) bool { return f.hasForms() })
+}
+
+// Picky reports whether there are rows of the schema's types that a Writer of a version refuses for more than a null.
+func (s *Schema) Picky(v Version) bool {
+	return s.HasForms() || v > Version20 && slices.ContainsFunc(s.Fields, func(f Field) bool { return f.chunksOnly(0) })
 }
 
 func (f *Field) hasForms() bool {
@@ -59,17 +60,22 @@ func (f *Field) hasForms() bool {
 	return false
 }
 
-// CheckForm returns why rows of a column cannot be stored in its form, nil when they can. What is in rows that are dead does
-// not matter.
-func (f *Field) CheckForm(d arrow.ArrayData, dead func(row int) bool) error {
-	if !f.hasForms() {
+// CheckRows returns why rows of a column of a Picky schema cannot be stored by a Writer of a version, nil when they can. What is
+// in rows that are dead does not matter.
+func (f *Field) CheckRows(v Version, d arrow.ArrayData, dead func(row int) bool) error {
+	if f.hasForms() {
+		stored, err := f.toForm(d, dead)
+		if err != nil {
+			return err
+		}
+		defer stored.Release()
+		d = stored
+	}
+	if v == Version20 || !f.chunksOnly(0) {
 		return nil
 	}
-	stored, err := f.toForm(d, dead)
-	if err == nil {
-		stored.Release()
-	}
-	return err
+	laid := f.formField()
+	return newStructuralColumn(&laid, style{version: v, compress: true}).checkLong(d)
 }
 
 // writable returns why a Writer cannot write a field in its form.

@@ -285,6 +285,8 @@ func (s *Schema) Check(v Version) error {
 		case f.Type.ID() == arrow.MAP && v < Version22:
 			err = fmt.Errorf("column %q: type %s: Lance %s has no maps; use a list of structs, or a table of Lance 2.2, which CREATE TABLE with such a column makes: %w",
 				path, f.Type, v, ErrUnsupported)
+		case v == Version21 && bitWidth(f.Type)%8 != 0 && bitWidth(f.Type) > smallChunk*8/4: // two of which must fit a chunk
+			err = fmt.Errorf("column %q: type %s: Lance %s has no room for it; use a length that is a multiple of eight: %w", path, f.Type, v, ErrUnsupported)
 		case f.Type.ID() == arrow.STRUCT && len(f.Children) == 0 && v > Version20:
 			err = fmt.Errorf("column %q: structs without fields: Lance %s has none; use a boolean: %w", path, v, ErrUnsupported)
 		}

@@ -207,3 +207,42 @@ func requirePylanceReads(t *testing.T, theirs string) {
 	}
 	python.RunFile(t, filepath.Join(fixtures, "check.py"), ours)
 }
+
+// TestTooManyEmptyListsAreRefusedWhole: a batch that could not be written is refused before any of it is taken, by a Writer
+// and by who asks first.
+func TestTooManyEmptyListsAreRefusedWhole(t *testing.T) {
+	for _, dt := range []arrow.DataType{arrow.BinaryTypes.String, arrow.FixedSizeListOf(2, arrow.FixedWidthTypes.Boolean)} {
+		item := arrow.Field{Name: "item", Type: dt, Nullable: true}
+		if dt.ID() == arrow.STRING {
+			item.Metadata = arrow.NewMetadata([]string{MetaDictionary}, []string{"int32"})
+		}
+		list := arrow.ListOf(arrow.ListOfField(item))
+		schema := arrow.NewSchema([]arrow.Field{{Name: "l", Type: list, Nullable: true}}, nil)
+		value := map[arrow.Type]string{arrow.STRING: `"x"`, arrow.FIXED_SIZE_LIST: `[true, null]`}[dt.ID()]
+		rows := func(empty int) arrow.RecordBatch {
+			text := strings.ReplaceAll(`[{"l": [[V]]}, {"l": [[V], `+strings.Repeat("[], ", empty)+`[V]]}]`, "V", value)
+			rec, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(text))
+			require.NoError(t, err)
+			return rec
+		}
+		s, err := SchemaFromArrow(schema, 0)
+		require.NoError(t, err)
+		require.False(t, s.Picky(Version20))
+		for _, v := range []Version{Version21, Version22} {
+			require.True(t, s.Picky(v))
+			few, many := rows(30_000), rows(70_000)
+			require.NoError(t, s.Fields[0].CheckRows(v, few.Column(0).Data(), nil))
+			require.ErrorContains(t, s.Fields[0].CheckRows(v, many.Column(0).Data(), nil), "row 1: one row has")
+			st := object.NewMem()
+			w, err := Create(t.Context(), st, "f", s, WriterOptions{Version: v})
+			require.NoError(t, err)
+			require.NoError(t, w.Write(t.Context(), few))
+			require.ErrorContains(t, w.Write(t.Context(), many), `column "l": row 1: one row has`)
+			require.NoError(t, w.Write(t.Context(), few))
+			info, err := w.Finish(t.Context())
+			require.NoError(t, err)
+			require.EqualValues(t, 4, info.Rows)
+			requireScan(t, openFile(t, st, "f"), joined(t, schema, []arrow.RecordBatch{few, few}), []int{0}, 0, 4, 0)
+		}
+	}
+}
