@@ -13,6 +13,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flightd/flightd/ivf"
+	"github.com/flightd/flightd/vector"
 )
 
 // ivfTable is a table with a column of vectors, some of which no index takes.
@@ -278,4 +281,74 @@ func TestWhatMakesNoIndexOverVectorsIsRefused(t *testing.T) {
 		require.ErrorIs(t, err, ErrInvalid)
 		require.ErrorContains(t, err, c.message)
 	}
+}
+
+// TestASkewedStreamTrainsTheIndexAgain writes rows that all lie in one partition of a trained index: the statement that merges them finds that it has
+// drifted, trains it again with all rows, and nothing of the old model stays.
+func TestASkewedStreamTrainsTheIndexAgain(t *testing.T) {
+	ctx, n := context.Background(), TableName{Name: "t"}
+	def := IndexDef{Name: "near", Kind: IVFPQIndex, Columns: []string{"v"}, Options: map[string]string{optionPartitions: "8", optionSubVectors: "4"}}
+	v := newIVFTable(t, 40, false, 8, arrow.PrimitiveTypes.Float32)
+	v.manual = true
+	v.restart(false)
+	v.put(800)
+	require.NoError(t, v.db.CreateIndex(ctx, n, def, CreateIndexOptions{}))
+	first, sizes := v.trained()
+	require.LessOrEqual(t, ivf.Imbalance(sizes), 3.0)
+
+	v.put(300)
+	require.NoError(t, v.db.Optimize(ctx, n))
+	same, _ := v.trained()
+	require.Equal(t, first, same, "rows like those that it was trained with are no reason")
+
+	v.putNear(4000, 1.5)
+	require.NoError(t, v.db.Optimize(ctx, n))
+	again, sizes := v.trained()
+	require.NotEqual(t, first, again)
+	require.LessOrEqual(t, ivf.Imbalance(sizes), 3.0)
+	v.searchBoth(vector.L2)
+	require.NoError(t, v.db.Optimize(ctx, n))
+	same, _ = v.trained()
+	require.Equal(t, again, same, "it is at rest")
+	require.NoError(t, v.db.Close())
+	requireSound(t, v.dir)
+}
+
+// trained returns the model of the only index and the sizes of its partitions. All segments have that model.
+func (v *ivfTable) trained() (modelID, []int64) {
+	table := mustTable(v.t, v.db, "t")
+	b, err := table.holdBase()
+	require.NoError(v.t, err)
+	defer b.unref()
+	model, ok := b.modelOf(table.vectorEntries(b)[0])
+	require.True(v.t, ok)
+	sizes := make([]int64, model.ivf.Partitions())
+	for _, s := range b.vectors {
+		require.Equal(v.t, model.id, s.model)
+		for p, n := range s.index.Sizes() {
+			sizes[p] += n
+		}
+	}
+	return model.id, sizes
+}
+
+// putNear writes rows around a point.
+func (v *ivfTable) putNear(rows int, point float64) {
+	table := mustTable(v.t, v.db, "t")
+	b := array.NewRecordBuilder(memory.DefaultAllocator, table.now().arrow)
+	defer b.Release()
+	for range rows {
+		b.Field(0).(*array.Int64Builder).Append(v.next)
+		v.next++
+		list := b.Field(1).(*array.FixedSizeListBuilder)
+		list.Append(true)
+		for range v.dim {
+			list.ValueBuilder().(*array.Float32Builder).Append(float32(point + v.r.NormFloat64()/20))
+		}
+	}
+	rec := b.NewRecordBatch()
+	defer rec.Release()
+	lsn, err := table.Put(context.Background(), Batch{Record: rec})
+	require.NoError(v.t, err)
+	require.NoError(v.t, v.db.Wait(context.Background(), lsn))
 }
