@@ -154,7 +154,7 @@ func (b *Builder) AddCodes(parts []int32, ids []uint64, codes []byte) error {
 // gives each row its id in the new index, or says that it is to be left out, each time the same; it is asked once or more. Nil keeps all as
 // they are.
 func (b *Builder) AddIndex(x *Index, ids func(id uint64) (uint64, bool)) error {
-	if !SameModel(x.model, b.model) || x.elem != b.w.elem {
+	if !x.Extensible() || !SameModel(x.model, b.model) || x.elem != b.w.elem {
 		return fmt.Errorf("add index %s to index %s: they have different models", x.dir, b.w.dir)
 	}
 	if ids == nil {

@@ -24,6 +24,14 @@
 //
 // Tensors and flat rows have the type of the column's elements: float16, float32 or float64. Here they become float32.
 //
+// # Kinds of others
+//
+// IVF_SQ has the elements of its vectors as bytes, in a column __sq_code uint8[dimension], with storage_metadata
+// {"dim":16,"num_bits":8,"bounds":{"start":-4.03,"end":4.41}}: byte 0 is the lower bound, 255 the upper, and what lies between is rounded down.
+// An IVF_FLAT under hamming has bytes as they are, flat uint8[dimension], and its centroids are a tensor of bytes. IVF_HNSW_PQ, IVF_HNSW_FLAT and
+// IVF_HNSW_SQ have the auxiliary.idx of the kind without HNSW, and in index.idx a graph of each partition. They are read, checked and searched, the
+// partitions row by row without the graph, but not made: Index.Extensible tells.
+//
 // INVARIANT: partitions lie back to back in order, and have all rows of the file. An index that says otherwise is damaged.
 //
 // An id is a row id of the table, which is a row address unless the table has stable row ids. Rows that were deleted since stay in an index
@@ -81,7 +89,10 @@
 // A build holds the shuffle's buffer, and before that what training needs beside its sample: the centroids three times, 24 bytes for each row of
 // the sample, and a sub-vector of it for each worker. The sample itself, at most 64 MiB, lies in a temporary file that is mapped and has no name.
 //
-// An open index holds the centroids and the codebook twice, and of the partitions those that were probed last, up to
+// A partition of more than 8 MiB (all vectors equal: one with all rows) is written, merged, checked and searched in pieces. As its codes stand
+// in columns, a piece of the file needs bytes of many rows, so the rows are gone through once for each piece.
+//
+// An open index holds the centroids and the codebook twice, which indexes with one Models share if they are the same, and of the partitions those that were probed last, up to
 // Options.CacheBytes. Of a mapped file they are slices. A search holds the distances of one partition and what it found.
 //
 // # Concurrency
@@ -91,6 +102,6 @@
 //
 // # Errors
 //
-// Bytes that cannot be an index are an object.CorruptError. What is an index, but of another kind (HNSW, SQ, RQ) or metric
-// (hamming), is lance.ErrUnsupported: who has such an index searches without it.
+// Bytes that cannot be an index are an object.CorruptError. What is an index, but of another kind (RQ), is lance.ErrUnsupported: who has such an
+// index searches without it.
 package ivf

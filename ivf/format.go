@@ -25,6 +25,7 @@ const (
 	idColumn     = "_rowid"
 	codeColumn   = "__pq_code"
 	flatColumn   = "flat"
+	scalarColumn = "__sq_code"
 
 	metaIVF     = "lance:ivf"
 	metaIndex   = "lance:index"
@@ -40,11 +41,29 @@ const (
 // Kind is what an index keeps of its rows.
 type Kind string
 
-// The kinds, by Lance's names.
+// The kinds, by Lance's names. Those behind Flat are read only. One with HNSW has a graph in each partition, which nothing here looks at: its rows
+// lie beside it as in the kind without.
 const (
-	PQ   Kind = "IVF_PQ"
-	Flat Kind = "IVF_FLAT"
+	PQ       Kind = "IVF_PQ"
+	Flat     Kind = "IVF_FLAT"
+	SQ       Kind = "IVF_SQ"
+	HNSWPQ   Kind = "IVF_HNSW_PQ"
+	HNSWFlat Kind = "IVF_HNSW_FLAT"
+	HNSWSQ   Kind = "IVF_HNSW_SQ"
 )
+
+// rows returns the kind of index that stores rows as this one does, "" for one that is not read.
+func (k Kind) rows() Kind {
+	switch k {
+	case PQ, HNSWPQ:
+		return PQ
+	case Flat, HNSWFlat:
+		return Flat
+	case SQ, HNSWSQ:
+		return SQ
+	}
+	return ""
+}
 
 var errUnsupported = lance.ErrUnsupported
 
@@ -80,11 +99,11 @@ func readMeta(r *lance.Reader) (Kind, vector.Metric, error) {
 		return "", 0, err
 	}
 	kind := Kind(m.Type)
-	if kind != PQ && kind != Flat {
-		return "", 0, fmt.Errorf("an index of kind %q, only %s and %s are read: %w", m.Type, PQ, Flat, errUnsupported)
+	if kind.rows() == "" {
+		return "", 0, fmt.Errorf("an index of kind %q, only %s, %s, %s, and these with HNSW are read: %w", m.Type, PQ, Flat, SQ, errUnsupported)
 	}
-	if metric == vector.Hamming {
-		return "", 0, fmt.Errorf("an index under %s: %w", metric, errUnsupported)
+	if metric == vector.Hamming && kind.rows() != Flat {
+		return "", 0, fmt.Errorf("an index of kind %s under %s: %w", kind, metric, errUnsupported)
 	}
 	return kind, metric, nil
 }
@@ -107,24 +126,23 @@ func readIVF(ctx context.Context, r *lance.Reader) (*lancepb.IVF, error) {
 }
 
 // readCentroids returns the centroids of index.idx.
-func readCentroids(m *lancepb.IVF, metric vector.Metric) (*vector.Centroids, element, error) {
-	flat, dim, e := m.GetCentroids(), 0, elements[0]
+func readCentroids(m *lancepb.IVF, metric vector.Metric) (*vector.Centroids, error) {
+	flat, dim := m.GetCentroids(), 0
 	if t := m.GetCentroidsTensor(); t != nil {
 		var err error
-		if flat, _, dim, e, err = readTensor(t); err != nil {
-			return nil, e, err
+		if flat, _, dim, _, err = readTensor(t); err != nil {
+			return nil, err
 		}
 	} else if n := len(m.GetLengths()); n > 0 {
 		dim = len(flat) / n
 	}
 	if dim == 0 {
-		return nil, e, errors.New("there are no centroids")
+		return nil, errors.New("there are no centroids")
 	}
 	if metric == vector.Cosine {
 		metric = vector.L2
 	}
-	c, err := vector.NewCentroids(metric, dim, flat)
-	return c, e, err
+	return vector.NewCentroids(metric, dim, flat)
 }
 
 // readStorage decodes metaStorage, which is an array that holds JSON as a string.
@@ -143,11 +161,17 @@ func readStorage(r *lance.Reader, into any) error {
 	return nil
 }
 
-// readPQ returns the product quantiser of auxiliary.idx and whether its codes stand in columns.
-func readPQ(ctx context.Context, r *lance.Reader) (*vector.PQ, bool, error) {
+// pqBook is a product quantiser as it is stored.
+type pqBook struct {
+	meta   pqMeta
+	tensor *lancepb.Tensor
+}
+
+// readPQ returns the product quantiser of auxiliary.idx.
+func readPQ(ctx context.Context, r *lance.Reader) (*pqBook, error) {
 	var m pqMeta
 	if err := readStorage(r, &m); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	var b []byte
 	var err error
@@ -158,21 +182,25 @@ func readPQ(ctx context.Context, r *lance.Reader) (*vector.PQ, bool, error) {
 			b[i] = byte(x)
 		}
 	} else if b, err = r.GlobalBuffer(ctx, m.CodebookPosition); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	t := &lancepb.Tensor{}
 	if err := proto.Unmarshal(b, t); err != nil {
-		return nil, false, fmt.Errorf("codebook: %w", err)
+		return nil, fmt.Errorf("codebook: %w", err)
 	}
-	flat, _, dim, _, err := readTensor(t)
+	return &pqBook{m, t}, nil
+}
+
+// decode makes the quantiser.
+func (b *pqBook) decode() (*vector.PQ, error) {
+	flat, _, dim, _, err := readTensor(b.tensor)
 	if err != nil {
-		return nil, false, fmt.Errorf("codebook: %w", err)
+		return nil, fmt.Errorf("codebook: %w", err)
 	}
-	if dim != m.Dimension {
-		return nil, false, fmt.Errorf("codebook of %d dimensions, the metadata say %d", dim, m.Dimension)
+	if dim != b.meta.Dimension {
+		return nil, fmt.Errorf("codebook of %d dimensions, the metadata say %d", dim, b.meta.Dimension)
 	}
-	pq, err := vector.NewPQ(dim, m.SubVectors, m.Bits, flat)
-	return pq, m.Transposed, err
+	return vector.NewPQ(dim, b.meta.SubVectors, b.meta.Bits, flat)
 }
 
 // readPartitions returns where the rows of each partition begin; one more place is the end of the last. Partitions lie back
@@ -199,7 +227,10 @@ func readPartitions(m *lancepb.IVF, partitions int, rows int64) ([]int64, error)
 // dataSchema is that of auxiliary.idx: codes of width bytes, or vectors of dim elements.
 func dataSchema(kind Kind, width, dim int, e element) *lance.Schema {
 	rows := lance.Field{ID: 1, Name: codeColumn, Type: arrow.FixedSizeListOf(int32(width), arrow.PrimitiveTypes.Uint8), Nullable: true}
-	if kind == Flat {
+	switch kind {
+	case SQ:
+		rows.Name = scalarColumn
+	case Flat:
 		rows = lance.Field{ID: 1, Name: flatColumn, Type: arrow.FixedSizeListOf(int32(dim), e.arrow)}
 	}
 	return &lance.Schema{Fields: []lance.Field{{ID: 0, Name: idColumn, Type: arrow.PrimitiveTypes.Uint64, Nullable: true}, rows}}

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/flightd/flightd/internal/lancepb"
 	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/object"
 	"github.com/flightd/flightd/vector"
@@ -33,6 +34,8 @@ type Options struct {
 	// CacheBytes bounds the partitions that are kept after they were probed, mapped or not; default 32 MiB, negative keeps
 	// none.
 	CacheBytes int64
+	// Models shares the model with other indexes; nil does not.
+	Models *Models
 	// large is largeBytes but in tests.
 	large int64
 }
@@ -42,10 +45,15 @@ const defaultCacheBytes = 32 << 20
 
 // Index is an open index.
 type Index struct {
-	dir    string
-	kind   Kind
+	dir string
+	// name is the kind, and kind the one whose rows it has: PQ, Flat or SQ.
+	name, kind Kind
+	metric     vector.Metric
+	dim        int
+	// model is that of the bits of binary vectors under hamming.
 	model  *vector.IVF
 	elem   element
+	scalar *scalar // nil but for SQ
 	data   *lance.Reader
 	index  *lance.Reader
 	width  int     // bytes of a row beside its id, as they are stored
@@ -91,11 +99,11 @@ func (x *Index) open(ctx context.Context, st object.Store, o Options) error {
 	if x.data, err = lance.Open(ctx, st, path.Join(x.dir, dataFile), size(dataFile), ro); err != nil {
 		return err
 	}
-	centroids, metric, err := x.readIndex(ctx)
+	m, err := x.readIndex(ctx)
 	if err != nil {
 		return x.corrupt(IndexFile, err)
 	}
-	if err := x.readData(ctx, centroids, metric); err != nil {
+	if err := x.readData(ctx, m, o.Models); err != nil {
 		return x.corrupt(dataFile, err)
 	}
 	return nil
@@ -111,53 +119,119 @@ func (x *Index) corrupt(file string, err error) error {
 	return &object.CorruptError{Name: path.Join(x.dir, file), Err: err}
 }
 
-func (x *Index) readIndex(ctx context.Context) (*vector.Centroids, vector.Metric, error) {
+func (x *Index) readIndex(ctx context.Context) (*lancepb.IVF, error) {
 	kind, metric, err := readMeta(x.index)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	m, err := readIVF(ctx, x.index)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	x.kind, x.loss = kind, m.GetLoss()
-	c, e, err := readCentroids(m, metric)
-	x.elem = e
-	return c, metric, err
+	x.name, x.kind, x.metric, x.loss = kind, kind.rows(), metric, m.GetLoss()
+	return m, nil
 }
 
-func (x *Index) readData(ctx context.Context, c *vector.Centroids, metric vector.Metric) error {
-	var pq *vector.PQ
+func (x *Index) readData(ctx context.Context, index *lancepb.IVF, shared *Models) error {
+	if m := x.data.Metadata()[metaMetric]; m != x.metric.String() {
+		return fmt.Errorf("rows are under %q, the centroids under %q", m, x.metric)
+	}
+	var book *pqBook
 	var err error
 	if x.kind == PQ {
-		if pq, x.columns, err = readPQ(ctx, x.data); err != nil {
+		if book, err = readPQ(ctx, x.data); err != nil {
 			return err
 		}
-		x.width = pq.CodeBytes()
-	} else {
-		x.width = c.Dim() * x.elem.bytes
+		x.columns = book.meta.Transposed
 	}
-	if m := x.data.Metadata()[metaMetric]; m != metric.String() {
-		return fmt.Errorf("rows are under %q, the centroids under %q", m, metric)
-	}
-	if x.model, err = vector.NewIVF(metric, c, pq); err != nil {
+	if err := x.readModel(index, book, shared); err != nil {
 		return err
 	}
-	if err := checkColumns(x.data.Schema(), dataSchema(x.kind, x.width, c.Dim(), x.elem)); err != nil {
+	switch x.kind {
+	case PQ:
+		x.width = x.model.CodeBytes()
+	case SQ:
+		x.width = x.dim
+		if x.scalar, err = readScalar(x.data, x.dim); err != nil {
+			return err
+		}
+	default:
+		x.width = x.dim * x.elem.bytes
+	}
+	if err := checkColumns(x.data.Schema(), dataSchema(x.kind, x.width, x.dim, x.elem)); err != nil {
 		return err
 	}
 	m, err := readIVF(ctx, x.data)
 	if err != nil {
 		return err
 	}
-	x.starts, err = readPartitions(m, c.Len(), x.data.Rows())
+	x.starts, err = readPartitions(m, x.model.Partitions(), x.data.Rows())
 	return err
 }
 
-// Kind is what the index keeps of its rows.
-func (x *Index) Kind() Kind { return x.kind }
+// readModel makes the model, or takes one that is the same.
+func (x *Index) readModel(index *lancepb.IVF, book *pqBook, shared *Models) error {
+	key := newModelKey(x.metric, index, book)
+	if index.GetCentroidsTensor() != nil {
+		x.model = shared.get(key)
+	}
+	var err error
+	if x.model == nil {
+		if x.model, err = decodeModel(x.metric, index, book); err != nil {
+			return err
+		}
+		if index.GetCentroidsTensor() != nil { // the key is of nothing else
+			x.model = shared.put(key, x.model)
+		}
+	}
+	x.dim, x.elem = x.model.Dim(), elements[0]
+	switch t := index.GetCentroidsTensor(); {
+	case x.metric == vector.Hamming:
+		x.dim, x.elem = x.dim/8, byteElement
+	case t != nil:
+		x.elem, err = elementOfTensor(t.GetDataType())
+	}
+	return err
+}
 
-// Model is how rows get their partition and code.
+// decodeModel makes a model of what the files of an index have of it.
+func decodeModel(metric vector.Metric, index *lancepb.IVF, book *pqBook) (*vector.IVF, error) {
+	if metric == vector.Hamming {
+		c, _, err := readBinaryCentroids(index)
+		if err != nil {
+			return nil, err
+		}
+		return vector.NewIVF(vector.L2, c, nil)
+	}
+	c, err := readCentroids(index, metric)
+	if err != nil {
+		return nil, err
+	}
+	var pq *vector.PQ
+	if book != nil {
+		if pq, err = book.decode(); err != nil {
+			return nil, err
+		}
+	}
+	return vector.NewIVF(metric, c, pq)
+}
+
+// Kind is what the index keeps of its rows.
+func (x *Index) Kind() Kind { return x.name }
+
+// Metric ranks the rows.
+func (x *Index) Metric() vector.Metric { return x.metric }
+
+// Dim is the number of elements of a vector, which under hamming are bytes.
+func (x *Index) Dim() int { return x.dim }
+
+// Extensible reports whether a Builder makes indexes of this kind, so that Model says how other rows get into one, and indexes of one
+// model can become one. Others are searched only.
+func (x *Index) Extensible() bool {
+	return x.name == x.kind && x.kind != SQ && x.metric != vector.Hamming
+}
+
+// Model is how rows get their partition and code. REQUIRES: the index is Extensible.
 func (x *Index) Model() *vector.IVF { return x.model }
 
 // Element is the type of the elements of the vectors that are indexed.
@@ -192,7 +266,7 @@ func (x *Index) Describe(w io.Writer) error {
 		}
 	}
 	if _, err := fmt.Fprintf(w, "%s of %s[%d] under %s, %d rows in %d partitions of %d to %d rows, %d empty\n",
-		x.kind, x.elem.arrow, x.model.Dim(), x.model.Metric(), x.Rows(), len(sizes), least, most, empty); err != nil {
+		x.name, x.elem.arrow, x.dim, x.metric, x.Rows(), len(sizes), least, most, empty); err != nil {
 		return err
 	}
 	if pq := x.model.PQ(); pq != nil {

@@ -101,17 +101,17 @@ func (p *partition) add(x *Index, rec arrow.RecordBatch, whole bool, n int) erro
 			p.codes = append(grown(p.codes, n*x.width), r.codes...)
 		}
 		if len(r.floats) > 0 {
-			p.floats = append(grown(p.floats, n*x.model.Dim()), r.floats...)
+			p.floats = append(grown(p.floats, n*x.dim), r.floats...)
 		}
 	}
 	if len(r.halves) > 0 {
-		p.halves = grown(p.halves, n*x.model.Dim())
+		p.halves = grown(p.halves, n*x.dim)
 	}
 	for _, v := range r.halves {
 		p.halves = append(p.halves, v.Uint16())
 	}
 	if len(r.doubles) > 0 {
-		p.floats = grown(p.floats, n*x.model.Dim())
+		p.floats = grown(p.floats, n*x.dim)
 	}
 	for _, v := range r.doubles {
 		p.floats = append(p.floats, float32(v))

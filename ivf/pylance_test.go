@@ -136,6 +136,108 @@ func TestWhatPylanceBuiltIsSearchedAsPylanceDoes(t *testing.T) {
 	}
 }
 
+// Kinds that are not built here are searched: with the rows themselves at hand, as a table has them, the neighbours are those that pylance finds.
+func TestKindsThatOnlyPylanceBuildsAreSearched(t *testing.T) {
+	const dim, n, k, partitions = 16, 3000, 10, 5
+	for _, c := range []struct {
+		element, version string
+		kind             Kind
+		metric           vector.Metric
+	}{
+		{"float", "2.0", SQ, vector.L2}, {"float", "2.2", SQ, vector.Cosine}, {"double", "2.0", SQ, vector.Dot}, {"halffloat", "2.2", SQ, vector.L2},
+		{"float", "2.0", HNSWSQ, vector.L2}, {"float", "2.2", HNSWSQ, vector.Cosine}, {"float", "2.0", HNSWPQ, vector.L2}, {"float", "2.0", HNSWPQ, vector.Dot},
+		{"float", "2.0", HNSWFlat, vector.L2}, {"uint8", "2.0", Flat, vector.Hamming}, {"uint8", "2.2", Flat, vector.Hamming},
+	} {
+		t.Run(fmt.Sprintf("%s %s %s %s", c.element, c.version, c.kind, c.metric), func(t *testing.T) {
+			rows, queries := clustered(6, n, dim, 20), clustered(7, 10, dim, 20)
+			if c.metric == vector.Hamming {
+				asBytes(rows)
+				asBytes(queries)
+			}
+			p := newPeer(t, rows, dim, c.element, c.version)
+			x := p.index(c.kind, c.metric, partitions, 8, 8)
+			require.Equal(t, c.kind, x.Kind())
+			require.Equal(t, c.metric, x.Metric())
+			require.Equal(t, dim, x.Dim())
+			require.False(t, x.Extensible())
+			require.EqualValues(t, n, x.Rows())
+			require.NoError(t, x.Verify(context.Background(), nil))
+			scanned := 0
+			require.NoError(t, x.Scan(context.Background(), func(_ int, ids []uint64, codes []byte) error {
+				require.Len(t, codes, len(ids)*x.RowBytes())
+				scanned += len(ids)
+				return nil
+			}))
+			require.Equal(t, n, scanned)
+			theirs := p.search(queries, k, partitions, 10, c.metric)
+			require.Contains(t, theirs.Plan, "ANN")
+			var ours [][]uint64
+			for i := range theirs.IDs {
+				q := queries[i*dim : (i+1)*dim]
+				got, err := x.Search(context.Background(), q, SearchOptions{NProbes: partitions, Limit: 10 * k})
+				require.NoError(t, err)
+				ours = append(ours, again(c.metric, rows, q, got, k))
+			}
+			require.GreaterOrEqual(t, found(c.metric, rows, queries, dim, ours), found(c.metric, rows, queries, dim, theirs.IDs)-.01)
+			require.Greater(t, found(c.metric, rows, queries, dim, ours), .98)
+		})
+	}
+}
+
+// asBytes makes vectors of bytes of others.
+func asBytes(rows []float32) {
+	for i, v := range rows {
+		rows[i] = float32(byte(int(v * 40)))
+	}
+}
+
+// distance is that between two rows by their numbers.
+func distance(m vector.Metric, a, b []float32) float32 {
+	if m != vector.Hamming {
+		out := make([]float32, 1)
+		vector.Distances(m, a, b, out)
+		return out[0]
+	}
+	x, y := make([]byte, len(a)), make([]byte, len(b))
+	for i := range a {
+		x[i], y[i] = byte(a[i]), byte(b[i])
+	}
+	return vector.HammingDistance(x, y)
+}
+
+// again ranks what was found by the rows themselves.
+func again(m vector.Metric, rows, q []float32, got []vector.Neighbor, k int) []uint64 {
+	top := vector.NewTopK(k)
+	for _, nb := range got {
+		top.Push(nb.ID, distance(m, q, rows[int(nb.ID)*len(q):(int(nb.ID)+1)*len(q)]))
+	}
+	var ids []uint64
+	for _, nb := range top.AppendSorted(nil) {
+		ids = append(ids, nb.ID)
+	}
+	return ids
+}
+
+// found is the share of what was found that is no farther than the rows that are nearest: there may be others as near.
+func found(m vector.Metric, rows, queries []float32, dim int, ids [][]uint64) float64 {
+	hits, all := 0, 0
+	for i, list := range ids {
+		q := queries[i*dim : (i+1)*dim]
+		top := vector.NewTopK(len(list))
+		for row := range len(rows) / dim {
+			top.Push(uint64(row), distance(m, q, rows[row*dim:(row+1)*dim]))
+		}
+		nearest := top.AppendSorted(nil)
+		for _, id := range list {
+			if d, last := distance(m, q, rows[int(id)*dim:(int(id)+1)*dim]), nearest[len(nearest)-1].Distance; d <= last+1e-4*(1+max(last, -last)) {
+				hits++
+			}
+		}
+		all += len(list)
+	}
+	return float64(hits) / float64(all)
+}
+
 // nearest are the k rows that are nearest to a query, by looking at all.
 func nearest(m vector.Metric, rows, q []float32, k int) map[uint64]bool {
 	dist, top := make([]float32, len(rows)/len(q)), vector.NewTopK(k)

@@ -40,6 +40,8 @@ func (p *partition) stored(x *Index) (ids []uint64, codes []byte) {
 	ids = append([]uint64(nil), p.ids...)
 	codes = make([]byte, 0, len(ids)*x.width)
 	switch {
+	case x.kind != PQ && p.codes != nil:
+		codes = append(codes, p.codes...)
 	case p.codes != nil:
 		codes = codes[:len(p.codes)]
 		vector.TransposeCodes(codes, p.codes, x.width)
@@ -72,7 +74,7 @@ func (x *Index) verifyPartition(ctx context.Context, number int, each func(id ui
 	return x.pieces(ctx, number, func(p *partition) error {
 		for i, v := range p.floats {
 			if v-v != 0 {
-				return x.corrupt(dataFile, fmt.Errorf("row %d of partition %d has element %v", i/x.model.Dim(), number, v))
+				return x.corrupt(dataFile, fmt.Errorf("row %d of partition %d has element %v", i/x.dim, number, v))
 			}
 		}
 		if each == nil {

@@ -76,6 +76,9 @@ type scratch struct {
 	dist  []float32
 	sums  []uint16
 	block []byte
+	// decoded is rows of IVF_SQ, bytes the query for binary vectors.
+	decoded []float32
+	bytes   []byte
 }
 
 // chunkRows is how many distances are computed before they are looked at: they stay in the first cache. It is a multiple
@@ -84,7 +87,7 @@ const chunkRows = 1024
 
 // Start begins a search. Nothing is read before Probe.
 func (x *Index) Start(q []float32, o SearchOptions) (*Search, error) {
-	dim := x.model.Dim()
+	dim := x.dim
 	if len(q) != dim {
 		return nil, fmt.Errorf("a query of %d dimensions, the index %s has %d", len(q), x.dir, dim)
 	}
@@ -100,12 +103,24 @@ func (x *Index) Start(q []float32, o SearchOptions) (*Search, error) {
 	if w == nil {
 		w = &scratch{query: make([]float32, dim), diff: make([]float32, dim), dist: make([]float32, chunkRows), sums: make([]uint16, chunkRows)}
 	}
-	x.model.Prepare(w.query, q)
-	if v := w.query[0]; v-v != 0 {
-		x.scratches.Put(w)
-		return nil, fmt.Errorf("a query of length %v has no neighbours under %s", vector.Norm(q), x.model.Metric())
+	out := &Search{x: x, keep: o.Keep, top: vector.NewTopK(o.Limit), scratch: w}
+	if err := out.prepare(q); err != nil {
+		out.Close()
+		return nil, err
 	}
-	return &Search{x: x, keep: o.Keep, top: vector.NewTopK(o.Limit), scratch: w}, nil
+	return out, nil
+}
+
+// prepare makes of a query what is probed with.
+func (s *Search) prepare(q []float32) error {
+	if s.x.metric == vector.Hamming {
+		return s.binaryQuery(q)
+	}
+	s.x.model.Prepare(s.query, q)
+	if v := s.query[0]; v-v != 0 {
+		return fmt.Errorf("a query of length %v has no neighbours under %s", vector.Norm(q), s.x.metric)
+	}
+	return nil
 }
 
 // Probe looks into the next n partitions and returns how many it looked into: fewer when there are no more. A partition is
@@ -191,6 +206,10 @@ func (s *Search) probe(ctx context.Context, number int) error {
 func (s *Search) rows(p *partition) error {
 	s.seen += int64(len(p.ids))
 	switch pq := s.x.model.PQ(); {
+	case s.x.kind == SQ:
+		s.scalars(p)
+	case s.x.metric == vector.Hamming:
+		s.binary(p)
 	case pq == nil:
 		s.flat(p)
 	case pq.Bits() == 4:
@@ -249,15 +268,15 @@ func toBlocks(blocks []byte, stride int, column []byte) {
 
 // flat offers rows that are there as they are.
 func (s *Search) flat(p *partition) {
-	dim := s.x.model.Dim()
+	dim := s.x.dim
 	for at := 0; at < len(p.ids); at += chunkRows {
 		n := min(chunkRows, len(p.ids)-at)
 		dist := s.dist[:n]
 		if p.halves != nil {
 			halves := p.halves[at*dim : (at+n)*dim]
-			vector.DistancesFloat16(s.x.model.Metric(), s.query, halves, dist)
+			vector.DistancesFloat16(s.x.metric, s.query, halves, dist)
 		} else {
-			vector.Distances(s.x.model.Metric(), s.query, p.floats[at*dim:(at+n)*dim], dist)
+			vector.Distances(s.x.metric, s.query, p.floats[at*dim:(at+n)*dim], dist)
 		}
 		s.offer(p.ids[at:at+n], dist)
 	}

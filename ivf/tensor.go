@@ -35,6 +35,16 @@ func elementOf(t arrow.DataType) (element, error) {
 	return element{}, fmt.Errorf("vectors of %s have no index; their elements are float16, float32 or float64", t)
 }
 
+// elementOfTensor finds the element of a tensor.
+func elementOfTensor(t lancepb.TensorType) (element, error) {
+	for _, e := range elements {
+		if t == e.tensor {
+			return e, nil
+		}
+	}
+	return element{}, fmt.Errorf("a tensor of %v: %w", t, errUnsupported)
+}
+
 // get reads one element at the beginning of b.
 func (e element) get(b []byte) float32 {
 	switch e.bytes {

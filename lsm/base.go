@@ -30,6 +30,9 @@ type base struct {
 	// columns are the indexes over other columns, vectors those over vectors.
 	columns []*columnSegment
 	vectors []*vectorSegment
+	// found are those over vectors that are searched only; refused says of others why they are not.
+	found   []*vectorSegment
+	refused map[int32]string
 	// forms tells that columns are stored in forms of their own, and picky that not all rows of their types can be stored.
 	forms, picky bool
 	// readOnly says why the table cannot be written, nil when it can.
@@ -67,7 +70,8 @@ func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Versio
 		return nil, err
 	}
 	b.columns = openColumns(ctx, st, t.root, v, b.schema, t.warn)
-	b.vectors = openVectors(ctx, st, t.root, v, b.schema, t.warn)
+	list := openVectors(ctx, st, t.root, v, b.schema, t)
+	b.vectors, b.found, b.refused = list.kept, list.found, list.refused
 	return b, nil
 }
 
@@ -237,5 +241,6 @@ func (b *base) unref() {
 	}
 	closeColumns(b.columns)
 	closeVectors(b.vectors)
+	closeVectors(b.found)
 	b.release(b)
 }

@@ -184,6 +184,9 @@ func (c *compactor) readEntries(ctx context.Context, x *manifest.Index) (segment
 		if err != nil {
 			return segmentEntries{}, err
 		}
+		if !index.Extensible() {
+			return segmentEntries{rows: -1}, index.Close()
+		}
 		n := segmentEntries{rows: index.Rows(), model: newModelID(index.Model(), index.Element())}
 		return n, index.Close()
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/flightd/flightd/ivf"
 	"github.com/flightd/flightd/lsm/wal"
 	"github.com/flightd/flightd/object"
 )
@@ -74,6 +75,9 @@ type DB struct {
 
 	// holdIndexes keeps indexes that may follow from doing so; tests set it.
 	holdIndexes atomic.Bool
+
+	// models are those of open indexes over vectors.
+	models ivf.Models
 
 	counters counters
 	stalls   stalls

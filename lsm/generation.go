@@ -210,7 +210,9 @@ func openGeneration(ctx context.Context, st object.Store, sh *shard, m manifest.
 		}
 	}
 	g.columns = openColumns(ctx, st, dir, v, t.now(), t.warn)
-	g.vectors = openVectors(ctx, st, dir, v, t.now(), t.warn)
+	list := openVectors(ctx, st, dir, v, t.now(), t)
+	g.vectors = list.kept
+	closeVectors(list.found) // nobody puts such an index into a generation
 	return g, nil
 }
 

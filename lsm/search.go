@@ -147,6 +147,11 @@ func (v *View) SearchMetric(column int) vector.Metric {
 			}
 		}
 	}
+	if b := v.set.base; b != nil {
+		for _, x := range vectorsOver(b.found, field) {
+			return x.index.Metric()
+		}
+	}
 	if k, ok := vectorKindOf(v.schema.arrow.Field(column).Type); ok && k.item == arrow.UINT8 {
 		return vector.Hamming
 	}

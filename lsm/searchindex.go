@@ -41,8 +41,8 @@ func (s *search) sources() []*indexSource {
 	field := s.view.schema.lance.Fields[s.o.Column].ID
 	b := s.view.set.base
 	number := s.view.numberPieces()
-	for _, seg := range b.vectorsOver(field) {
-		if seg.index.Model().Metric() != s.metric {
+	for _, seg := range b.searchedOver(field) {
+		if seg.index.Metric() != s.metric {
 			continue
 		}
 		src := &indexSource{layer: "base", name: seg.meta.Name, disk: seg.index, of: map[uint64]*piece{}}
@@ -226,10 +226,19 @@ func (v *View) VectorSearchPlan(ctx context.Context, o VectorSearchOptions) (vec
 	}
 	for _, layer := range []string{"base", "generation", "memtable"} {
 		if rest[layer] > 0 {
-			out = append(out, LayerPlan{Layer: layer, Access: "exact", Rows: rest[layer]})
+			out = append(out, LayerPlan{Layer: layer, Access: "exact" + s.why(layer), Rows: rest[layer]})
 		}
 	}
 	return s.metric, out, nil
+}
+
+// why says why rows of a layer are compared one by one though there is an index, "" if nothing is to be said.
+func (s *search) why(layer string) string {
+	b := s.view.set.base
+	if reason := b.refused[s.view.schema.lance.Fields[s.o.Column].ID]; reason != "" && layer == "base" {
+		return " (" + reason + ")"
+	}
+	return ""
 }
 
 // probes and refine are what is asked for, or what is usual.

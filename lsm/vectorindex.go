@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -15,8 +17,8 @@ import (
 
 	"github.com/flightd/flightd/internal/lancepb"
 	"github.com/flightd/flightd/ivf"
+	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
-	"github.com/flightd/flightd/memindex"
 	"github.com/flightd/flightd/object"
 	"github.com/flightd/flightd/vector"
 )
@@ -73,10 +75,20 @@ func (s *vectorSegment) field() int32 { return s.meta.Fields[0] }
 // kind returns what kind of index it is of.
 func (s *vectorSegment) kind() IndexKind { return IndexKind(s.index.Kind()) }
 
+// vectorSegments are those of a dataset.
+type vectorSegments struct {
+	// kept are of kinds that are made here, too: rows come into them.
+	kept []*vectorSegment
+	// found are of kinds that only others make: they are searched, and rows that they do not cover are compared one by one.
+	found []*vectorSegment
+	// refused says why others cannot be used, by the name of the index, for those over the column with a field id.
+	refused map[int32]string
+}
+
 // openVectors opens the segments that a dataset has over columns of vectors. One that cannot be used is left out, as openColumns
 // does: its rows are compared one by one.
-func openVectors(ctx context.Context, st object.Store, root string, v *manifest.Version, now *tableSchema, warn func(msg string, err error)) []*vectorSegment {
-	var out []*vectorSegment
+func openVectors(ctx context.Context, st object.Store, root string, v *manifest.Version, now *tableSchema, t *Table) vectorSegments {
+	var out vectorSegments
 	for _, x := range v.Indexes {
 		if !x.Vector() || x.Fragments == nil || len(x.Fields) != 1 {
 			continue
@@ -85,20 +97,33 @@ func openVectors(ctx context.Context, st object.Store, root string, v *manifest.
 		if c < 0 {
 			continue
 		}
-		index, err := ivf.Open(ctx, st, path.Join(root, x.Dir()), ivf.Options{Files: vectorFiles(x)})
+		index, err := ivf.Open(ctx, st, path.Join(root, x.Dir()), ivf.Options{Files: vectorFiles(x), Models: &t.db.models})
 		if err != nil {
-			warn("open index "+x.Name+"; its rows are compared one by one", err)
+			t.warn("open index "+x.Name+"; its rows are compared one by one", err)
+			if errors.Is(err, lance.ErrUnsupported) {
+				out.refuse(x, err)
+			}
 			continue
 		}
-		f := now.arrow.Field(c)
-		dim, ok := memindex.VectorType(f.Type)
-		if !ok || dim != index.Model().Dim() || !arrow.TypeEqual(f.Type.(*arrow.FixedSizeListType).Elem(), index.Element()) {
+		list, ok := now.arrow.Field(c).Type.(*arrow.FixedSizeListType)
+		switch {
+		case !ok || int(list.Len()) != index.Dim() || !arrow.TypeEqual(list.Elem(), index.Element()):
 			_ = index.Close() // open for reading only
-			continue
+		case index.Extensible():
+			out.kept = append(out.kept, &vectorSegment{meta: x, index: index, model: newModelID(index.Model(), index.Element())})
+		default:
+			out.found = append(out.found, &vectorSegment{meta: x, index: index})
 		}
-		out = append(out, &vectorSegment{meta: x, index: index, model: newModelID(index.Model(), index.Element())})
 	}
 	return out
+}
+
+// refuse notes why an index is not used.
+func (v *vectorSegments) refuse(x manifest.Index, err error) {
+	if v.refused == nil {
+		v.refused = map[int32]string{}
+	}
+	v.refused[x.Fields[0]] = fmt.Sprintf("index %s is not used: %v", x.Name, err)
 }
 
 // vectorFiles returns the sizes that the manifest knows of a segment's files.
@@ -119,6 +144,11 @@ func closeVectors(list []*vectorSegment) {
 
 // vectorsOver returns the segments over the column of vectors with a field id. Those of one name are one index.
 func (b *base) vectorsOver(field int32) []*vectorSegment { return vectorsOver(b.vectors, field) }
+
+// searchedOver returns the segments by which rows are found, those of kinds that only others make included.
+func (b *base) searchedOver(field int32) []*vectorSegment {
+	return append(b.vectorsOver(field), vectorsOver(b.found, field)...)
+}
 
 // vectorsOver returns the generation's segments over the column of vectors with a field id.
 func (g *generation) vectorsOver(field int32) []*vectorSegment {
@@ -178,7 +208,7 @@ func (t *Table) vectorEntries(b *base) []indexEntry {
 // options returns the options by which an index like the segment's is defined.
 func (s *vectorSegment) options() map[string]string {
 	m := s.index.Model()
-	o := map[string]string{optionMetric: m.Metric().String(), optionPartitions: strconv.Itoa(m.Partitions())}
+	o := map[string]string{optionMetric: s.index.Metric().String(), optionPartitions: strconv.Itoa(m.Partitions())}
 	if pq := m.PQ(); pq != nil {
 		o[optionSubVectors], o[optionBits] = strconv.Itoa(pq.SubVectors()), strconv.Itoa(pq.Bits())
 	}

@@ -225,5 +225,5 @@ func (c *compactor) writeVectorSegment(ctx context.Context, b *base, list []*man
 
 // openVectorSegment opens a segment of the table.
 func (c *compactor) openVectorSegment(ctx context.Context, x *manifest.Index) (*ivf.Index, error) {
-	return ivf.Open(ctx, c.db.st, path.Join(c.table.root, x.Dir()), ivf.Options{Files: vectorFiles(*x)})
+	return ivf.Open(ctx, c.db.st, path.Join(c.table.root, x.Dir()), ivf.Options{Files: vectorFiles(*x), Models: &c.db.models})
 }

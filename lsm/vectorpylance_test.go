@@ -3,13 +3,16 @@ package lsm
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/stretchr/testify/require"
 
 	"github.com/flightd/flightd/internal/python"
+	"github.com/flightd/flightd/vector"
 )
 
 // pylanceVectors searches by the index, and without it, and says what the plan is; before, it may make an index, or extend it.
@@ -117,4 +120,70 @@ func (v *ivfTable) requireRead() {
 	defer b.unref()
 	require.NotEmpty(v.t, b.vectors)
 	require.Empty(v.t, b.unread(indexEntry{Name: "i", Fields: b.vectors[0].meta.Fields}))
+}
+
+// pylanceKind makes an index of a kind.
+const pylanceKind = `import lance, sys
+root, kind, metric = sys.argv[1:]
+options = {"num_sub_vectors": 4} if kind.endswith("PQ") else {}
+lance.dataset(root).create_index("v", kind, name="theirs", metric=metric, num_partitions=4, replace=True, **options)`
+
+// TestIndexesThatOnlyOthersMakeServeSearches has pylance make indexes of kinds that are not made here. Searches find rows by them, and rows that
+// come later beside them; nothing extends, merges or damages them.
+func TestIndexesThatOnlyOthersMakeServeSearches(t *testing.T) {
+	python.Need(t)
+	ctx, n := context.Background(), TableName{Name: "t"}
+	for i, c := range []struct {
+		kind   string
+		metric vector.Metric
+	}{{"IVF_SQ", vector.L2}, {"IVF_HNSW_PQ", vector.Cosine}, {"IVF_HNSW_SQ", vector.Dot}} {
+		t.Run(c.kind, func(t *testing.T) {
+			v := newIVFTable(t, uint64(20+i), true, 8, arrow.PrimitiveTypes.Float32)
+			v.put(800)
+			require.NoError(t, v.db.Optimize(ctx, n))
+			python.Run(t, pylanceKind, filepath.Join(v.dir, "t.lance"), c.kind, c.metric.String())
+			v.put(100)
+			require.NoError(t, v.db.Optimize(ctx, n))
+			v.searchBoth(c.metric)
+			require.Contains(t, v.plan(), "index theirs")
+			v.put(200)
+			v.searchBoth(c.metric)
+			require.NoError(t, v.db.Flush(ctx, n))
+			v.restart(true)
+			v.searchBoth(c.metric)
+			require.NoError(t, v.db.Optimize(ctx, n))
+			v.searchBoth(c.metric)
+			require.Contains(t, v.plan(), "index theirs")
+			require.NoError(t, v.db.Close())
+			requireSound(t, v.dir)
+		})
+	}
+}
+
+// TestAnIndexThatIsNotReadSaysWhy has pylance make an index of a kind that nothing here reads.
+func TestAnIndexThatIsNotReadSaysWhy(t *testing.T) {
+	python.Need(t)
+	ctx, n := context.Background(), TableName{Name: "t"}
+	v := newIVFTable(t, 30, true, 8, arrow.PrimitiveTypes.Float32)
+	v.put(800)
+	require.NoError(t, v.db.Optimize(ctx, n))
+	python.Run(t, pylanceKind, filepath.Join(v.dir, "t.lance"), "IVF_RQ", "l2")
+	v.put(10)
+	require.NoError(t, v.db.Optimize(ctx, n))
+	plan := v.plan()
+	require.Contains(t, plan, "exact (index theirs is not used: ")
+	require.Contains(t, plan, "IVF_RQ")
+	require.NoError(t, v.db.Close())
+}
+
+// plan tells how a search would find its rows.
+func (v *ivfTable) plan() string {
+	snap, err := v.db.Snapshot(context.Background())
+	require.NoError(v.t, err)
+	defer snap.Release()
+	view, err := snap.Table(TableName{Name: "t"})
+	require.NoError(v.t, err)
+	_, layers, err := view.VectorSearchPlan(context.Background(), VectorSearchOptions{Column: 1, K: 3, Queries: slices.Repeat([]float32{1}, v.dim), fewer: fewRows})
+	require.NoError(v.t, err)
+	return fmt.Sprint(layers)
 }

@@ -96,7 +96,7 @@ func indexJSON(x *btree.Index) fields {
 // vectorsJSON describes an index over vectors.
 func vectorsJSON(x *ivf.Index) fields {
 	model := x.Model()
-	out := fields{"kind": x.Kind(), "metric": model.Metric().String(), "element": x.Element().String(), "dimension": model.Dim(), "rows": x.Rows(),
+	out := fields{"kind": x.Kind(), "metric": x.Metric().String(), "element": x.Element().String(), "dimension": x.Dim(), "rows": x.Rows(),
 		"partitions": x.Partitions(), "sizes": x.Sizes(), "imbalance": ivf.Imbalance(x.Sizes()), "retrain": x.Drifted()}
 	if pq := model.PQ(); pq != nil {
 		out["sub_vectors"], out["bits"] = pq.SubVectors(), pq.Bits()

@@ -23,7 +23,7 @@ def create(root, file, dim, element="float", version="2.0"):
 
 def index(root, kind, metric, partitions, sub_vectors="0", bits="8"):
     """An index of pylance's own. Returns the name of its folder."""
-    options = {} if kind == "IVF_FLAT" else {"num_sub_vectors": int(sub_vectors), "num_bits": int(bits)}
+    options = {} if not kind.endswith("PQ") else {"num_sub_vectors": int(sub_vectors), "num_bits": int(bits)}
     lance.dataset(root).create_index("v", kind, metric=metric, num_partitions=int(partitions), replace=True, **options)
     newest = lance.dataset(root).describe_indices()[0].segments[0]
     return {"folder": str(newest.uuid)}
