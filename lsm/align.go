@@ -51,10 +51,10 @@ func (c *compactor) align(ctx context.Context) (*tableSchema, error) {
 	}
 	defer set.unref()
 	old := set.base
-	if now.sameColumns(old.version.Schema) {
+	if now.sameColumns(old.version) {
 		return now, nil
 	}
-	change := manifest.Change{Schema: &lance.Schema{Fields: now.lance.StoredAs(old.version.Schema).Fields, Metadata: old.version.Schema.Metadata}}
+	change := manifest.Change{Schema: now.underOf(old.version)}
 	var err error
 	if change.AddFiles, err = c.writeAdded(ctx, now, old); err != nil {
 		return nil, err
@@ -69,12 +69,13 @@ func (c *compactor) align(ctx context.Context) (*tableSchema, error) {
 	return now, c.rebase(context.WithoutCancel(ctx), v)
 }
 
-// sameColumns reports whether a dataset has the schema's columns, in their order.
-func (s *tableSchema) sameColumns(other *lance.Schema) bool {
-	if len(other.Fields) != len(s.lance.Fields) {
+// sameColumns reports whether a version of the dataset has the schema's columns, in their order.
+func (s *tableSchema) sameColumns(v *manifest.Version) bool {
+	mine, other := s.underOf(v), v.Schema
+	if len(other.Fields) != len(mine.Fields) {
 		return false
 	}
-	for i, f := range s.lance.Fields {
+	for i, f := range mine.Fields {
 		if o := other.Fields[i]; o.ID != f.ID || o.Name != f.Name || o.Nullable != f.Nullable {
 			return false
 		}

@@ -46,11 +46,18 @@ type ddlAlter struct {
 	Schema schemaEntry `json:"schema"`
 	SQL    string      `json:"sql"`
 	Key    []string    `json:"key,omitempty"`
+	// SQLColumns goes with SQL.
+	SQLColumns map[int32]string `json:"sql_columns,omitempty"`
+	// Anew is set when no row has one of the schemas before: the key may be another, and they are forgotten.
+	Anew bool `json:"anew,omitempty"`
 }
 
 // apply changes a catalog entry.
 func (a *ddlAlter) apply(e *tableEntry) {
-	e.SQL, e.Key = a.SQL, a.Key
+	e.SQL, e.SQLColumns, e.Key = a.SQL, a.SQLColumns, a.Key
+	if a.Anew {
+		e.Schemas = nil
+	}
 	e.Schemas = append(slices.Clone(e.Schemas), a.Schema)
 	e.Indexes = indexesWith(e.Indexes, a.Schema.Fields)
 }
@@ -97,6 +104,9 @@ func (t *Table) showSchema(next *tableSchema) {
 // setSchemaLocked is showSchema for who holds db.moment, too.
 func (t *Table) setSchemaLocked(next *tableSchema) {
 	list := append(slices.Clone(*t.schemas.Load()), next)
+	if next.anew {
+		list = list[len(list)-1:]
+	}
 	t.schemas.Store(&list)
 	indexes := indexesWith(t.indexList(), next.fieldIDs())
 	t.indexes.Store(&indexes)

@@ -36,6 +36,9 @@ type tableEntry struct {
 	// SQL is the CREATE TABLE statement in DuckDB's own words; it owns defaults and constraints. A table that another
 	// program made has none before its first ALTER TABLE.
 	SQL string `json:"sql"`
+	// SQLColumns are the names that columns have in SQL, by their field ids, when another program changed the columns since: then it is
+	// the statement of another table, of which only what it says of these columns counts. It is nil when SQL is the table's own.
+	SQLColumns map[int32]string `json:"sql_columns,omitempty"`
 	// Key names the columns of the primary key in order.
 	Key []string `json:"key,omitempty"`
 	// Durability is what WITH said, if it did.
@@ -58,6 +61,9 @@ type tableEntry struct {
 	// Accepted is the newest version of the dataset that was taken up when no rows were unmerged, as far as another program replaced
 	// the content up to it.
 	Accepted uint64 `json:"accepted,omitempty"`
+	// Discarded is the LSN up to which rows of the table that the base did not have were dropped by Discard: what the log and
+	// the shards' manifests have of it does not count.
+	Discarded LSN `json:"discarded,omitempty"`
 	// Taken are shards of other writers whose rows are the table's, or are about to be.
 	Taken []takenShard `json:"taken,omitempty"`
 }
@@ -116,6 +122,8 @@ type ddl struct {
 	Index   *ddlIndex   `json:"index,omitempty"`
 	Take    *ddlTake    `json:"take,omitempty"`
 	Accept  *ddlAccept  `json:"accept,omitempty"`
+	// Discard is the incarnation of a table whose rows before the record are dropped, but for those that the base has.
+	Discard uint64 `json:"discard,omitempty"`
 }
 
 // record returns the log record.
@@ -153,6 +161,9 @@ func (c *catalog) apply(lsn LSN, d ddl) {
 		}
 		if d.Accept != nil && c.Tables[i].Incarnation == d.Accept.Incarnation {
 			c.Tables[i].Accepted = max(c.Tables[i].Accepted, d.Accept.Version)
+		}
+		if c.Tables[i].Incarnation == d.Discard {
+			c.Tables[i].Discarded = lsn
 		}
 	}
 	if d.Create != nil {

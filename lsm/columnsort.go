@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"path"
+	"slices"
 	"strconv"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -61,13 +62,15 @@ func (s *columnSorter) add(ctx context.Context, f *fragment, schema *tableSchema
 			return err
 		}
 		n := uint32(rec.NumRows())
-		s.take(rec.Column(0), func(i uint32) uint64 {
+		col := s.codec.arrayOf(rec)
+		s.take(col, func(i uint32) uint64 {
 			row := first + i
 			if live != nil && !live.Contains(row) || live == nil && f.hides(row) {
 				return noID
 			}
 			return id(row)
 		})
+		col.Release()
 		rec.Release()
 		first += n
 		if done != nil {
@@ -79,6 +82,25 @@ func (s *columnSorter) add(ctx context.Context, f *fragment, schema *tableSchema
 			}
 		}
 	}
+}
+
+// arrayOf returns the values of the codec's columns, which are all that a batch has, as a BTREE stores them: null where one of
+// several is. The caller releases it.
+func (k *keyCodec) arrayOf(rec arrow.RecordBatch) arrow.Array {
+	if len(k.cols) == 1 {
+		rec.Column(0).Retain()
+		return rec.Column(0)
+	}
+	b := array.NewBinaryBuilder(memory.DefaultAllocator, arrow.BinaryTypes.Binary)
+	defer b.Release()
+	for i := range int(rec.NumRows()) {
+		if slices.ContainsFunc(rec.Columns(), func(c arrow.Array) bool { return c.IsNull(i) }) {
+			b.AppendNull()
+			continue
+		}
+		b.Append(appendTuple(nil, rec.Columns(), i))
+	}
+	return b.NewArray()
 }
 
 // take puts an array into the index in memory.

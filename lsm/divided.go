@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/flightd/flightd/lance"
 	"github.com/flightd/flightd/manifest"
 	"github.com/flightd/flightd/object"
 )
@@ -21,21 +20,33 @@ import (
 // above it, and it is not among those that were taken up when no rows were unmerged, which the catalog notes
 // (tableEntry.Accepted) a moment later. A crash before the note makes the table ask once too often, never too seldom.
 
-// divided says of a version that it has another content than rows which are not merged were written over.
+// divided says of a version that it has another content than rows which are not merged were written over, or another key.
 type divided struct {
 	table     TableName
 	version   uint64
 	operation string
+	// key is set when the version declares another key, and says which and what is in its way.
+	key string
 }
 
 // Error implements error.
 func (d *divided) Error() string {
+	if d.key != "" {
+		return fmt.Sprintf("version %d of the dataset %s", d.version, d.key)
+	}
 	did := map[string]string{"Restore": "restored an older version of", "Overwrite": "overwrote"}[d.operation]
 	if did == "" {
 		did = "replaced"
 	}
-	return fmt.Sprintf("another program %s the dataset in version %d while rows were not merged yet; OPTIMIZE %s puts them on top of it",
-		did, d.version, quoteName(d.table))
+	return fmt.Sprintf("another program %s the dataset in version %d while rows were not merged yet; %s puts them on top of it, and %s",
+		did, d.version, optimizeHint(d.table), discardHint(d.table))
+}
+
+// optimizeHint and discardHint name the two ways out for a table with rows that are not merged.
+func optimizeHint(n TableName) string { return "OPTIMIZE " + quoteName(n) }
+
+func discardHint(n TableName) string {
+	return "CALL flightd_discard('" + strings.ReplaceAll(quoteName(n), "'", "''") + "') drops the rows that are not merged"
 }
 
 // quoteName writes a table's name as SQL has it.
@@ -94,6 +105,9 @@ func (t *Table) unmergedRows(done []uint64) bool {
 		return false
 	}
 	defer set.unref()
+	if t.staged.Load() > 0 { // a stage is on its way into the manifests
+		return true
+	}
 	for i, c := range set.chains {
 		if done == nil && c.newest() > 0 || done != nil && c.newest() > done[i] {
 			return true
@@ -106,31 +120,38 @@ func (t *Table) unmergedRows(done []uint64) bool {
 }
 
 // takeOn calls publish, which lets readers have a version that other programs made of another, and divides the table before if
-// it has to be. REQUIRES: t.basing is held.
-func (t *Table) takeOn(ctx context.Context, v, readers *manifest.Version, publish func() error) error {
+// it has to be. rekeyed is why the key that the version declares cannot be taken up, nil when it declares no other.
+// REQUIRES: t.basing is held.
+func (t *Table) takeOn(ctx context.Context, v, readers *manifest.Version, rekeyed *divided, publish func() error) error {
 	d, err := t.divisionIn(ctx, v, readers, readers.Number)
 	if err != nil {
 		return err
 	}
+	if d != nil {
+		done, err := t.compacted(ctx, v)
+		if err != nil {
+			return err
+		}
+		if !t.unmergedRows(done) {
+			defer t.accept(v.Number) // in a version that was not published there is nothing to accept
+			d = nil
+		}
+	}
 	if d == nil {
+		d = rekeyed
+	}
+	before := t.divided.Load()
+	if d == nil && (before == nil || before.key == "") {
 		return publish()
 	}
-	done, err := t.compacted(ctx, v)
-	if err != nil {
-		return err
-	}
-	if !t.unmergedRows(done) {
-		if err = publish(); err == nil {
-			t.accept(v.Number)
-		}
-		return err
-	}
-	before := t.divided.Swap(d)
+	t.divided.Store(d) // nil when the other key was taken back
 	if err := publish(); err != nil {
 		t.divided.Store(before)
 		return err
 	}
-	t.warn("rows are not merged", d)
+	if d != nil {
+		t.warn("the table is not written", d)
+	}
 	return nil
 }
 
@@ -167,13 +188,17 @@ func (t *Table) recall(ctx context.Context) error {
 	if set == nil {
 		return nil // it was set aside since
 	}
+	v := set.base.version
 	if !t.unmergedRows(nil) {
-		if v := set.base.version; !v.Ours() {
+		if !v.Ours() {
 			t.accepted.Store(v.Number)
 		}
-		return nil
+		return t.recallKey(ctx, v)
 	}
-	d, err := t.divisionIn(ctx, set.base.version, nil, t.entry.Accepted)
+	d, err := t.divisionIn(ctx, v, nil, t.entry.Accepted)
+	if err == nil && d == nil && t.rekeyed(v) {
+		d = t.rekeyedUnder(v)
+	}
 	if err == nil && d != nil {
 		t.divided.Store(d)
 		t.warn("rows are not merged", d)
@@ -181,18 +206,34 @@ func (t *Table) recall(ctx context.Context) error {
 	return err
 }
 
-// unite merges what is in front of the base of a divided table, which then is none.
+// unite merges what is in front of the base of a divided table, which then is none, and takes the key up that the base declares.
+func (t *Table) unite(ctx context.Context) error {
+	if err := t.refuseNullKeys(ctx); err != nil {
+		return err
+	}
+	if err := t.compactor.order(ctx, t.compactor.unite); err != nil {
+		return err
+	}
+	return t.takeUpBaseKey(ctx)
+}
+
+// unite is Table.unite but for the key.
 func (c *compactor) unite(ctx context.Context) error {
 	c.uniting = true
 	defer func() { c.uniting = false }()
 	if err := c.mergeAll(ctx); err != nil {
 		return err
 	}
-	if t := c.table; !t.unmergedRows(nil) {
-		t.divided.Store(nil)
-		t.accept(t.set.Load().base.version.Number)
-		c.wantAlign()
+	t := c.table
+	if t.unmergedRows(nil) {
+		return nil
 	}
+	v := t.set.Load().base.version
+	if !t.rekeyed(v) { // else its key is the next
+		t.divided.Store(nil)
+	}
+	t.accept(v.Number)
+	c.wantAlign()
 	return nil
 }
 
@@ -202,30 +243,4 @@ func (c *compactor) refuseDivided() error {
 		return &ReadOnlyError{Table: c.table.name, Err: d}
 	}
 	return nil
-}
-
-// checkKey refuses a version that declares another primary key than the table has. One that declares none, as after an overwrite
-// that forgot it, leaves the table's.
-func (t *Table) checkKey(v *manifest.Version) error {
-	var fields []lance.Field
-	for _, f := range v.Schema.Fields {
-		if f.Key > 0 {
-			fields = append(fields, f)
-		}
-	}
-	slices.SortStableFunc(fields, func(a, b lance.Field) int { return int(a.Key) - int(b.Key) })
-	var ids []int32
-	var names []string
-	for _, f := range fields {
-		ids, names = append(ids, f.ID), append(names, f.Name)
-	}
-	now := t.now()
-	if len(ids) == 0 || now.codec != nil && slices.Equal(ids, now.keyIDs()) {
-		return nil
-	}
-	was := "none"
-	if now.codec != nil {
-		was = "(" + strings.Join(now.codec.names, ", ") + ")"
-	}
-	return &alienError{root: t.root, version: v.Number, fault: fmt.Sprintf("declares the primary key (%s), the table has %s", strings.Join(names, ", "), was)}
 }

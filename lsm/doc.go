@@ -160,7 +160,8 @@
 // read-only, or unserved when it is met by Open, as a table is whose files are damaged: then the log is kept from its first record on.
 //
 // A version in which another program put another content in the place of the base's, below rows that are not merged, divides the
-// table until OPTIMIZE (divided.go): it is read, and neither written nor merged.
+// table until OPTIMIZE (divided.go) or Discard (discard.go): it is read, and neither written nor merged. So does another key (rekey.go),
+// which is taken up when nothing is in front of the base, by a schema that begins anew.
 //
 // # Scans of some keys
 //

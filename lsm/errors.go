@@ -65,8 +65,15 @@ var (
 	// ErrIndexNotFound is returned when the table has no index of the name.
 	ErrIndexNotFound = errors.New("index does not exist")
 
+	// ErrTagExists and ErrTagNotFound are returned for a tag that the table has, or does not have.
+	ErrTagExists   = errors.New("tag already exists")
+	ErrTagNotFound = errors.New("tag does not exist")
+
 	// ErrNotNull is returned for an alteration that forbids nulls where rows have them.
 	ErrNotNull = errors.New("rows would violate NOT NULL")
+
+	// ErrNotUnique is returned for a primary key that rows which are there do not have: two share one, or one has a null in it.
+	ErrNotUnique = errors.New("rows would violate the primary key")
 
 	// ErrDiskFull is returned by writes for which the disk has no room beside its reserve. Reads, deletes and merges go on,
 	// and writes do when there is room again.

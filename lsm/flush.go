@@ -186,16 +186,8 @@ func (s *shard) flushAll(ctx context.Context) error {
 	if err := s.db.marks.wait(ctx, upTo); err != nil {
 		return err
 	}
-	frozen := make(chan struct{})
-	select {
-	case s.freezes <- frozen:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	select {
-	case <-frozen:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := s.freeze(ctx); err != nil {
+		return err
 	}
 	return s.flushFrozen(ctx, upTo)
 }

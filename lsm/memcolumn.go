@@ -22,8 +22,10 @@ type memColumn struct {
 
 // newMemtable returns an empty memtable of the table with one reference, and with the indexes that it keeps: those over vectors with the
 // models that they have in a base, which may be nil.
-func (t *Table) newMemtable(b *base) *memtable {
-	now := t.now()
+func (t *Table) newMemtable(b *base) *memtable { return t.newMemtableOf(t.now(), b) }
+
+// newMemtableOf is newMemtable for a schema that the table is about to have.
+func (t *Table) newMemtableOf(now *tableSchema, b *base) *memtable {
 	m := newMemtable(now.codec, t.db.budget)
 	m.order.eager = t.db.opt.eagerOrder
 	m.indexes = t.indexes.Load()

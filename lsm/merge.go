@@ -95,6 +95,9 @@ func (c *compactor) commitMerge(ctx context.Context, m *merged, dead map[uint64]
 	}
 	segments := c.newSegmentWriter(m)
 	defer segments.close()
+	if m.base.version.StableRowIDs() != nil {
+		segments.m = &merged{} // indexes name rows by those ids, and are left to Lance
+	}
 	if err := segments.prepare(ctx, &change); err != nil {
 		return nil, fmt.Errorf("%w: %w", manifest.ErrUnpublished, err)
 	}
@@ -113,7 +116,7 @@ func (c *compactor) moveOn(ctx context.Context, m *merged) (*base, map[uint64]*r
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", manifest.ErrUnpublished, err)
 	}
-	if t.now() != m.schema || !m.schema.sameColumns(b.version.Schema) {
+	if t.now() != m.schema || !m.schema.sameColumns(b.version) {
 		b.unref()
 		return nil, nil, fmt.Errorf("%w: its columns are others", manifest.ErrConflict)
 	}

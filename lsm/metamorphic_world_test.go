@@ -52,7 +52,7 @@ func (x *metaRun) foreignFile(v *manifest.Version, text string) manifest.Fragmen
 // foreignAppend adds rows with keys that are new: of others Lance would have two.
 func (x *metaRun) foreignAppend() {
 	commit := x.foreign
-	if v, err := manifest.Latest(x.ctx, x.s.db.st, x.table().root, manifest.Options{}); err == nil && x.table().now().sameColumns(v.Schema) {
+	if v, err := manifest.Latest(x.ctx, x.s.db.st, x.table().root, manifest.Options{}); err == nil && x.table().now().sameColumns(v) {
 		commit = x.foreignNow
 	}
 	commit(func(v *manifest.Version) *manifest.Change {

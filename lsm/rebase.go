@@ -39,6 +39,24 @@ func (t *Table) rebase(ctx context.Context, v *manifest.Version) error {
 	return r.run(ctx)
 }
 
+// newRebaseAnew is newRebase for a version that stands alone: what is in front of the base is left behind.
+func (t *Table) newRebaseAnew(ctx context.Context, v *manifest.Version, s *tableSchema) (*rebase, error) {
+	set := t.holdStored()
+	if set == nil {
+		return nil, t.ended()
+	}
+	defer set.unref()
+	b, err := openBase(ctx, t.db.st, t, v, s, nil)
+	if err != nil {
+		return nil, err
+	}
+	r := &rebase{table: t, base: b, anew: true, next: s, dead: make([]*rowMask, len(t.shards)), known: make([]uint64, len(t.shards)), done: make([]uint64, len(t.shards))}
+	for i, c := range set.chains {
+		r.done[i] = c.newest()
+	}
+	return r, nil
+}
+
 // rebase is the state of Table.rebase.
 type rebase struct {
 	table *Table
@@ -51,6 +69,9 @@ type rebase struct {
 	dead  []*rowMask
 	// next is the schema that the table has from then on, nil when it stays.
 	next *tableSchema
+	// anew is set when nothing that is in front of the base goes over: nobody writes the table, the memtables that are active
+	// have no rows, and everything is in the generations up to done or in memtables that nobody will flush.
+	anew bool
 }
 
 // newRebase opens a version, to be read under a schema of the table, and does what can be done before readers have it. The
@@ -208,6 +229,14 @@ func (r *rebase) tryPublish(ctx context.Context) bool {
 		if old.newest() > max(r.done[i], r.known[i]) {
 			return false
 		}
+		if r.anew {
+			for _, l := range old.generations() {
+				merged = append(merged, l.layer.(*generation))
+			}
+			chains[i] = r.emptyChain(old)
+			defer chains[i].unref()
+			continue
+		}
 		gens := old.generations()
 		for len(gens) > 0 && gens[0].layer.(*generation).number <= r.done[i] {
 			merged = append(merged, gens[0].layer.(*generation))
@@ -221,6 +250,19 @@ func (r *rebase) tryPublish(ctx context.Context) bool {
 	}
 	t.publishAs(r.base, chains, r.next)
 	return true
+}
+
+// emptyChain returns the chain of a shard that has nothing in front of the base.
+func (r *rebase) emptyChain(old *chain) *chain {
+	t := r.table
+	now := r.next
+	if now == nil {
+		now = t.now()
+	}
+	active := t.newMemtableOf(now, r.base)
+	defer active.unref()
+	upTo := max(old.flushed, LSN(t.last.Load()))
+	return newChain([]layerRef{{layer: active}}, newMaskCell(&rowMask{upTo: upTo}), upTo)
 }
 
 // without returns the rows of a bitmap that another, which may be nil, has not.

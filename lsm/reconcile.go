@@ -40,11 +40,18 @@ func (t *Table) reconcile(now *tableSchema, was, is *lance.Schema) (*ddlAlter, *
 	if _, _, err := keyedSchema(TableDef{Schema: s, Key: key}); err != nil {
 		return nil, nil, err
 	}
+	return m.record(t, s, key)
+}
+
+// record returns the DDL record of the columns that were put together, with a key, and the schema that they are.
+func (m *schemaMerge) record(t *Table, s *arrow.Schema, key []string) (*ddlAlter, *tableSchema, error) {
+	now := m.now
 	last := now.lastField
 	for _, id := range m.ids {
 		last = max(last, id)
 	}
 	e := schemaEntry{ID: now.id + 1, Fields: m.ids, LastField: last, Was: now.was}
+	var err error
 	if e.Arrow, err = marshalSchema(s); err != nil {
 		return nil, nil, err
 	}
@@ -56,7 +63,8 @@ func (t *Table) reconcile(now *tableSchema, was, is *lance.Schema) (*ddlAlter, *
 		return nil, nil, err
 	}
 	next.strict, next.files = now.strict, now.files
-	return &ddlAlter{Incarnation: t.entry.Incarnation, Schema: e, Key: key}, next, nil
+	next.sql, next.sqlColumns = now.sql, now.columnsOfSQL(m.ids)
+	return &ddlAlter{Incarnation: t.entry.Incarnation, Schema: e, SQL: next.sql, SQLColumns: next.sqlColumns, Key: key}, next, nil
 }
 
 // sameSchema reports whether two schemas have the same columns, in their order.
@@ -222,7 +230,7 @@ type columnChange struct {
 func (t *Table) columnChange(v *manifest.Version, was *lance.Schema) (*columnChange, error) {
 	record, next, err := t.reconcile(t.now(), was, v.Schema)
 	if err != nil {
-		return nil, &alienError{root: t.root, version: v.Number, fault: err.Error()}
+		return nil, t.alien(v, err.Error())
 	}
 	if record == nil {
 		return nil, nil
@@ -301,20 +309,30 @@ func (t *Table) takeUpColumns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	change, err := t.columnChange(v, was)
-	if err == nil {
-		err = t.checkKey(v)
-	}
-	if err == nil {
-		err = t.takeOn(ctx, v, set.base.version, func() error {
-			if change == nil {
-				return t.rebase(ctx, v)
-			}
-			return t.applyColumns(ctx, change)
-		})
-	}
+	err = t.takeUpVersion(ctx, v, was, set.base.version)
 	t.noteStuck(err)
 	return err
+}
+
+// takeUpVersion takes a version up that may have other columns, or declare another key. REQUIRES: as of applyColumns.
+func (t *Table) takeUpVersion(ctx context.Context, v *manifest.Version, was *lance.Schema, readers *manifest.Version) error {
+	var rekeyed *divided
+	if t.rekeyed(v) {
+		var err error
+		if rekeyed, err = t.takeUpKey(ctx, v, was); rekeyed == nil || err != nil {
+			return err
+		}
+	}
+	change, err := t.columnChange(v, was)
+	if err != nil {
+		return err
+	}
+	return t.takeOn(ctx, v, readers, rekeyed, func() error {
+		if change == nil {
+			return t.rebase(ctx, v)
+		}
+		return t.applyColumns(ctx, change)
+	})
 }
 
 // applyColumns gives the table the columns of a version, and readers the version at the same moment. REQUIRES: the table is
@@ -323,7 +341,11 @@ func (t *Table) applyColumns(ctx context.Context, c *columnChange) error {
 	if err := t.refuseMixed(ctx, c); err != nil {
 		return err
 	}
-	r, err := t.newRebase(ctx, c.version, c.next)
+	open := t.newRebase
+	if c.next.anew {
+		open = t.newRebaseAnew
+	}
+	r, err := open(ctx, c.version, c.next)
 	if err != nil {
 		return err
 	}
@@ -332,9 +354,9 @@ func (t *Table) applyColumns(ctx context.Context, c *columnChange) error {
 	if err := t.db.logDDL(ctx, ddl{Alter: c.record}); err != nil {
 		return fmt.Errorf("take up the columns of version %d of table %q: %w", c.version.Number, t.name, err)
 	}
-	t.db.logger.Info("another program changed the columns of a table", "table", t.name.String(), "version", c.version.Number, "columns", columnList(c.next.arrow))
+	t.db.logger.Info("the columns of a table are those of a version of its dataset", "table", t.name.String(), "version", c.version.Number, "columns", columnList(c.next.arrow))
 	err = r.run(context.WithoutCancel(ctx))
-	if err != nil && t.now() != c.next { // the log has it: readers get it with the base that they have
+	if err != nil && t.now() != c.next && !c.next.anew { // the log has it: readers get it with the base that they have
 		t.showSchema(c.next)
 	}
 	return err
@@ -360,7 +382,7 @@ func (t *Table) refuseMixed(ctx context.Context, c *columnChange) error {
 	defer set.unref()
 	for _, chain := range set.chains {
 		if rows := chain.active().rows.Load(); len(chain.layers) > 1 || len(rows.batches) > 0 {
-			return &alienError{root: t.root, version: c.version.Number, fault: fmt.Sprintf(what+", of which there are rows that were not merged yet", column)}
+			return t.alien(c.version, fmt.Sprintf(what+", of which there are rows that were not merged yet", column))
 		}
 	}
 	return nil

@@ -262,6 +262,9 @@ func (r *replay) batch(rec *wal.Record) error {
 		r.db.noteAside(rec)
 		return nil
 	}
+	if rec.LSN <= t.entry.Discarded {
+		return nil
+	}
 	if !slices.ContainsFunc(t.shards, func(s *shard) bool { return s.replayAfter() < rec.LSN }) {
 		return nil
 	}
@@ -346,6 +349,9 @@ func (r *replay) stageCommit(rec *wal.Record) error {
 	t := r.tables[rec.Incarnation]
 	if t == nil {
 		r.db.noteAside(rec)
+		return nil
+	}
+	if rec.LSN <= t.entry.Discarded {
 		return nil
 	}
 	if err := r.line.drain(); err != nil {
@@ -465,15 +471,13 @@ func (db *DB) openTable(ctx context.Context, t *Table) error {
 	if err != nil {
 		return err
 	}
-	if !v.Ours() {
-		if err := t.checkKey(v); err != nil {
-			return err
-		}
-	}
 	if t.missed, err = t.missedChange(ctx, v); err != nil {
 		return err
 	}
 	if err := t.claimShards(ctx); err != nil {
+		return err
+	}
+	if err := t.finishDiscard(ctx); err != nil {
 		return err
 	}
 	// A crash between the commit of a merge and the trimming of the shards' manifests left generations in them that
@@ -606,7 +610,7 @@ func (t *Table) checkSchema(v *manifest.Version) error {
 			return nil
 		}
 		if err == nil {
-			err = &alienError{root: t.root, version: v.Number, fault: fault}
+			err = t.alien(v, fault)
 		}
 	}
 	return err

@@ -100,14 +100,11 @@ func (t *Table) takeUpRows(ctx context.Context) error {
 	v, err := manifest.Latest(ctx, t.db.st, t.root, t.manifestOptions())
 	if err == nil && v.Number > set.base.version.Number {
 		var was *lance.Schema
-		if was, err = t.columnsBefore(ctx, v, set.base.version); err == nil && !sameSchema(v.Schema, was) {
+		if was, err = t.columnsBefore(ctx, v, set.base.version); err == nil && (!sameSchema(v.Schema, was) || t.rekeyed(v)) {
 			return errOtherColumns
 		}
 		if err == nil {
-			err = t.checkKey(v)
-		}
-		if err == nil {
-			err = t.takeOn(ctx, v, set.base.version, func() error { return t.rebase(ctx, v) })
+			err = t.takeOn(ctx, v, set.base.version, nil, func() error { return t.rebase(ctx, v) })
 		}
 	}
 	t.noteStuck(err)
@@ -135,6 +132,7 @@ func (t *Table) noteStuck(err error) {
 
 // alienError is why the columns of a version cannot become those of the table.
 type alienError struct {
+	table   TableName
 	root    string
 	version uint64
 	fault   string
@@ -142,5 +140,10 @@ type alienError struct {
 
 // Error implements error.
 func (e *alienError) Error() string {
-	return fmt.Sprintf("version %d of the dataset %s %s: another program changed its columns; restore an older version with Lance", e.version, e.root, e.fault)
+	return fmt.Sprintf("version %d of the dataset %s %s: another program changed its columns; restore an older version with Lance, or %s", e.version, e.root, e.fault, discardHint(e.table))
+}
+
+// alien returns why the columns of a version cannot become those of the table.
+func (t *Table) alien(v *manifest.Version, fault string) *alienError {
+	return &alienError{table: t.name, root: t.root, version: v.Number, fault: fault}
 }

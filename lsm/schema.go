@@ -44,11 +44,15 @@ type tableSchema struct {
 	lastField int32
 	// base is schemaEntry.Base.
 	base uint64
-	// sql is the CREATE TABLE statement that makes the same table in DuckDB. Only the current schema has it.
-	sql string
-	// strict is the id of the last schema that refused nulls which the one before allowed, as far as this process
-	// knows: rows that were checked under an older one, and wait in a stage, cannot come in.
+	// sql is the CREATE TABLE statement that makes the same table in DuckDB, if sqlColumns is nil, see tableEntry. Only the current
+	// schema has them.
+	sql        string
+	sqlColumns map[int32]string
+	// strict is the id of the last schema that refused nulls which the one before allowed, or had another key, as far as this
+	// process knows: rows that were checked under an older one, and wait in a stage, cannot come in.
 	strict uint32
+	// anew is set when no row has one of the schemas before, as ddlAlter.Anew says.
+	anew bool
 	// required are the columns that may not have nulls.
 	required []int
 	// shape is the schema of batches that was last found to have just these columns, types and order, and nothing nested:
@@ -137,7 +141,7 @@ func newTableSchemas(e *tableEntry) ([]*tableSchema, error) {
 			return nil, fmt.Errorf("schema %d: %w", e.Schemas[i].ID, err)
 		}
 		if s.files = files; i == len(e.Schemas)-1 {
-			s.sql = e.SQL
+			s.sql, s.sqlColumns = e.SQL, e.SQLColumns
 		}
 		out[i] = s
 		if ids == nil && s.codec != nil {
@@ -145,6 +149,32 @@ func newTableSchemas(e *tableEntry) ([]*tableSchema, error) {
 		}
 	}
 	return out, nil
+}
+
+// columnsOfSQL returns sqlColumns for a schema with some field ids that follows by another program's doing.
+func (s *tableSchema) columnsOfSQL(ids []int32) map[int32]string {
+	if s.sql == "" {
+		return nil
+	}
+	names := make(map[int32]string, len(s.lance.Fields))
+	for _, f := range s.lance.Fields {
+		name := f.Name
+		if s.sqlColumns != nil {
+			name = s.sqlColumns[f.ID]
+		}
+		if name != "" && slices.Contains(ids, f.ID) {
+			names[f.ID] = name
+		}
+	}
+	return names
+}
+
+// ownSQL returns the CREATE TABLE statement of the table as it is, empty when there is none.
+func (s *tableSchema) ownSQL() string {
+	if s.sqlColumns != nil {
+		return ""
+	}
+	return s.sql
 }
 
 // nullStructs reports whether a struct can be null, which it cannot in files of Lance 2.0.

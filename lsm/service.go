@@ -91,7 +91,7 @@ func (db *DB) Optimize(ctx context.Context, n TableName) error {
 	}
 	err = t.flushAll(ctx)
 	if err == nil && t.divided.Load() != nil {
-		err = t.compactor.order(ctx, t.compactor.unite)
+		err = t.unite(ctx)
 	}
 	if err == nil {
 		err = t.compactor.order(ctx, t.compactor.compactAll)

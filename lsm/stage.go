@@ -260,7 +260,7 @@ func (s *Stage) admissible() error {
 	case s.table.dropped:
 		return ErrTableNotFound
 	case s.rows > 0 && s.oldest < s.table.now().strict:
-		return fmt.Errorf("%w: a column may not be null any more; send the rows again", ErrTableChanged)
+		return fmt.Errorf("%w: a column may not be null any more, or the key is another; send the rows again", ErrTableChanged)
 	}
 	return nil
 }

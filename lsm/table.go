@@ -351,7 +351,23 @@ func (t *Table) Key() []string {
 }
 
 // SQL returns the CREATE TABLE statement that makes the same table in DuckDB.
-func (t *Table) SQL() string { return t.now().sql }
+func (t *Table) SQL() string { return t.now().ownSQL() }
+
+// SQLBefore returns the CREATE TABLE statement that the table had before another program changed its columns, empty without one, and for
+// columns of now the names that they have in it.
+func (t *Table) SQLBefore() (sql string, names map[string]string) {
+	now := t.now()
+	if now.sqlColumns == nil {
+		return "", nil
+	}
+	names = make(map[string]string)
+	for _, f := range now.lance.Fields {
+		if name, ok := now.sqlColumns[f.ID]; ok {
+			names[f.Name] = name
+		}
+	}
+	return now.sql, names
+}
 
 // Incarnation tells the table from others that had or will have its name.
 func (t *Table) Incarnation() uint64 { return t.entry.Incarnation }
@@ -359,7 +375,7 @@ func (t *Table) Incarnation() uint64 { return t.entry.Incarnation }
 // Definition returns what makes the same table again, with the number of its schema, all as of one moment.
 func (t *Table) Definition() (TableDef, uint32) {
 	now := t.now()
-	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.sql, Durability: t.entry.Durability, IndexMode: t.entry.IndexMode, Shards: t.entry.Shards,
+	d := TableDef{Name: t.name, Schema: now.arrow, SQL: now.ownSQL(), Durability: t.entry.Durability, IndexMode: t.entry.IndexMode, Shards: t.entry.Shards,
 		Indexes: t.definitions(now), Maintain: t.entry.Maintain}
 	if now.codec != nil {
 		d.Key = now.codec.names

@@ -21,6 +21,7 @@ type altering struct {
 	lenient  bool   // IF [NOT] EXISTS of the column
 	to       string // the new name
 	text     span   // the definition of a column, its default, or its type
+	key      []string
 }
 
 // alterAction is what ALTER TABLE does.
@@ -35,6 +36,7 @@ const (
 	alterSetNotNull
 	alterDropNotNull
 	alterType
+	alterKey
 )
 
 // altering reads ALTER TABLE [IF EXISTS] name action. The definition of a column is DuckDB's.
@@ -51,6 +53,10 @@ func (p *parsed) altering() (a altering, err error) {
 	}
 	verb := p.word(i)
 	i++
+	if key := p.keyAt(i); verb == "ADD" && key > 0 {
+		a.action = alterKey
+		return a, p.alterKey(&a, key)
+	}
 	if p.word(i) == "COLUMN" {
 		i++
 	} else if slices.Contains([]string{"PRIMARY", "CONSTRAINT", "UNIQUE", "CHECK", "FOREIGN", "TO"}, p.word(i)) {
@@ -86,6 +92,35 @@ func (p *parsed) altering() (a altering, err error) {
 		return a, p.alterColumnDefinition(&a, i)
 	}
 	return a, p.unimplementedAt(i-1, "ALTER TABLE "+verb)
+}
+
+// keyAt returns the place of what is behind [CONSTRAINT name] PRIMARY KEY, 0 when that is not at token i.
+func (p *parsed) keyAt(i int) int {
+	if p.word(i) == "CONSTRAINT" && i+1 < len(p.tokens) && p.tokens[i+1].ident() {
+		i += 2
+	}
+	if p.word(i) == "PRIMARY" && p.word(i+1) == "KEY" {
+		return i + 2
+	}
+	return 0
+}
+
+// alterKey reads (column, …) behind ADD PRIMARY KEY.
+func (p *parsed) alterKey(a *altering, i int) error {
+	if p.word(i) != "(" {
+		return p.syntaxError(i, "the columns of the key are expected in parentheses")
+	}
+	for i++; i < len(p.tokens) && p.tokens[i].ident(); i += 2 {
+		a.key = append(a.key, p.tokens[i].name)
+		switch p.word(i + 1) {
+		case ")":
+			return p.end(i + 2)
+		case ",":
+			continue
+		}
+		return p.syntaxError(i+1, "syntax error")
+	}
+	return p.syntaxError(i, "a column name is expected")
 }
 
 // alterColumn reads a column's name.
@@ -218,6 +253,14 @@ func (st *Statement) alter(ctx context.Context, l *lease) error {
 	}
 	if err != nil {
 		return err
+	}
+	if a.action == alterKey {
+		for _, name := range a.key {
+			if t.field(name) < 0 {
+				return errorf(InvalidArgument, "Binder Error: Table %q does not have a column with name %q", t.name, name)
+			}
+		}
+		return st.e.store.declareKey(ctx, a.table, a.key)
 	}
 	columns, err := l.shadow.in.columnsOf(t)
 	if err != nil {

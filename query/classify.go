@@ -22,6 +22,7 @@ const (
 	kindTruncate                           // TRUNCATE
 	kindAlter                              // ALTER TABLE
 	kindOptimize                           // OPTIMIZE name, CALL flightd_flush('name')
+	kindCall                               // CALL of another function of ours
 	kindVacuum                             // VACUUM [name]
 	kindComment                            // COMMENT ON
 	kindCreateIndex                        // CREATE INDEX
@@ -49,7 +50,7 @@ var refused = map[string]string{
 	"IMPORT": "the server's files are off for clients", "INSTALL": "extensions are off", "LOAD": "extensions are off",
 	"FORCE": "extensions are off", "SET": "settings belong to the server", "RESET": "settings belong to the server",
 	"PRAGMA": "settings belong to the server; use DESCRIBE, SHOW TABLES or information_schema to look around",
-	"CALL":   "only CALL flightd_flush('table') is there", "CHECKPOINT": "use OPTIMIZE table",
+	"CALL":   callNames, "CHECKPOINT": "use OPTIMIZE table",
 	"PREPARE": "statements are prepared through Flight SQL", "EXECUTE": "statements are prepared through Flight SQL",
 	"DEALLOCATE": "statements are prepared through Flight SQL",
 }
@@ -176,6 +177,10 @@ func (p *parsed) classify() error {
 	case first == "CALL" && strings.EqualFold(p.wordName(1), "flightd_flush"):
 		p.kind = kindOptimize
 		return nil
+	case first == "CALL" && callSchemas[strings.ToLower(p.wordName(1))] != nil:
+		p.kind = kindCall
+		_, err := p.calling()
+		return err
 	case slices.Contains(later, first):
 		return p.unimplemented(first)
 	}

@@ -163,5 +163,5 @@ func TestTableSQL(t *testing.T) {
 		{Name: "d", Type: &arrow.Decimal256Type{Precision: 50}, Nullable: true},
 	}, nil)
 	require.Equal(t, `CREATE TABLE "main"."t"("a ""b" BIGINT NOT NULL, "select" TIMESTAMP_NS[3], "d" BLOB, PRIMARY KEY("a ""b"));`,
-		tableSQL("main", "t", schema, []string{`a "b`}))
+		tableSQL("main", "t", schema, []string{`a "b`}, nil))
 }

@@ -199,15 +199,15 @@ func engineError(err error) error {
 	switch {
 	case errors.As(err, &unserved), errors.As(err, &readOnly):
 		e.Code = FailedPrecondition
-	case errors.Is(err, lsm.ErrTableExists), errors.Is(err, lsm.ErrKeyExists), errors.Is(err, lsm.ErrIndexExists):
+	case errors.Is(err, lsm.ErrTableExists), errors.Is(err, lsm.ErrKeyExists), errors.Is(err, lsm.ErrIndexExists), errors.Is(err, lsm.ErrTagExists):
 		e.Code = AlreadyExists
-	case errors.Is(err, lsm.ErrTableNotFound), errors.Is(err, lsm.ErrViewNotFound), errors.Is(err, lsm.ErrVersionNotFound), errors.Is(err, lsm.ErrIndexNotFound):
+	case errors.Is(err, lsm.ErrTableNotFound), errors.Is(err, lsm.ErrViewNotFound), errors.Is(err, lsm.ErrVersionNotFound), errors.Is(err, lsm.ErrIndexNotFound), errors.Is(err, lsm.ErrTagNotFound):
 		e.Code = NotFound
 	case errors.Is(err, lsm.ErrDiskFull):
 		e.Code = ResourceExhausted
 	case errors.Is(err, lsm.ErrInvalid), errors.As(err, &column), errors.As(err, &key):
 		e.Code = InvalidArgument
-	case errors.Is(err, lsm.ErrKeyColumn), errors.Is(err, lsm.ErrColumnIndexed), errors.Is(err, lsm.ErrNotNull), errors.Is(err, lsm.ErrUnsupported):
+	case errors.Is(err, lsm.ErrKeyColumn), errors.Is(err, lsm.ErrColumnIndexed), errors.Is(err, lsm.ErrNotNull), errors.Is(err, lsm.ErrNotUnique), errors.Is(err, lsm.ErrUnsupported):
 		e.Code = FailedPrecondition
 	case errors.Is(err, lsm.ErrClosed), errors.Is(err, lsm.ErrPoisoned), errors.Is(err, lsm.ErrFenced):
 		e.Code = FailedPrecondition

@@ -259,7 +259,7 @@ func (t tableInfo) ddl() string {
 	if t.sql != "" {
 		return t.sql
 	}
-	return tableSQL(t.schema, t.name, t.arrow, t.key)
+	return tableSQL(t.schema, t.name, t.arrow, t.key, nil)
 }
 
 // qualified returns the table's name as SQL text.

@@ -149,6 +149,16 @@ func (s *memStore) past(context.Context, tableInfo, lsm.AsOf) (openedPast, error
 	return openedPast{}, errors.New("tables in memory have no versions")
 }
 
+func (s *memStore) declareKey(context.Context, tableRef, []string) error { return nil }
+
+func (s *memStore) discard(context.Context, string, string) (int64, error) { return 0, nil }
+
+func (s *memStore) tag(context.Context, string, string, string, uint64) (uint64, error) {
+	return 0, nil
+}
+
+func (s *memStore) untag(context.Context, string, string, string) (uint64, error) { return 0, nil }
+
 func (s *memStore) vacuum(context.Context, string, string) (freed, error) { return freed{}, nil }
 
 func (s *memStore) modify(context.Context, tableInfo, bool, func(context.Context, snapshot, writer) error) error {

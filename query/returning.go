@@ -38,7 +38,7 @@ func (p *parsed) returning() returningClause {
 // Returns says whether the statement changes something and returns rows about it: Run runs it, and so does Update, which
 // drops the rows.
 func (st *Statement) Returns() bool {
-	return st.parsed.kind == kindVacuum || !st.parsed.returning().list.empty()
+	return st.parsed.kind == kindVacuum || st.parsed.kind == kindCall || !st.parsed.returning().list.empty()
 }
 
 // returning collects what a statement returns. Its list is computed for each batch of rows that the statement changes,
@@ -55,8 +55,8 @@ type returning struct {
 
 // newReturning returns a collector, nil when the statement returns nothing.
 func (st *Statement) newReturning(l *lease) (*returning, error) {
-	if st.parsed.kind == kindVacuum {
-		return &returning{st: st, types: vacuumSchema, out: &spool{limit: st.e.opts.Memory}}, nil
+	if st.parsed.kind == kindVacuum || st.parsed.kind == kindCall {
+		return &returning{st: st, types: st.dataset, out: &spool{limit: st.e.opts.Memory}}, nil
 	}
 	c := st.parsed.returning()
 	if c.list.empty() {

@@ -213,7 +213,7 @@ func newTwin(t testing.TB, schema *arrow.Schema, tables map[string][]string) *in
 	require.NoError(t, err)
 	t.Cleanup(in.release)
 	for name, rows := range tables {
-		require.NoError(t, in.exec(tableSQL("main", name, schema, nil)))
+		require.NoError(t, in.exec(tableSQL("main", name, schema, nil, nil)))
 		for chunk := range slices.Chunk(rows, 500) {
 			require.NoError(t, in.exec(fmt.Sprintf("INSERT INTO %s VALUES %s", name, strings.Join(chunk, ","))))
 		}

@@ -68,6 +68,10 @@ func (e *Engine) prepare(ctx context.Context, s *Session, sql string) (*Statemen
 	switch p.kind {
 	case kindOptimize:
 		_, err = p.optimizeTarget()
+	case kindCall:
+		var c calling
+		c, err = p.calling()
+		st.dataset = callSchemas[c.name]
 	case kindVacuum:
 		st.dataset = vacuumSchema
 		_, _, err = p.vacuumTarget()
@@ -424,6 +428,8 @@ func (st *Statement) update(ctx context.Context, l *lease, params arrow.RecordBa
 		return 0, st.e.store.optimize(ctx, t.schema, t.name)
 	case kindVacuum:
 		return st.vacuum(ctx, out)
+	case kindCall:
+		return st.call(ctx, out)
 	}
 	return 0, errorf(InvalidArgument, "the statement returns rows; run it as a query")
 }

@@ -37,6 +37,13 @@ type store interface {
 	alter(ctx context.Context, t tableInfo, columns []alteredColumn, next tableInfo) error
 	insert(ctx context.Context, schema, name string, rec arrow.RecordBatch) (int64, error)
 	optimize(ctx context.Context, schema, name string) error
+	// declareKey gives a table without a primary key one of some columns.
+	declareKey(ctx context.Context, of tableRef, key []string) error
+	// discard drops the rows of a table that another program put something else below, and returns their number, -1 when it is not known.
+	discard(ctx context.Context, schema, name string) (int64, error)
+	// tag gives a version of a table a name, with 0 the one that has everything, and returns its number; untag takes the name away.
+	tag(ctx context.Context, schema, name, tag string, version uint64) (uint64, error)
+	untag(ctx context.Context, schema, name, tag string) (uint64, error)
 	// createIndex, dropIndex and optimizeIndex are for indexes of a table. progress hears how many of how many rows are in.
 	createIndex(ctx context.Context, of tableRef, d lsm.IndexDef, o lsm.CreateIndexOptions) error
 	dropIndex(ctx context.Context, of tableRef, index string) error
@@ -76,8 +83,8 @@ func (s lsmStore) tables() []tableInfo {
 			d.Name.Schema = lsm.MainSchema
 		}
 		comments := t.Comments()
-		if d.SQL == "" { // another program made the table
-			d.SQL = tableSQL(d.Name.Schema, d.Name.Name, d.Schema, d.Key)
+		if d.SQL == "" { // another program made the table, or changed its columns
+			d.SQL = tableSQL(d.Name.Schema, d.Name.Name, d.Schema, d.Key, defaultsBefore(t))
 		}
 		out = append(out, tableInfo{
 			comments: &comments,
@@ -136,6 +143,30 @@ func (s lsmStore) insert(ctx context.Context, schema, name string, rec arrow.Rec
 
 func (s lsmStore) optimize(ctx context.Context, schema, name string) error {
 	return s.db.Optimize(ctx, lsm.TableName{Schema: schema, Name: name})
+}
+
+func (s lsmStore) declareKey(ctx context.Context, of tableRef, key []string) error {
+	return s.db.DeclareKey(ctx, of.lsm(), key)
+}
+
+func (s lsmStore) discard(ctx context.Context, schema, name string) (int64, error) {
+	return s.db.Discard(ctx, lsm.TableName{Schema: schema, Name: name})
+}
+
+func (s lsmStore) tag(ctx context.Context, schema, name, tag string, version uint64) (uint64, error) {
+	t, err := s.db.Table(lsm.TableName{Schema: schema, Name: name})
+	if err != nil {
+		return 0, err
+	}
+	return t.Tag(ctx, tag, version)
+}
+
+func (s lsmStore) untag(ctx context.Context, schema, name, tag string) (uint64, error) {
+	t, err := s.db.Table(lsm.TableName{Schema: schema, Name: name})
+	if err != nil {
+		return 0, err
+	}
+	return t.Untag(ctx, tag)
 }
 
 func (s lsmStore) createIndex(ctx context.Context, of tableRef, d lsm.IndexDef, o lsm.CreateIndexOptions) error {

@@ -28,7 +28,7 @@ func (e *Engine) TableSQL(ctx context.Context, name lsm.TableName, columns *arro
 			return "", errorf(InvalidArgument, "column %d of %d has no name, by which SQL could ask for it; give it one", i+1, columns.NumFields())
 		}
 	}
-	text := tableSQL(schema, name.Name, columns, key)
+	text := tableSQL(schema, name.Name, columns, key, nil)
 	var refused *Error
 	err = e.try(l.shadow.in, strings.Replace(text, "CREATE", "CREATE OR REPLACE", 1))
 	if errors.As(err, &refused) && refused.Code == AlreadyExists { // a column is there twice

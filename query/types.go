@@ -288,7 +288,7 @@ func sameType(a, b arrow.DataType) bool {
 }
 
 // tableSQL writes the CREATE TABLE statement of a table that came as an Arrow schema.
-func tableSQL(schema, name string, s *arrow.Schema, key []string) string {
+func tableSQL(schema, name string, s *arrow.Schema, key []string, defaults map[string]string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE %s.%s(", quoteIdent(schema), quoteIdent(name))
 	for i, f := range s.Fields() {
@@ -296,6 +296,9 @@ func tableSQL(schema, name string, s *arrow.Schema, key []string) string {
 			b.WriteString(", ")
 		}
 		b.WriteString(quoteIdent(f.Name) + " " + sqlTypeText(f))
+		if x := defaults[f.Name]; x != "" {
+			b.WriteString(" DEFAULT(" + x + ")")
+		}
 		if !f.Nullable {
 			b.WriteString(" NOT NULL")
 		}
