@@ -221,18 +221,20 @@ def reads(server, stop, errors):
         stop.set()
 
 
-@pytest.mark.parametrize("version", ["2.0", "2.2"])
-def test_pylance_and_flightd_write_one_table(new_server, version):
+@pytest.mark.parametrize("version, stable", [("2.0", False), ("2.2", False), ("2.2", True)], ids=["2.0", "2.2", "stable row ids"])
+def test_pylance_and_flightd_write_one_table(new_server, version, stable):
     print(f"FLIGHTD_TEST_SEED={SEED}")
     server = new_server("--retain", "20s")
     if version == "2.2":
         schema = pa.schema([THEIRS.field(0).with_metadata({"lance-schema:unenforced-primary-key": "true"}), THEIRS.field(1), THEIRS.field(2)])
-        lance.write_dataset(schema.empty_table(), str(server.dataset("t")), data_storage_version=version)
+        lance.write_dataset(schema.empty_table(), str(server.dataset("t")), data_storage_version=version, enable_stable_row_ids=stable)
     server.start()
     execute(server, "CREATE TABLE IF NOT EXISTS t (k BIGINT PRIMARY KEY, n BIGINT, who VARCHAR)")
     stop, errors = threading.Event(), []
     sides = [Flightd(server, "flightd", 0, stop), Pylance(server, "pylance", 1, stop)]
     reader = threading.Thread(target=reads, args=(server, stop, errors), daemon=True)
+    if stable:  # flightd makes no indexes there
+        sides[0].kinds = [k for k in sides[0].kinds if k != "index"]
     for thread in [*sides, reader]:
         thread.start()
     stop.wait(SECONDS)
@@ -250,6 +252,9 @@ def test_pylance_and_flightd_write_one_table(new_server, version):
     execute(server, "OPTIMIZE t")
     assert rows_of(query(server, "FROM t"), "after OPTIMIZE") == model
     ds = lance.dataset(str(server.dataset("t")))
+    ds.validate()
+    ids = ds.to_table(columns=[], with_row_id=True)["_rowid"].to_pylist()
+    assert len(set(ids)) == len(ids)
     assert rows_of(ds.to_table(), "by pylance") == model and ds.data_storage_version == version
     if sides[1].tagged is not None:
         assert rows_of(ds.checkout_version("mark").to_table(), "at the tag") == sides[1].tagged

@@ -96,10 +96,13 @@ def test_what_cannot_be_served_does_not_keep_others_from_it(new_server):
     with refused("DATA_LOSS", "broken.lance"):
         execute(server, "FROM broken")
     assert query(server, "FROM stable ORDER BY id").to_pylist() == ids
-    for sql in "INSERT INTO stable VALUES (2000, NULL, NULL, 1)", "DELETE FROM stable WHERE id = 1", "OPTIMIZE stable":
-        with refused("FAILED_PRECONDITION", "feature flag 1 (stable row ids)"):
-            execute(server, sql)
-    assert expected(lance.dataset(str(server.dataset("stable")))) == ids
+    with refused("FAILED_PRECONDITION", "feature flag 1 (stable row ids)"):
+        execute(server, "CREATE INDEX i ON stable USING BTREE (twice)")
+    execute(server, "INSERT INTO stable VALUES (2000, NULL, NULL, 1)", "DELETE FROM stable WHERE id = 1", "OPTIMIZE stable")
+    rows = [r for r in ids if r["id"] != 1] + [{"id": 2000, "body": None, "vec": None, "twice": 1}]
+    ds = lance.dataset(str(server.dataset("stable")))
+    ds.validate()
+    assert expected(ds) == rows
 
     assert query(server, "FROM narrow ORDER BY id").to_pylist() == want.to_pylist()
     for sql in "INSERT INTO narrow VALUES (200, NULL)", "DELETE FROM narrow WHERE id = 1", "OPTIMIZE narrow", "ALTER TABLE narrow ADD COLUMN n INT", "CREATE INDEX i ON narrow USING BTREE (id)":
@@ -268,3 +271,94 @@ def test_forms_of_columns_are_read_and_written_on(new_server, version):
         assert scalar(server, f"SELECT count(*) FROM {table}") == len(want) + 9
     execute(server, "INSERT INTO words VALUES (1000, 'more')", "OPTIMIZE words")
     assert lance.dataset(str(server.dataset("words"))).count_rows() == n + 1
+
+
+def test_keys_are_declared_by_sql_and_by_pylance(new_server):
+    """A table without a key only appends until one is declared; two rows with one key are in its way, and are named."""
+    server = new_server()
+    rows = pa.table({"id": [1, 2, 2], "body": ["one", "two", "again"]}, schema=pa.schema([pa.field("id", pa.int64(), nullable=False), ("body", pa.string())]))
+    for name in "ours", "theirs":
+        lance.write_dataset(rows, str(server.dataset(name)))
+    server.start()
+    with refused("FAILED_PRECONDITION", "two rows have the key id = 2"):
+        execute(server, "ALTER TABLE ours ADD PRIMARY KEY (id)")
+    execute(server, "DELETE FROM ours WHERE body = 'two'", "ALTER TABLE ours ADD PRIMARY KEY (id)")
+    with refused("FAILED_PRECONDITION", "primary key"):
+        execute(server, "ALTER TABLE ours ADD CONSTRAINT pk PRIMARY KEY (id)")
+    lance.dataset(str(server.dataset("theirs"))).update_field_metadata({"id": KEY})
+    with refused("FAILED_PRECONDITION", "two rows have the key id = 2"):
+        execute(server, "INSERT INTO theirs VALUES (3, 'three')")
+    assert scalar(server, "SELECT count(*) FROM theirs") == 3
+    lance.dataset(str(server.dataset("theirs"))).delete("body = 'two'")
+    for name in "ours", "theirs":
+        put(server, name, [pa.RecordBatch.from_pydict({"id": [1, 4], "body": ["uno", "four"]})])
+        want = [{"id": 1, "body": "uno"}, {"id": 2, "body": "again"}, {"id": 4, "body": "four"}]
+        assert query(server, f"FROM {name} ORDER BY id").to_pylist() == want
+        with refused("ALREADY_EXISTS", "key"):
+            execute(server, f"INSERT INTO {name} VALUES (1, 'eins')")
+        execute(server, f"OPTIMIZE {name}")
+        ds = lance.dataset(str(server.dataset(name)))
+        assert expected(ds) == want and ds.schema.field("id").metadata[b"lance-schema:unenforced-primary-key"] == b"true"
+
+
+def test_unmerged_rows_are_discarded(new_server):
+    """An overwrite below rows that are not merged leaves two ways out, which the error names; one drops the rows."""
+    server = new_server()
+    server.start()
+    execute(server, "CREATE TABLE docs (id BIGINT PRIMARY KEY, body VARCHAR)", "INSERT INTO docs VALUES (1, 'one')", "OPTIMIZE docs",
+            "INSERT INTO docs VALUES (2, 'two'), (3, 'three')")
+    ds = lance.dataset(str(server.dataset("docs")))
+    lance.write_dataset(pa.table({"id": [9], "body": ["new"]}, schema=ds.schema), ds.uri, mode="overwrite")
+    with refused("FAILED_PRECONDITION", "CALL flightd_discard"):
+        execute(server, "INSERT INTO docs VALUES (4, 'four')")
+    assert query(server, "CALL flightd_discard('docs')").to_pylist() == [{"table_schema": "main", "table_name": "docs", "dropped_rows": 2}]
+    assert query(server, "CALL flightd_discard('docs')")["dropped_rows"].to_pylist() == [0]
+    execute(server, "INSERT INTO docs VALUES (4, 'four')")
+    server.kill()
+    server.start()
+    assert query(server, "SELECT id FROM docs ORDER BY id")["id"].to_pylist() == [4, 9]
+
+
+def test_tags_hold_versions(new_server):
+    server = new_server("--retain", "0s")
+    server.start()
+    execute(server, "CREATE TABLE docs (id BIGINT PRIMARY KEY, body VARCHAR)", "INSERT INTO docs VALUES (1, 'one')")
+    tagged = query(server, "CALL flightd_tag('docs', 'first')").to_pylist()[0]["version"]
+    with refused("ALREADY_EXISTS", "first"):
+        execute(server, "CALL flightd_tag('docs', 'first')")
+    with refused("INVALID_ARGUMENT", "letters"):
+        execute(server, "CALL flightd_tag('docs', 'a/b')")
+    with refused("NOT_FOUND", "999"):
+        execute(server, "CALL flightd_tag('docs', 'later', 999)")
+    execute(server, "UPDATE docs SET body = 'two'", "OPTIMIZE docs", "VACUUM docs")
+    assert query(server, "SELECT name, kind, version FROM flightd_catalog.tags").to_pylist() == [{"name": "first", "kind": "tag", "version": tagged}]
+    assert scalar(server, "SELECT body FROM docs AT (TAG => 'first')") == "one"
+    ds = lance.dataset(str(server.dataset("docs")))
+    assert ds.tags.list()["first"]["version"] == tagged and ds.checkout_version("first").to_table()["body"].to_pylist() == ["one"]
+    execute(server, f"CALL flightd_tag('docs', 'same', {tagged})")
+    for name in "first", "same":
+        assert query(server, f"CALL flightd_untag('docs', '{name}')")["version"].to_pylist() == [tagged]
+    with refused("NOT_FOUND", "first"):
+        execute(server, "CALL flightd_untag('docs', 'first')")
+    execute(server, "VACUUM docs")
+    with refused("NOT_FOUND", str(tagged)):
+        query(server, f"FROM docs AT (VERSION => {tagged})")
+
+
+def test_defaults_outlive_columns_that_pylance_changes(server):
+    """A DEFAULT stays with its column, whatever name pylance gives to it and whatever comes and goes beside it."""
+    execute(server, "CREATE TABLE docs (id BIGINT PRIMARY KEY, lang VARCHAR DEFAULT 'e(n' NOT NULL, n INTEGER DEFAULT 1 + 2, gone INTEGER DEFAULT 7)", "INSERT INTO docs (id) VALUES (1)", "OPTIMIZE docs")
+    ds = lance.dataset(str(server.dataset("docs")))
+    ds.alter_columns({"path": "lang", "name": "language"})
+    ds.drop_columns(["gone"])
+    ds.add_columns(pa.schema([pa.field("new", pa.int32())]))
+    execute(server, "INSERT INTO docs (id) VALUES (2)")
+    want = [{"id": i, "language": "e(n", "n": 3, "new": None} for i in (1, 2)]
+    assert query(server, "FROM docs ORDER BY id").to_pylist() == want
+    server.kill()
+    server.start()
+    ds = lance.dataset(str(server.dataset("docs")))
+    ds.alter_columns({"path": "n", "name": "number"})
+    execute(server, "INSERT INTO docs (id) VALUES (3)", "ALTER TABLE docs ALTER number SET DEFAULT 9", "INSERT INTO docs (id) VALUES (4)")
+    assert query(server, "SELECT language, number, new FROM docs WHERE id > 2 ORDER BY id").to_pylist() == [
+        {"language": "e(n", "number": 3, "new": None}, {"language": "e(n", "number": 9, "new": None}]

@@ -51,7 +51,8 @@ func (c *compactor) plan(ctx context.Context, set *layerSet) []policy.Job {
 		}
 	}
 	x := c.indexState(ctx, set.base)
-	busy := c.table.changing()
+	stable := set.base.version.StableRowIDs() != nil // Lance puts their fragments together
+	busy := c.table.changing() || stable
 	if !busy { // a build may be about to put one in the place of some of them
 		s.Segments = x.segments
 	}

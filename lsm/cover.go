@@ -21,6 +21,9 @@ func (t *Table) cover(ctx context.Context, x indexEntry, retrain bool, progress 
 	if t.now().isKey(x.Fields) {
 		return nil // the key's own index has them
 	}
+	if err := t.refuseIndexes(); err != nil {
+		return err
+	}
 	done, err := t.beginBuild()
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package lsm
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -317,9 +318,9 @@ ds = lance.dataset(root)
 ds.optimize.compact_files()
 `
 
-// TestATableWithStableRowIDsIsRead reads such a table by its key, by an indexed column and as a whole, and says why it is not
-// written.
-func TestATableWithStableRowIDsIsRead(t *testing.T) {
+// TestATableWithStableRowIDsIsWritten reads such a table by its key, by an indexed column and as a whole, and writes on: what it
+// inserts, replaces and deletes, pylance validates, finds by its indexes and compacts, each row under an id of its own.
+func TestATableWithStableRowIDsIsWritten(t *testing.T) {
 	dir := t.TempDir()
 	python.Run(t, stableDataset, dir)
 	want := make(map[int64][2]int64)
@@ -353,15 +354,45 @@ func TestATableWithStableRowIDsIsRead(t *testing.T) {
 				row.Release()
 			}
 		}
-		rec := writesBatch(table.Schema(), 9, 9, []int64{1})
-		_, err := table.Put(t.Context(), Batch{Record: rec})
-		rec.Release()
-		var readOnly *ReadOnlyError
-		require.ErrorAs(t, err, &readOnly)
+		err := db.CreateIndex(t.Context(), table.Name(), IndexDef{Name: "i", Kind: BTreeIndex, Columns: []string{"seq"}}, CreateIndexOptions{})
+		require.ErrorIs(t, err, ErrUnsupported)
 		require.ErrorContains(t, err, "feature flag 1 (stable row ids)")
-		require.ErrorAs(t, db.Optimize(t.Context(), table.Name()), &readOnly)
 		require.NoError(t, db.Close())
+	}
+	for round := range int64(3) {
+		db := openTest(t, dir)
+		table := db.mustTable(t, "stable")
+		for _, k := range []int64{1, 50, 300 + round} {
+			rec := writesBatch(table.Schema(), 9, 2*k, []int64{k})
+			_, err := table.Put(t.Context(), Batch{Record: rec})
+			rec.Release()
+			require.NoError(t, err)
+			want[k] = [2]int64{9, 2 * k}
+			require.NoError(t, db.Optimize(t.Context(), table.Name()))
+		}
+		require.Equal(t, want, readWrites(t, db, "stable"))
+		require.NoError(t, db.Close())
+		python.Run(t, stableChecks, dir, fmt.Sprint(len(want)), fmt.Sprint(round))
 	}
 	_, err := Check(t.Context(), dir, func(f Fault) { t.Errorf("%+v", f) })
 	require.NoError(t, err)
 }
+
+// stableChecks has pylance look at the rows of a table with stable row ids, by its indexes and without; in later rounds it compacts,
+// and brings its indexes up to the rows.
+const stableChecks = `
+import lance, os, sys
+ds = lance.dataset(os.path.join(sys.argv[1], "stable.lance"))
+ds.validate()
+for again in range(2):
+    rows = ds.to_table(with_row_id=True).to_pylist()
+    assert len(rows) == int(sys.argv[2]) == len({r["_rowid"] for r in rows}), rows
+    for r in rows:
+        assert [x["_rowid"] for x in ds.to_table(filter=f"key = {r['key']}", with_row_id=True).to_pylist()] == [r["_rowid"]], r
+        assert r["key"] in [x["key"] for x in ds.to_table(filter=f"seq = {r['seq']}").to_pylist()], r
+    if int(sys.argv[3]) == 0: break
+    ds.optimize.compact_files()
+    ds.optimize.optimize_indices()
+    ds = lance.dataset(ds.uri)
+assert ds.to_table(columns=["_row_created_at_version", "_row_last_updated_at_version"]).num_rows == int(sys.argv[2])
+`

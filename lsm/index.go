@@ -262,6 +262,9 @@ func (db *DB) defineIndex(ctx context.Context, n TableName, d IndexDef, o Create
 	if err := t.refuseWrite(); err != nil {
 		return nil, nil, nil, err
 	}
+	if err := t.refuseIndexes(); err != nil {
+		return nil, nil, nil, fmt.Errorf("create index %q on table %q: %w", d.Name, n, err)
+	}
 	if x, err = newIndexEntry(d, t.now(), t.lastIndex+1); err != nil {
 		return nil, nil, nil, fmt.Errorf("create index on table %q: %w", n, err)
 	}
@@ -285,6 +288,19 @@ func (db *DB) defineIndex(ctx context.Context, n TableName, d IndexDef, o Create
 		old.Name = d.Name
 	}
 	return t, x, old, nil
+}
+
+// refuseIndexes returns why the table's base cannot have indexes of ours.
+func (t *Table) refuseIndexes() error {
+	b, err := t.holdBase()
+	if err != nil {
+		return err
+	}
+	defer b.unref()
+	if b.version.StableRowIDs() != nil {
+		return fmt.Errorf("%w: an index of a table with feature flag 1 (stable row ids) names rows by those, which flightd does not; make it with Lance, or copy the table with CREATE TABLE … AS", ErrUnsupported)
+	}
+	return nil
 }
 
 // lacksField tells whether one of some fields is no column of the table any more.

@@ -89,7 +89,7 @@ type vectorSegments struct {
 // does: its rows are compared one by one.
 func openVectors(ctx context.Context, st object.Store, root string, v *manifest.Version, now *tableSchema, t *Table) vectorSegments {
 	var out vectorSegments
-	for _, x := range v.Indexes {
+	for _, x := range addressed(v) {
 		if !x.Vector() || x.Fragments == nil || len(x.Fields) != 1 {
 			continue
 		}

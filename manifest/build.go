@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -60,7 +61,7 @@ func (b *build) version(ctx context.Context) ([]byte, error) {
 // fragments lists the fragments of the new version: the old ones with their deletions, then the appended ones.
 func (b *build) fragments(ctx context.Context) error {
 	b.m.Fragments = nil
-	if err := b.checkRewrite(); err != nil {
+	if err := errors.Join(b.checkRowIDs(), b.checkRewrite()); err != nil {
 		return err
 	}
 	if !b.change.Overwrite {
@@ -86,6 +87,7 @@ func (b *build) fragments(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ids := b.newRowIDs()
 	for i := range b.change.Append {
 		p, err := b.change.Append[i].newProto()
 		if err != nil {
@@ -96,6 +98,7 @@ func (b *build) fragments(ctx context.Context) error {
 		}
 		p.Id = next
 		next++
+		ids.give(p)
 		if rows := b.change.AppendDeleted[i]; rows != nil {
 			f := &Fragment{ID: p.Id, Rows: int64(p.GetPhysicalRows()), raw: p}
 			d, err := b.writeDeletion(ctx, f, rows)

@@ -15,10 +15,10 @@ const (
 	flagNoTxFiles     = 1 << 5
 	flagMixedVersions = 1 << 8
 
-	// Stable row ids matter to indexes, which we do not use on such a table, and mixed file versions to the reader
-	// of each file, who checks them itself.
+	// Stable row ids matter to indexes, which we neither use nor write on such a table, and to fragments that are appended or
+	// written anew (rowids.go); mixed file versions matter to the reader of each file, who checks them itself.
 	readableFlags = flagDeletions | flagStableRowIDs | flagObsolete | flagTableConfig | flagNoTxFiles | flagMixedVersions
-	writableFlags = flagDeletions | flagObsolete | flagTableConfig | flagNoTxFiles
+	writableFlags = flagDeletions | flagStableRowIDs | flagObsolete | flagTableConfig | flagNoTxFiles
 )
 
 var flagNames = [...]string{
@@ -67,11 +67,11 @@ func checkWritable(name string, m *lancepb.Manifest) error {
 // setFlags computes both words from the contents of m.
 // REQUIRES: checkWritable accepted the version that m builds on, so no flag is lost that other contents need.
 func setFlags(m *lancepb.Manifest) {
-	keep := m.GetWriterFeatureFlags() & flagNoTxFiles
-	m.ReaderFeatureFlags, m.WriterFeatureFlags = 0, keep
+	keep := m.GetWriterFeatureFlags() & (flagNoTxFiles | flagStableRowIDs)
+	m.ReaderFeatureFlags, m.WriterFeatureFlags = m.GetReaderFeatureFlags()&flagStableRowIDs, keep
 	for _, f := range m.GetFragments() {
 		if f.GetDeletionFile() != nil {
-			m.ReaderFeatureFlags = flagDeletions
+			m.ReaderFeatureFlags |= flagDeletions
 			m.WriterFeatureFlags |= flagDeletions
 			break
 		}

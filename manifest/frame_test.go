@@ -87,7 +87,8 @@ func TestUnknownFlagsAreRefusedByNumber(t *testing.T) {
 	}{
 		{read: -1, write: -1},
 		{reader: 1, writer: 1 | 1<<3 | 1<<5, read: -1, write: -1},
-		{reader: 1 << 1, writer: 1 << 1, read: -1, write: 1},
+		{reader: 1 << 1, writer: 1 << 1, read: -1, write: -1},
+		{reader: 1 << 8, writer: 1 << 8, read: -1, write: 8},
 		{writer: 1 << 15, read: -1, write: 15},
 		{reader: 1 << 12, writer: 1 << 12, read: 12},
 		{reader: 1 << 40, read: 40},

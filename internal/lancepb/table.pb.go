@@ -511,9 +511,12 @@ type DataFragment struct {
 	// Rows in the files, deleted ones included.
 	PhysicalRows uint64 `protobuf:"varint,4,opt,name=physical_rows,json=physicalRows,proto3" json:"physical_rows,omitempty"`
 	// Stable row ids, when the table has them.
-	InlineRowIds  []byte `protobuf:"bytes,5,opt,name=inline_row_ids,json=inlineRowIds,proto3" json:"inline_row_ids,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	InlineRowIds []byte `protobuf:"bytes,5,opt,name=inline_row_ids,json=inlineRowIds,proto3" json:"inline_row_ids,omitempty"`
+	// Then also the versions in which rows were last changed, and made.
+	InlineLastUpdatedAtVersions []byte `protobuf:"bytes,7,opt,name=inline_last_updated_at_versions,json=inlineLastUpdatedAtVersions,proto3" json:"inline_last_updated_at_versions,omitempty"`
+	InlineCreatedAtVersions     []byte `protobuf:"bytes,9,opt,name=inline_created_at_versions,json=inlineCreatedAtVersions,proto3" json:"inline_created_at_versions,omitempty"`
+	unknownFields               protoimpl.UnknownFields
+	sizeCache                   protoimpl.SizeCache
 }
 
 func (x *DataFragment) Reset() {
@@ -577,6 +580,20 @@ func (x *DataFragment) GetPhysicalRows() uint64 {
 func (x *DataFragment) GetInlineRowIds() []byte {
 	if x != nil {
 		return x.InlineRowIds
+	}
+	return nil
+}
+
+func (x *DataFragment) GetInlineLastUpdatedAtVersions() []byte {
+	if x != nil {
+		return x.InlineLastUpdatedAtVersions
+	}
+	return nil
+}
+
+func (x *DataFragment) GetInlineCreatedAtVersions() []byte {
+	if x != nil {
+		return x.InlineCreatedAtVersions
 	}
 	return nil
 }
@@ -824,13 +841,15 @@ const file_internal_lancepb_table_proto_rawDesc = "" +
 	"\x04path\x18\x04 \x01(\tR\x04pathB\a\n" +
 	"\x05_name\"\x1a\n" +
 	"\x04UUID\x12\x12\n" +
-	"\x04uuid\x18\x01 \x01(\fR\x04uuid\"\xd6\x01\n" +
+	"\x04uuid\x18\x01 \x01(\fR\x04uuid\"\xd9\x02\n" +
 	"\fDataFragment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12+\n" +
 	"\x05files\x18\x02 \x03(\v2\x15.lance.table.DataFileR\x05files\x12>\n" +
 	"\rdeletion_file\x18\x03 \x01(\v2\x19.lance.table.DeletionFileR\fdeletionFile\x12#\n" +
 	"\rphysical_rows\x18\x04 \x01(\x04R\fphysicalRows\x12$\n" +
-	"\x0einline_row_ids\x18\x05 \x01(\fR\finlineRowIds\"\x8b\x02\n" +
+	"\x0einline_row_ids\x18\x05 \x01(\fR\finlineRowIds\x12D\n" +
+	"\x1finline_last_updated_at_versions\x18\a \x01(\fR\x1binlineLastUpdatedAtVersions\x12;\n" +
+	"\x1ainline_created_at_versions\x18\t \x01(\fR\x17inlineCreatedAtVersions\"\x8b\x02\n" +
 	"\bDataFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06fields\x18\x02 \x03(\x05R\x06fields\x12%\n" +
