@@ -30,21 +30,26 @@ type chunker struct {
 var errChunk = fmt.Errorf("one row has values of more than %d bytes, or more than %d empty or null lists in a row, in a list of lists of a dictionary or of fixed-size lists of booleans: %w",
 	smallChunk/2, math.MaxUint16, ErrUnsupported)
 
-// writeChunks writes small values in chunks. If they do not fit, it returns errChunk, and has written nothing.
-func (s *shredded) writeChunks(p *pageWriter, f *Field, how style) (*lancepb.PageLayout, error) {
-	c := &chunker{shredded: s, large: how.version > Version21, repBits: 16, defBits: 16}
-	l := &lancepb.MiniBlockLayout{Layers: s.layers, NumItems: uint64(s.n), HasLargeChunk: c.large}
+// newChunker returns what cuts values into chunks, and their dictionary, if they have one.
+func (s *shredded) newChunker(f *Field, how style) (c *chunker, distinct *dictionary) {
+	c = &chunker{shredded: s, large: how.version > Version21, repBits: 16, defBits: 16}
 	if how.compress || !c.large || s.entries() > chunkLevels { // a row of that many, whose levels have to fit into a chunk
 		c.repBits, c.defBits = bits.Len16(s.lists), bits.Len(uint(s.definitions()-1))
 	}
+	c.values, distinct = s.valueWriter(f, how)
+	return c, distinct
+}
+
+// writeChunks writes small values in chunks. If they do not fit, it returns errChunk, and has written nothing.
+func (s *shredded) writeChunks(p *pageWriter, f *Field, how style) (*lancepb.PageLayout, error) {
+	c, distinct := s.newChunker(f, how)
+	l := &lancepb.MiniBlockLayout{Layers: s.layers, NumItems: uint64(s.n), HasLargeChunk: c.large}
 	if s.rep != nil {
 		l.RepCompression, l.RepetitionIndexDepth = levelsEncoding(c.repBits), 1
 	}
 	if s.def != nil {
 		l.DefCompression = levelsEncoding(c.defBits)
 	}
-	var distinct *dictionary
-	c.values, distinct = s.valueWriter(f, how)
 	l.ValueCompression, l.NumBuffers = c.values.encoding(), uint64(c.values.count())
 	if err := c.cut(c.values.perChunk()); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package lance
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -133,10 +134,43 @@ func TestManyEmptyListsInARow(t *testing.T) {
 	}
 }
 
+// TestRowsThatNoPageHoldsAreFound: of what cannot be zipped, CheckRows finds the rows that a Writer refuses, and no others.
+func TestRowsThatNoPageHoldsAreFound(t *testing.T) {
+	for _, dt := range []arrow.DataType{arrow.BinaryTypes.String, arrow.FixedSizeListOf(2, arrow.FixedWidthTypes.Boolean)} {
+		for _, empty := range []int{100, 31_900, 40_000, 65_520, 70_000} {
+			rec := emptyLists(t, dt, empty)
+			s, err := SchemaFromArrow(rec.Schema(), 0)
+			require.NoError(t, err)
+			require.NoError(t, s.Fields[0].CheckRows(Version20, rec.Column(0)))
+			for _, v := range []Version{Version21, Version22} {
+				ctx := context.Background()
+				w, err := Create(ctx, object.NewMem(), "f", s, WriterOptions{Version: v})
+				require.NoError(t, err)
+				if err = w.Write(ctx, rec); err == nil {
+					_, err = w.Finish(ctx)
+				}
+				w.Abort()
+				found := s.Fields[0].CheckRows(v, rec.Column(0))
+				require.Equal(t, err == nil, found == nil, "%s %d %s: %v, %v", dt, empty, v, err, found)
+				if found != nil {
+					require.ErrorIs(t, found, ErrUnsupported)
+					require.ErrorContains(t, found, "row 1: ")
+					require.Greater(t, empty, chunkLevels)
+				} else {
+					require.True(t, empty < 70_000 || dt.ID() == arrow.STRING)
+				}
+			}
+		}
+	}
+}
+
 // emptyLists returns rows of lists of lists, one of which has many empty ones between two values.
 func emptyLists(t *testing.T, dt arrow.DataType, empty int) arrow.RecordBatch {
 	t.Helper()
 	item := map[arrow.Type]string{arrow.BOOL: "true", arrow.STRING: `"text"`, arrow.FIXED_SIZE_LIST: "[1, 2]", arrow.STRUCT: `{"x": 1}`}[dt.ID()]
+	if list, ok := dt.(*arrow.FixedSizeListType); ok && list.Elem().ID() == arrow.BOOL {
+		item = "[true, false]"
+	}
 	if item == "" {
 		item = "7"
 	}

@@ -577,6 +577,10 @@ func (t *Table) check(s *tableSchema, rec arrow.RecordBatch) error {
 		if err := s.checkNested(t.name.String(), f, col, dead); err != nil {
 			return err
 		}
+		// What is acknowledged has to fit the files of its generation.
+		if err := s.lance.Fields[i].CheckRows(t.fileVersion(), col); err != nil {
+			return fmt.Errorf("%w batch for table %q: column %q: %w", ErrInvalid, t.name, f.Name, err)
+		}
 		if f.Nullable || col.NullN() == 0 {
 			continue
 		}
