@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"math/bits"
 	"path"
 	"strconv"
@@ -254,28 +255,47 @@ func decodeEntry(name string, b []byte, prefix func(meta []byte) []byte) (e read
 // verifyEntry tells whether flightd wrote an object, and verifies its checksum if so. It looks at nothing before it knows
 // that it is what was written: a damaged flatbuffer may ask for any amount of memory.
 func verifyEntry(b []byte) (own bool, err error) {
-	head := b
-	if len(b) >= 8 {
-		head = b[:min(int64(len(b)), 8+int64(binary.LittleEndian.Uint32(b[4:])))] // the schema
-	}
+	head := schemaOf(b)
 	const length = len(markMagic) + 2*16 + 1 + sumDigits
 	// A column may have the mark in its name. Then there are several, and one is right.
 	for at := 0; ; at++ {
 		n := bytes.Index(head[at:], []byte(markMagic))
 		if n < 0 || at+n+length > len(head) {
-			return own, err
+			break
 		}
 		own, at = true, at+n
 		digits := at + length - sumDigits
-		want, parseErr := strconv.ParseUint(string(b[digits:digits+sumDigits]), 16, 32)
 		sum := crc32.Checksum(b[:digits], castagnoli)
 		sum = crc32.Update(sum, castagnoli, []byte(noSum))
 		sum = crc32.Update(sum, castagnoli, b[digits+sumDigits:])
-		if parseErr == nil && sum == uint32(want) {
+		if string(b[digits:digits+sumDigits]) == fmt.Sprintf("%0*x", sumDigits, sum) { // a number may be written in several ways
 			return true, nil
 		}
 		err = fmt.Errorf("log entry has checksum %q, its bytes give %0*x", b[digits:digits+sumDigits], sumDigits, sum)
 	}
+	if own {
+		return true, err
+	}
+	// A damaged mark must not make an entry of ours look like another program's: the names of its metadata are there as well.
+	for _, key := range []string{metaEntry, metaRecords} {
+		if at := bytes.Index(head, []byte(key)); at >= 0 {
+			return true, fmt.Errorf("log entry has the key %s at byte %d and no mark of flightd: one of the two is damaged", key, at)
+		}
+	}
+	return false, nil
+}
+
+// schemaOf returns the first message of an IPC stream, or everything when what says its length is damaged: then nothing follows it
+// where another message should begin.
+func schemaOf(b []byte) []byte {
+	if len(b) < 8 {
+		return b
+	}
+	end := 8 + int64(binary.LittleEndian.Uint32(b[4:]))
+	if binary.LittleEndian.Uint32(b) != math.MaxUint32 || end+4 > int64(len(b)) || binary.LittleEndian.Uint32(b[end:]) != math.MaxUint32 {
+		return b
+	}
+	return b[:end]
 }
 
 // decodeTable reads the records. The checksum is right, so what is wrong here was written so.
