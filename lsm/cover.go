@@ -43,7 +43,7 @@ func (t *Table) cover(ctx context.Context, x indexEntry, retrain bool, progress 
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err) // a store says only that it was cancelled
 	}
-	return err
+	return t.db.diskError(err)
 }
 
 // beginBuild notes that files are being written below the table's folder beside the flusher: until done is called, it

@@ -100,7 +100,7 @@ func (db *DB) Optimize(ctx context.Context, n TableName) error {
 		err = t.optimizeVectors(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("optimize table %q: %w", n, err)
+		return fmt.Errorf("optimize table %q: %w", n, db.diskError(err))
 	}
 	return nil
 }

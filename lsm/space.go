@@ -388,9 +388,15 @@ func (db *DB) makeRoom() {
 	db.poke()
 }
 
-// diskError gives an error that a full disk caused its name.
+// diskError gives an error that a full disk caused its name, or that a quota did, the system's or that of scratch files.
 func (db *DB) diskError(err error) error {
-	if err == nil || !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrDiskFull) {
+	if err == nil || errors.Is(err, ErrDiskFull) {
+		return err
+	}
+	if errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrDiskFull, err) // what is free on the disk has nothing to do with it
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
 		return err
 	}
 	free, _, _ := db.space.state()
