@@ -306,6 +306,19 @@ func TestCancel(t *testing.T) {
 	require.Equal(t, Cancelled, codeOf(t, err))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 
+	// What runs on would take hours. Half a minute is what a busy machine may make of the second that is promised.
+	ctx, cancel = context.WithCancel(t.Context())
+	var from time.Time
+	timer := time.AfterFunc(50*time.Millisecond, func() {
+		from = time.Now()
+		cancel()
+	})
+	err = run(ctx, long)
+	require.Equal(t, Cancelled, codeOf(t, err))
+	require.False(t, timer.Stop(), "it ended by itself")
+	require.Less(t, time.Since(from), 30*time.Second)
+	require.Zero(t, e.Running())
+
 	st, err := e.Prepare(t.Context(), nil, "SELECT a.id FROM n a, n b")
 	require.NoError(t, err)
 	ctx, cancel = context.WithCancel(t.Context())

@@ -35,16 +35,17 @@ func TestStatementsTimeOut(t *testing.T) {
 	st, err := e.Prepare(t.Context(), e.NewSession(), "SELECT a.id, b.id FROM t a, t b, t c")
 	require.NoError(t, err)
 	res, err := st.Query(t.Context(), nil)
-	require.NoError(t, err)
-	<-res.ctx.Done()
-	for err == nil {
-		rec, next := res.Next(t.Context())
-		if err = next; err == nil {
-			rec.Release()
+	if err == nil { // else the machine is so busy that the time was over before
+		<-res.ctx.Done()
+		for err == nil {
+			rec, next := res.Next(t.Context())
+			if err = next; err == nil {
+				rec.Release()
+			}
 		}
+		require.NoError(t, res.Close())
 	}
 	require.Equal(t, DeadlineExceeded, codeOf(t, err))
-	require.NoError(t, res.Close())
 	require.Equal(t, []string{"1000"}, free.rows("SELECT count(*) FROM t"))
 	require.Zero(t, e.Running())
 }
