@@ -158,7 +158,8 @@
 // # Memory and concurrency
 //
 // A Reader is safe for concurrent use, without locks: what it learns of a column or a page is the same whoever learns it
-// first. A Writer and a Scanner belong to one goroutine each. No goroutines are started.
+// first. A Writer and a Scanner belong to one goroutine each. A Scanner of a file that is not mapped reads with one goroutine for
+// each column, all at once and one batch ahead of the caller, which Close awaits; others start none.
 //
 // Arrays over a mapping retain it: Close of the Reader and Release of the batches may come in any order, and the file is
 // unmapped at the last of them. Buffers that are made, such as the offsets of strings, come from ReaderOptions.Alloc.
@@ -168,7 +169,8 @@
 // (window.go). Of 2.0: the bytes of the rows, as if the page had no others, with the rows in small gaps; a scan takes about
 // 4 MiB of a column at a time (part.go). Only pages that are compressed as a whole, which are others', are read whole. The
 // first look at a page of ours reads all of it, at most 8 MiB, because its checksum is of all of it. A scan holds a batch of
-// each column, which is decoded in pieces of about 4 MiB, and in a mapped file nothing for what is not decoded.
+// each column, which is decoded in pieces of about 4 MiB, and the next one of a file that is not mapped; in a mapped file nothing
+// for what is not decoded. There is no cache here: that of a mapped file is the system's page cache.
 // INVARIANT: arrays leave this package with their number of nulls known, and that of what is nested in them, because
 // Arrow counts it on demand without a lock, and batches are shared.
 // INVARIANT: no length or offset from a file is used before it is bounded by the size of the file, and no memory is

@@ -18,10 +18,19 @@ type Scanner struct {
 	columns []int
 	schema  *arrow.Schema
 	parts   []part // the decoded rows of each column
-	pos     int64  // the next row
+	// ahead has, of a file that is not mapped, what is being read for each column behind its part.
+	ahead   []*reading
+	pos     int64 // the next row
 	end     int64
 	maxRows int64
 	err     error
+}
+
+// reading is a run of rows that a goroutine reads. What came of it is there when done is closed.
+type reading struct {
+	done chan struct{}
+	data arrow.ArrayData
+	err  error
 }
 
 // part is a run of decoded rows of a column.
@@ -34,7 +43,7 @@ type part struct {
 // missed. Batches end where a page of any of the columns ends, so that fixed-width data is never copied, and have at most
 // maxRows rows, if it is not 0. Without columns the batches have rows and nothing else.
 func (r *Reader) Scan(columns []int, off, n int64, maxRows int64) *Scanner {
-	s := &Scanner{r: r, columns: columns, parts: make([]part, len(columns)), maxRows: maxRows}
+	s := &Scanner{r: r, columns: columns, parts: make([]part, len(columns)), ahead: make([]*reading, len(columns)), maxRows: maxRows}
 	if maxRows <= 0 {
 		s.maxRows = math.MaxInt64
 	}
@@ -80,6 +89,9 @@ func (s *Scanner) next(ctx context.Context) (arrow.RecordBatch, error) {
 	}
 	defer s.r.leave()
 	end := s.pos + min(s.maxRows, s.end-s.pos)
+	for i := range s.parts {
+		s.readAhead(i, s.pos)
+	}
 	for i := range s.parts {
 		if err := s.fill(i); err != nil {
 			return nil, err
@@ -144,14 +156,43 @@ func (s *Scanner) fill(i int) error {
 		return nil
 	}
 	p.release()
-	data, err := s.r.decodeField(s.columns[i], s.pos, s.end)
+	data, err := s.decode(i)
 	if err != nil {
 		return err
 	}
 	defer data.Release()
 	p.array = array.MakeFromData(data)
 	p.first, p.end = s.pos, s.pos+int64(p.array.Len())
+	s.readAhead(i, p.end)
 	return nil
+}
+
+// decode returns the rows of a column from pos on.
+func (s *Scanner) decode(i int) (arrow.ArrayData, error) {
+	a := s.ahead[i]
+	if a == nil {
+		return s.r.decodeField(s.columns[i], s.pos, s.end)
+	}
+	<-a.done
+	s.ahead[i] = nil
+	return a.data, a.err
+}
+
+// readAhead begins to read the rows of a column from one on, if they are not at hand and reading takes its time: all columns
+// at once, and while a batch is with the caller those behind it.
+func (s *Scanner) readAhead(i int, from int64) {
+	if s.ahead[i] != nil || from >= s.end || s.r.mapped() || s.parts[i].array != nil && from < s.parts[i].end {
+		return
+	}
+	a := &reading{done: make(chan struct{})}
+	s.ahead[i] = a
+	go func() {
+		defer close(a.done)
+		if a.err = s.r.enter(context.Background()); a.err == nil {
+			defer s.r.leave()
+			a.data, a.err = s.r.decodeField(s.columns[i], from, s.end)
+		}
+	}()
 }
 
 // decodeField returns the rows [from, to) of a column of the schema, or as many of the first of them as one array should
@@ -170,10 +211,16 @@ func (p *part) release() {
 	}
 }
 
-// Close releases what the scanner holds. After io.EOF or an error there is nothing left to release.
+// Close releases what the scanner holds, and waits for what it is reading. After io.EOF or an error there is nothing left to release.
 func (s *Scanner) Close() {
 	for i := range s.parts {
 		s.parts[i].release()
+		if a := s.ahead[i]; a != nil {
+			<-a.done
+			if s.ahead[i] = nil; a.data != nil {
+				a.data.Release()
+			}
+		}
 	}
 	if s.err == nil {
 		s.err = io.EOF
