@@ -19,7 +19,6 @@ from test_types import NULLS, TYPES, allowed, make, plain, solid
 
 COUNT = 40  # rows of a fragment
 KEY = {"lance-schema:unenforced-primary-key": "true"}
-TEXTS = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
 def holds(t, test):
@@ -47,11 +46,6 @@ FLIGHTD_REFUSES = {
     "lists": (pa.array([[[1, 2], [3, 4]]], pa.list_(pa.list_(pa.int8(), 2), 2)), "lists in lists"),
     "nulls": (pa.array([[None, None]], pa.list_(pa.null(), 2)), "fixed-size lists of null"),
 }
-
-
-def flightd_says(t):
-    """Whether flightd does not serve a type that pylance writes."""
-    return holds(t, lambda t: pa.types.is_dictionary(t) and t.value_type not in TEXTS)
 
 
 def narrow(t):
@@ -91,7 +85,7 @@ def assert_same(got, want, note):
 
 def write(server, version):
     """Lets pylance write a table of three fragments, some of whose rows are deleted, and whose last columns were added."""
-    types = [t for t in TYPES if not pylance_says(t, version) and not flightd_says(t) and not narrow(t)]
+    types = [t for t in TYPES if not pylance_says(t, version) and not narrow(t)]
     path = str(server.dataset("v" + version[2:]))
     for k in range(3):
         ds = lance.write_dataset(table_of(version, types, k), path, mode="append" if k else "create", data_storage_version=version)
@@ -207,7 +201,7 @@ def test_what_flightd_writes_is_read_by_others(new_server, files):
     server = new_server()
     tables = {"t": [t for t in TYPES if duckdb_says(t) is None], "others": [t for t in TYPES if duckdb_says(t) is not None]}
     if files == "2.1":
-        tables = {n: [t for t in types if not pylance_says(t, files) and not flightd_says(t) and not narrow(t)] for n, types in tables.items()}
+        tables = {n: [t for t in types if not pylance_says(t, files) and not narrow(t)] for n, types in tables.items()}
         for name, types in tables.items():
             lance.write_dataset(table_of(files, types, 0, KEY).slice(0, 0), str(server.dataset(name)), data_storage_version=files)
     server.start()
