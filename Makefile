@@ -22,7 +22,7 @@ PACKAGES    := ./... ./testdata
 # RACE are the packages whose tests also run under the race detector.
 RACE        := ./lsm/... ./manifest ./lance ./memindex ./object/... ./btree ./internal/offheap ./vector ./ivf ./spill
 
-.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load bench-memory bench-files bench-engine fuzz torture torture-fuzz torture-crashes torture-lists torture-race torture-kills torture-beside venv clean
+.PHONY: all build demo test test-go test-adbc test-e2e jdbc check fmt-check vet staticcheck race house bench bench-ingest bench-scan bench-load bench-memory bench-files bench-vector bench-engine fuzz torture torture-fuzz torture-crashes torture-lists torture-race torture-kills torture-beside venv clean
 
 all: build
 
@@ -78,9 +78,10 @@ race:
 	@mkdir -p $(LOGS)
 	.ci/quiet $(LOGS)/race.log $(GO) test $(GOFLAGS_ALL) -timeout 30m -race -short -v $(RACE)
 
-# bench-ingest, bench-scan and bench-files run a peer beside flightd; bench-load and bench-memory watch its memory.
-bench-ingest bench-scan bench-load bench-memory bench-files: bench-%: build venv
-	$(PY) bench/$*.py
+# bench-ingest, bench-scan, bench-files and bench-vector run a peer beside flightd; bench-load and bench-memory watch its memory.
+# VECTOR='--only recall' runs a part of bench-vector, which takes a quarter of an hour; --keep FOLDER keeps its tables for the others.
+bench-ingest bench-scan bench-load bench-memory bench-files bench-vector: bench-%: build venv
+	$(PY) bench/$*.py $(if $(filter vector,$*),$(VECTOR))
 
 # bench-engine runs lsm's benchmarks and prints their figures beside the aims. It takes a quarter of an hour, alone on the machine;
 # ENGINE='--only durable' runs a part of it, and ENGINE=--table prints what the parts have measured.
