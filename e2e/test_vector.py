@@ -79,6 +79,24 @@ def test_conditions_leave_k_rows(server, vectors):
         assert "nearest 10 in v by l2" in cursor.fetch_arrow_table()["explain_value"].to_pylist()[-1]
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32(), 24), pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float64(), 24), pa.list_(pa.int16())])
+def test_vectors_are_bound_as_lists_of_any_kind(server, vectors, kind):
+    """A prepared statement runs again with other vectors; conditions and k are bound beside them."""
+    whole = np.round(vectors * 100)
+    ingest(server, rows_of(whole))
+    with adbc(server) as connection, connection.cursor() as cursor:
+        for q in whole[:3]:
+            bound = pa.array([q.tolist()], pa.list_(pa.float64())).cast(pa.list_(pa.int16())).cast(pa.list_(kind.value_type))
+            bound = bound.cast(kind) if not pa.types.is_fixed_size_list(kind) else pa.FixedSizeListArray.from_arrays(bound.flatten(), 24)
+            cursor.execute("SELECT id FROM lance_vector_search('docs', 'v', ?, k := 5)", pa.record_batch([bound], names=["q"]))
+            assert cursor.fetch_arrow_table()["id"].to_pylist() == brute(whole, q, 5)[0]
+            parameters = pa.record_batch([bound, pa.array([3]), pa.array([100])], names=["q", "k", "id"])
+            cursor.execute("SELECT id FROM lance_vector_search('docs', 'v', ?, k := ?, prefilter := true) WHERE id >= ?", parameters)
+            assert cursor.fetch_arrow_table()["id"].to_pylist() == brute(whole, q, 3, np.arange(3000) >= 100)[0]
+            cursor.execute("SELECT id FROM docs ORDER BY array_distance(v, ?::FLOAT[24]) LIMIT 5", pa.record_batch([bound], names=["q"]))
+            assert cursor.fetch_arrow_table()["id"].to_pylist() == brute(whole, q, 5)[0]
+
+
 def test_bad_searches_say_what_is_wrong(server, vectors):
     ingest(server, rows_of(vectors[:10]))
     for call, words in {

@@ -40,6 +40,7 @@ public class Jdbc {
         CHECKS.put("errors", Jdbc::errors);
         CHECKS.put("large_result", Jdbc::largeResult);
         CHECKS.put("many_endpoints", Jdbc::manyEndpoints);
+        CHECKS.put("vector_search", Jdbc::vectorSearch);
     }
 
     public static void main(String[] args) throws Exception {
@@ -100,6 +101,33 @@ public class Jdbc {
             }
             equal(false, s.execute("INSERT INTO j_first VALUES (3, 'Mary', 1)"));
             equal(1, s.getUpdateCount());
+        }
+    }
+
+    /** Searches with the vector as a constant and as an array, by the function and by ORDER BY a distance. */
+    static void vectorSearch(Connection c) throws SQLException {
+        update(c, "CREATE TABLE j_vectors (id BIGINT PRIMARY KEY, name VARCHAR, v FLOAT[3])");
+        equal(20, update(c, "INSERT INTO j_vectors SELECT i, 'n' || i, [i, 0, 0] FROM range(20) r(i)"));
+        List<List<Object>> near = List.of(List.of(5L, 0.0), List.of(4L, 1.0));
+        equal(near, query(c, "SELECT id, _distance FROM lance_vector_search('j_vectors', 'v', [5, 0, 0], k := 2)"));
+        try (PreparedStatement p = c.prepareStatement("SELECT id, _distance FROM lance_vector_search('j_vectors', 'v', ?, k := 2)")) {
+            equal(1, p.getParameterMetaData().getParameterCount());
+            equal(2, p.getMetaData().getColumnCount());
+            p.setArray(1, c.createArrayOf("FLOAT", new Float[] {5f, 0f, 0f}));
+            equal(near, rows(p.executeQuery()));
+            p.setArray(1, c.createArrayOf("FLOAT", new Float[] {7f, 0f, 0f}));
+            equal(List.of(List.of(7L, 0.0), List.of(6L, 1.0)), rows(p.executeQuery()));
+        }
+        try (PreparedStatement p = c.prepareStatement("SELECT name FROM lance_vector_search('j_vectors', 'v', ?, k := ?, prefilter := true) WHERE id > ?::BIGINT")) {
+            p.setArray(1, c.createArrayOf("FLOAT", new Float[] {5f, 0f, 0f}));
+            p.setString(2, "2"); // what the statement leaves open is told as a string
+            p.setString(3, "9");
+            equal(List.of(List.of("n10"), List.of("n11")), rows(p.executeQuery()));
+        }
+        try (PreparedStatement p = c.prepareStatement("SELECT id FROM j_vectors WHERE id <> ? ORDER BY array_distance(v, ?::FLOAT[3]), id LIMIT 3")) {
+            p.setLong(1, 4);
+            p.setArray(2, c.createArrayOf("FLOAT", new Float[] {5f, 0f, 0f}));
+            equal(List.of(List.of(5L), List.of(6L), List.of(3L)), rows(p.executeQuery()));
         }
     }
 
