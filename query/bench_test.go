@@ -148,3 +148,41 @@ func BenchmarkPoint(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkNearest searches among so few vectors that what it costs is what a statement costs: prepared with the vector as its parameter, and as a
+// text that is new each time.
+func BenchmarkNearest(b *testing.B) {
+	db, err := lsm.Open(b.Context(), lsm.Options{Dir: b.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(b, err)
+	e, err := Open(b.Context(), Options{DB: db, Threads: 2})
+	require.NoError(b, err)
+	defer func() {
+		require.NoError(b, e.Close())
+		require.NoError(b, db.Close())
+	}()
+	for _, sql := range []string{"CREATE TABLE t (id BIGINT PRIMARY KEY, v FLOAT[128])", "INSERT INTO t SELECT i, [i + j FOR j IN range(128)]::FLOAT[128] FROM range(100) r(i)", "OPTIMIZE t"} {
+		_, err := runUpdate(e, sql, nil)
+		require.NoError(b, err)
+	}
+	elements := make([]float32, 128)
+	params := paramsOf(vectors(128, elements...))
+	query := func(b *testing.B, sql string, params arrow.RecordBatch) {
+		st, err := e.Prepare(b.Context(), nil, sql)
+		require.NoError(b, err)
+		for b.Loop() {
+			r, err := st.Query(b.Context(), params)
+			require.NoError(b, err)
+			rec, err := r.Next(b.Context())
+			require.NoError(b, err)
+			require.EqualValues(b, 10, rec.NumRows())
+			rec.Release()
+			require.NoError(b, r.Close())
+		}
+	}
+	for name, sql := range map[string]string{
+		"search": "SELECT id, _distance FROM lance_vector_search('t', 'v', ?)", "order": "SELECT id FROM t ORDER BY array_distance(v, ?::FLOAT[128]) LIMIT 10",
+		"where": "SELECT id, _distance FROM lance_vector_search('t', 'v', ?, prefilter := true) WHERE id < 90",
+	} {
+		b.Run(name, func(b *testing.B) { query(b, sql, params) })
+	}
+}

@@ -83,6 +83,7 @@ func (r *Result) explainSearch(h *hints, seq int) (string, error) {
 		}
 		where, as = w.where, ", as ORDER BY wants"
 		o = lsm.VectorSearchOptions{Column: w.top.column, Queries: w.top.query, K: int(w.top.k), Metric: &metric}
+		o.Only, _ = r.exec.onlyOf(seq)
 	default:
 		return "", nil
 	}

@@ -255,7 +255,11 @@ func (b *bridge) searched(c *searchCall, table, column string) (*arrow.Schema, i
 	dim := lsm.VectorDim(f)
 	if dim == 0 {
 		typ, _ := sqlTypeOf(f)
-		return nil, 0, errorf(InvalidArgument, "%s: column %q of table %s is %s, not a vector; %s", c.function(), f.Name, c.tableName, typ, has)
+		what := "not a vector"
+		if list, ok := f.Type.(arrow.ListLikeType); ok && arrow.IsFloating(list.Elem().ID()) {
+			what = "lists of any length, and no vectors, which a column of " + typ.String()[:strings.LastIndexByte(typ.String(), '[')] + "[n] has; a cast makes one of the other"
+		}
+		return nil, 0, errorf(InvalidArgument, "%s: column %q of table %s is %s, %s; %s", c.function(), f.Name, c.tableName, typ, what, has)
 	}
 	return t.arrow, dim, nil
 }

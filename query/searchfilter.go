@@ -180,12 +180,12 @@ func (r *Result) pickRows(h *hints, filters map[int]*scanFilter) (map[int]*lsm.P
 		call := h.calls[seq]
 		switch {
 		case call == nil && w.top != nil && w.exact:
-			found, err := r.findTop(h.binds[seq], w, filters[seq])
+			found, among, err := r.findTop(h.binds[seq], w, filters[seq])
 			if err != nil {
 				return nil, nil, err
 			}
 			if found != nil {
-				tops[seq] = found
+				tops[seq], only[seq] = found, among
 			}
 		case call == nil || !call.prefilter:
 		case w.unread != "":
@@ -205,34 +205,34 @@ func (r *Result) pickRows(h *hints, filters map[int]*scanFilter) (map[int]*lsm.P
 }
 
 // findTop searches for the first rows of a table in the order of a distance, and those that DuckDB, which rounds otherwise, might take for such. It
-// returns nil when all rows should be read.
-func (r *Result) findTop(table int64, w rowsWanted, f *scanFilter) ([]lsm.Neighbor, error) {
+// returns nil when all rows should be read, and else the rows among which it searched, nil for all.
+func (r *Result) findTop(table int64, w rowsWanted, f *scanFilter) ([]lsm.Neighbor, *lsm.Places, error) {
 	src, err := r.exec.source(table)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s, ok := src.(lsmSource)
 	if !ok || s.parts > 0 || !s.ranksAs(w.top) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	metric, err := lsm.ParseMetric(w.top.metric)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	o := lsm.VectorSearchOptions{Column: w.top.column, Queries: w.top.query, K: int(w.top.k), Metric: &metric, Ties: true}
 	if w.where != "" {
 		if o.Only, err = r.placesWhere(table, w.where, f); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	found, err := s.v.VectorSearch(r.ctx, o)
 	if err != nil {
-		return nil, nil // such as a query that has no direction: DuckDB says what it makes of it
+		return nil, nil, nil // such as a query that has no direction: DuckDB says what it makes of it
 	}
 	if int64(len(found[0])) < w.top.k { // rows without a distance come behind the others
-		return nil, nil
+		return nil, nil, nil
 	}
-	return found[0], nil
+	return found[0], o.Only, nil
 }
 
 // ranksAs reports whether a search ranks rows as the distance would that DuckDB computes.
