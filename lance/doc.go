@@ -79,7 +79,7 @@
 //
 // A page is zipped, too, where two values do not fit one chunk: in 2.1 because they are large, in both because more than
 // 65,535 lists between them are null or empty. Booleans are zipped as bytes of 0 or 1. Only dictionaries and fixed-size
-// lists of booleans cannot be zipped; a batch with a row that would need it is refused (longlists.go).
+// lists of booleans cannot be zipped; a batch with a row that would need it is refused (rowcheck.go).
 //
 // # Compression
 //

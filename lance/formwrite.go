@@ -43,11 +43,6 @@ func (s *Schema) HasForms() bool {
 	return slices.ContainsFunc(s.Fields, func(f Field) bool { return f.hasForms() })
 }
 
-// Picky reports whether there are rows of the schema's types that a Writer of a version refuses for more than a null.
-func (s *Schema) Picky(v Version) bool {
-	return s.HasForms() || v > Version20 && slices.ContainsFunc(s.Fields, func(f Field) bool { return f.chunksOnly(0) })
-}
-
 func (f *Field) hasForms() bool {
 	if f.form != plainForm {
 		return true
@@ -60,22 +55,17 @@ func (f *Field) hasForms() bool {
 	return false
 }
 
-// CheckRows returns why rows of a column of a Picky schema cannot be stored by a Writer of a version, nil when they can. What is
-// in rows that are dead does not matter.
-func (f *Field) CheckRows(v Version, d arrow.ArrayData, dead func(row int) bool) error {
-	if f.hasForms() {
-		stored, err := f.toForm(d, dead)
-		if err != nil {
-			return err
-		}
-		defer stored.Release()
-		d = stored
-	}
-	if v == Version20 || !f.chunksOnly(0) {
+// CheckForm returns why rows of a column cannot be stored in its form, nil when they can. What is in rows that are dead does
+// not matter.
+func (f *Field) CheckForm(d arrow.ArrayData, dead func(row int) bool) error {
+	if !f.hasForms() {
 		return nil
 	}
-	laid := f.formField()
-	return newStructuralColumn(&laid, style{version: v, compress: true}).checkLong(d)
+	stored, err := f.toForm(d, dead)
+	if err == nil {
+		stored.Release()
+	}
+	return err
 }
 
 // writable returns why a Writer cannot write a field in its form.

@@ -89,8 +89,8 @@ func TestWhatIsNoJSONIsRefused(t *testing.T) {
 		b := array.NewStringBuilder(memory.DefaultAllocator)
 		b.AppendValues([]string{`{"a": [1, {"b": null}]}`, text}, nil)
 		a := b.NewArray()
-		require.ErrorContains(t, f.CheckRows(Version20, a.Data(), nil), "row 1 is no JSON", text)
-		require.NoError(t, f.CheckRows(Version20, a.Data(), func(row int) bool { return row == 1 }))
+		require.ErrorContains(t, f.CheckForm(a.Data(), nil), "row 1 is no JSON", text)
+		require.NoError(t, f.CheckForm(a.Data(), func(row int) bool { return row == 1 }))
 	}
 }
 

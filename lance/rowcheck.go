@@ -6,15 +6,26 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// CheckRows refuses rows of the field that no page of a version's files can hold, though their type can be stored: what a Writer would
-// find out when it writes them, for those who have to know earlier. It is ErrUnsupported.
+// CheckRows refuses rows of the field that no page of a version's files can hold, though their type can be stored: what a Writer refuses
+// with its whole batch, for those who have to know earlier. It is ErrUnsupported.
 func (f *Field) CheckRows(v Version, rows arrow.Array) error {
 	if v == Version20 || !f.tight(0) {
 		return nil
 	}
 	formed := f.formField()
-	c := newStructuralColumn(&formed, style{version: v})
-	d := rows.Data()
+	return newStructuralColumn(&formed, style{version: v}).checkRows(rows.Data())
+}
+
+// check implements pages.
+func (c *structuralColumn) check(d arrow.ArrayData) error {
+	if err := c.node.check(d); err != nil || !c.node.field.tight(0) {
+		return err
+	}
+	return c.checkRows(d)
+}
+
+// checkRows refuses rows whose values have to fit into chunks and do not.
+func (c *structuralColumn) checkRows(d arrow.ArrayData) error {
 	for row := range d.Len() {
 		// A page of several rows is cut so that its levels fit one chunk; a row of more is a page by itself.
 		if entriesOf(d, d.Offset()+row) <= chunkLevels {
@@ -34,7 +45,7 @@ func (f *Field) tight(lists int) bool {
 	if isListType(f.Type) {
 		lists++
 	}
-	if len(f.Children) == 0 {
+	if f.leaf() {
 		return lists > 1 && !f.zips()
 	}
 	for i := range f.Children {

@@ -33,8 +33,8 @@ type base struct {
 	// found are those over vectors that are searched only; refused says of others why they are not.
 	found   []*vectorSegment
 	refused map[int32]string
-	// forms tells that columns are stored in forms of their own, and picky that not all rows of their types can be stored.
-	forms, picky bool
+	// forms tells that columns are stored in forms that not all rows of their types have.
+	forms bool
 	// readOnly says why the table cannot be written, nil when it can.
 	readOnly error
 	refs     atomic.Int64
@@ -52,7 +52,7 @@ type keySegment struct {
 // openBase opens a version, to be read under a schema of the table. Fragments that reuse, which may be nil, has already are
 // shared with it.
 func openBase(ctx context.Context, st object.Store, t *Table, v *manifest.Version, s *tableSchema, reuse *base) (*base, error) {
-	b := &base{version: v, schema: s, byID: make(map[uint64]*fragment), forms: v.Schema.HasForms(), picky: v.Schema.Picky(t.fileVersion()), readOnly: readOnly(v), release: t.letGo}
+	b := &base{version: v, schema: s, byID: make(map[uint64]*fragment), forms: v.Schema.HasForms(), readOnly: readOnly(v), release: t.letGo}
 	b.refs.Store(1)
 	t.hold(b)
 	for i := range v.Fragments {

@@ -17,17 +17,16 @@ func (t *Table) inForms(s *lance.Schema) *lance.Schema {
 	return s.StoredAs(set.base.version.Schema)
 }
 
-// checkForms refuses rows that the base could not store: texts that are no JSON and nulls in packed structs where it has these
-// forms, and rows of more empty lists than its files can say. A merge would find out when they are acknowledged. It reports
-// whether there are such columns, so that each batch is looked at.
+// checkForms refuses rows that the base could not store in its forms: texts that are no JSON, and nulls in packed structs. A
+// merge would find out when they are acknowledged. It reports whether there are such forms, so that each batch is looked at.
 func (t *Table) checkForms(s *tableSchema, rec arrow.RecordBatch, dead func(row int) bool) (bool, error) {
 	set := t.set.Load()
-	if set == nil || !set.base.picky {
+	if set == nil || !set.base.forms {
 		return false, nil
 	}
 	stored := s.lance.StoredAs(set.base.version.Schema)
 	for i := range stored.Fields {
-		if err := stored.Fields[i].CheckRows(s.files, rec.Column(i).Data(), dead); err != nil {
+		if err := stored.Fields[i].CheckForm(rec.Column(i).Data(), dead); err != nil {
 			return true, &ColumnError{Table: t.name.String(), Column: stored.Fields[i].Name, Hint: err.Error()}
 		}
 	}
