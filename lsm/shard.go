@@ -96,6 +96,9 @@ func (s *shard) start() {
 func (s *shard) dropQueued() {
 	for _, q := range s.take() {
 		q.put.drop(s.table)
+		if stream := q.put.stream; stream != nil {
+			stream.arrived() // the log has left it
+		}
 	}
 }
 

@@ -4,14 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"github.com/flightd/flightd/lsm/wal"
 )
 
-// streamBytes is how much of a stream may be on its way to the log: a few groups of it, so that the log always has one to
-// write and a stream that is faster than the disk does not take all memory for that.
-const streamBytes = 16 << 20
+const (
+	// streamBytes is how much of a stream may be on its way to the log: a few groups of it, so that the log always has one to
+	// write and a stream that is faster than the disk does not take all memory for that.
+	streamBytes = 16 << 20
+	// streamPuts is how many of its batches may be on their way to the log or a memtable. What one takes there on the Go heap
+	// serves the next when it has arrived: a stream that runs ahead of who puts keys into an index needed new ones for
+	// each batch. Two groups of batches of 100 rows are enough for the log and the appliers to have work.
+	streamPuts = 2048
+)
 
 // Stream is many batches of one writer for one table. They are applied as those of Put are, in the order in which they
 // come, but the writer does not wait until each is in the log: while one group is written the next one gathers, and a
@@ -24,9 +31,11 @@ type Stream struct {
 	logged func(LSN)
 	order  wal.Order
 
-	// flying are the bytes that are on their way to the log. The writer waits until they are at most enough, which is below
-	// zero when it does not wait, and is woken by landed, which holds one.
+	// flying are the bytes that are on their way to the log, ahead the batches on their way to it or to a memtable. The writer
+	// waits until the bytes are at most enough, which is below zero when it does not wait, and the batches at most few, and is
+	// woken by landed, which holds one.
 	flying, enough atomic.Int64
+	ahead, few     atomic.Int64
 	landed         chan struct{}
 	failed         atomic.Pointer[error]
 	// refused is why a batch was not sent at all: none behind it is. Those before it may all come into the log.
@@ -65,8 +74,8 @@ func (s *Stream) put(ctx context.Context, b Batch) error {
 	if b.Record.NumRows() == 0 || len(b.Keep) > 0 {
 		return s.putAlone(ctx, b)
 	}
-	if s.flying.Load() > streamBytes {
-		if err := s.settle(ctx, streamBytes/2); err != nil {
+	if s.flying.Load() > streamBytes || s.ahead.Load() > streamPuts {
+		if err := s.settle(ctx, streamBytes/2, streamPuts/2); err != nil {
 			return err
 		}
 	}
@@ -90,7 +99,7 @@ func (s *Stream) put(ctx context.Context, b Batch) error {
 
 // putAlone puts a batch for which all before it have to be in the log.
 func (s *Stream) putAlone(ctx context.Context, b Batch) error {
-	if err := s.settle(ctx, 0); err != nil {
+	if err := s.Wait(ctx); err != nil {
 		return err
 	}
 	lsn, err := s.table.Put(ctx, b)
@@ -110,9 +119,11 @@ func (s *Stream) send(p *put, buffered bool) error {
 	p.users.Store(2)
 	n := p.bytes
 	s.flying.Add(n)
+	s.ahead.Add(1)
 	p.alone[0] = t.logRecord(p)
 	if err := t.db.log.Send(&s.order, p, p.alone[:]...); err != nil {
 		s.flying.Add(-n)
+		s.ahead.Add(-1)
 		return s.logError(err)
 	}
 	return nil
@@ -140,12 +151,25 @@ func (p *put) Logged(lsn LSN, err error) {
 	} else {
 		s.fail(err)
 		p.drop(t)
+		s.ahead.Add(-1)
 	}
 	t.writes.runlock()
 	if err == nil && s.logged != nil {
 		s.logged(lsn)
 	}
-	if left := s.flying.Add(-n); left <= s.enough.Load() {
+	s.flying.Add(-n)
+	s.wake()
+}
+
+// arrived notes that a batch is in the log and in its memtable, or will not come there.
+func (s *Stream) arrived() {
+	s.ahead.Add(-1)
+	s.wake()
+}
+
+// wake wakes the writer when it has waited for enough.
+func (s *Stream) wake() {
+	if s.flying.Load() <= s.enough.Load() && s.ahead.Load() <= s.few.Load() {
 		select {
 		case s.landed <- struct{}{}:
 		default:
@@ -153,13 +177,21 @@ func (p *put) Logged(lsn LSN, err error) {
 	}
 }
 
-// settle waits until at most n bytes are on their way to the log, and returns why one of them did not come there.
-func (s *Stream) settle(ctx context.Context, n int64) error {
+// settle waits until at most n bytes are on their way to the log, and at most some batches to it or a memtable, and returns
+// why one of them did not come into the log.
+func (s *Stream) settle(ctx context.Context, n, few int64) error {
+	s.few.Store(few)
 	s.enough.Store(n)
 	defer s.enough.Store(-1)
-	for s.flying.Load() > n {
+	var stop <-chan struct{}
+	if few < math.MaxInt64 {
+		stop = s.table.stop.Done() // no memtable takes anything then, and who puts the next batch is told
+	}
+	for s.flying.Load() > n || s.ahead.Load() > few {
 		select {
 		case <-s.landed:
+		case <-stop:
+			return s.failure()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -177,4 +209,4 @@ func (s *Stream) failure() error {
 
 // Wait blocks until all batches are in the log and logged was called for them, or one has failed: then that error is
 // returned, and so it is when ctx ends before.
-func (s *Stream) Wait(ctx context.Context) error { return s.settle(ctx, 0) }
+func (s *Stream) Wait(ctx context.Context) error { return s.settle(ctx, 0, math.MaxInt64) }
