@@ -22,6 +22,8 @@ type Local struct {
 	env  env
 	// appended and durable are the marks that callers read. They are written with mu held.
 	appended, durable atomic.Uint64
+	// awaited is the highest LSN that a caller of WaitDurable has asked for.
+	awaited atomic.Uint64
 
 	// end is where the log is written next. The fields up to mu are of who has the pen (mu.pen); Open has it first.
 	end position
@@ -34,7 +36,9 @@ type Local struct {
 	// asked tells that the keeper is at work on the next segment.
 	asked bool
 	// bare tells that seg lacks its checkpoint: nothing else is appended before that.
-	bare  bool
+	bare bool
+	// leads tells that who has the pen, a caller of Append, will sync what it writes, and nobody need be woken for that.
+	leads bool
 	group groupWriter
 	recs  []*Record
 	// doneWaiters belongs to who syncs.
@@ -429,7 +433,9 @@ func (l *Local) DurableLSN() LSN { return LSN(l.durable.Load()) }
 
 // WaitDurable implements Log. A caller that is alone runs the sync that it waits for itself, even when ctx ends meanwhile.
 func (l *Local) WaitDurable(ctx context.Context, lsn LSN) error {
-	if ctx.Err() == nil {
+	for before := l.awaited.Load(); before < uint64(lsn) && !l.awaited.CompareAndSwap(before, uint64(lsn)); before = l.awaited.Load() {
+	}
+	if ctx.Err() == nil && l.DurableLSN() < lsn {
 		l.syncAlone(lsn)
 	}
 	if l.DurableLSN() >= lsn {
@@ -468,7 +474,7 @@ func (l *Local) enlist(w *waiter) (wait bool, err error) {
 	}
 	l.mu.waiters = append(l.mu.waiters, w)
 	if l.mu.later {
-		l.wantLocked()
+		l.wantLocked(true)
 	}
 	return true, nil
 }
