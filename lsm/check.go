@@ -62,7 +62,7 @@ type Checked struct {
 }
 
 // Check verifies a data folder that nobody has open, and changes nothing: the catalog, the log, and of each table the
-// newest manifests with all files that they name: sizes, every checksum, the order of indexes, and whether files agree
+// newest manifests with all files that they name, in a store also the catalogs before the newest: sizes, every checksum, the order of indexes, and whether files agree
 // with each other. It calls report for each fault and goes on; of one file it reports a hundred at most. The hints at
 // newest versions are left out, as nothing depends on them, and so are older versions.
 //
@@ -196,11 +196,15 @@ func (c *checker) format(ctx context.Context) error {
 func (c *checker) catalog(ctx context.Context) (cat *catalog, whole bool) {
 	var err error
 	if c.shared {
-		if cat, _, _, err = newestCatalog(ctx, c.st); err != nil {
+		var old []oldVersion
+		if cat, _, old, err = newestCatalog(ctx, c.st); err != nil {
 			c.fault(catalogFolder, err)
-			return &catalog{}, false
+			cat, whole = &catalog{}, false
+		} else {
+			whole = true
 		}
-		return cat, true
+		c.oldCatalogs(ctx, cat, old)
+		return cat, whole
 	}
 	cat, err = loadCatalog(ctx, c.st)
 	if err != nil {
@@ -208,6 +212,35 @@ func (c *checker) catalog(ctx context.Context) (cat *catalog, whole bool) {
 		return &catalog{}, false
 	}
 	return cat, true
+}
+
+// oldCatalogs verifies the versions of the catalog that another has followed. Nobody needs them but for the claims that they
+// are, each by an owner with an epoch of its own, none of which may be above that of the newest.
+func (c *checker) oldCatalogs(ctx context.Context, newest *catalog, old []oldVersion) {
+	before := uint64(0)
+	for _, v := range old {
+		name := catalogVersion(v.number)
+		b, err := c.st.Get(ctx, name)
+		if errors.Is(err, object.ErrNotExist) {
+			continue // it went since it was listed
+		}
+		var cat *catalog
+		if err == nil {
+			cat, _, err = decodeCatalog(name, b)
+		}
+		switch {
+		case err != nil:
+			c.fault(name, err)
+		case cat.Claim == nil || cat.Claim.Epoch == 0:
+			c.fault(name, errors.New("it does not say whose it is"))
+		case cat.Claim.Epoch < before:
+			c.fault(name, fmt.Errorf("its epoch is %d, and the version before has %d", cat.Claim.Epoch, before))
+		case newest.Claim != nil && cat.Claim.Epoch > newest.Claim.Epoch:
+			c.fault(name, fmt.Errorf("its epoch is %d, and the newest version has %d", cat.Claim.Epoch, newest.Claim.Epoch))
+		default:
+			before = cat.Claim.Epoch
+		}
+	}
 }
 
 // log verifies the log, applies its DDL to the catalog and returns its last LSN.

@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"path"
@@ -252,4 +253,48 @@ func TestFoldersAndStoresAreNotMixedUp(t *testing.T) {
 	require.NoError(t, openStore(t, object.NewLocal(dir)).Close())
 	_, err = Open(context.Background(), Options{Dir: dir})
 	require.ErrorContains(t, err, "format")
+}
+
+// TestCheckReadsAllVersionsOfTheCatalog damages versions of the catalog in a store that another has followed: each fault
+// names its file.
+func TestCheckReadsAllVersionsOfTheCatalog(t *testing.T) {
+	ctx := context.Background()
+	st := object.NewMem()
+	for range 3 { // each claims the catalog anew
+		db := openStore(t, st)
+		if len(db.Tables()) == 0 {
+			createTest(t, db, "a", writesSchema)
+		}
+		require.NoError(t, db.Close())
+	}
+	faultsOf := func() (files []string) {
+		_, err := CheckStore(ctx, "the store", st, func(x Fault) { files = append(files, x.File) })
+		require.NoError(t, err)
+		return files
+	}
+	require.Empty(t, faultsOf())
+	versions, err := catalogVersions(ctx, st)
+	require.NoError(t, err)
+	require.Greater(t, len(versions), 2)
+	for _, v := range versions {
+		name := catalogVersion(v.number)
+		b, err := st.Get(ctx, name)
+		require.NoError(t, err)
+		damaged := bytes.Clone(b)
+		damaged[len(damaged)/2] ^= 1
+		require.NoError(t, st.Put(ctx, name, damaged))
+		require.Contains(t, faultsOf(), name)
+		require.NoError(t, st.Put(ctx, name, b))
+	}
+	// A claim with an epoch that its successors do not know of.
+	name := catalogVersion(versions[0].number)
+	b, err := st.Get(ctx, name)
+	require.NoError(t, err)
+	first, _, err := decodeCatalog(name, b)
+	require.NoError(t, err)
+	first.Claim.Epoch = 1 << 40
+	text, err := first.encode()
+	require.NoError(t, err)
+	require.NoError(t, st.Put(ctx, name, text))
+	require.Contains(t, faultsOf(), name)
 }
