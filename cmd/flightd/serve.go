@@ -97,6 +97,8 @@ const (
 	receiveShare = 0.15
 	// memoryMargin is how much the process may hold above its budget.
 	memoryMargin = 256 * mib
+	// guardSlack is how far below that statements are refused memory: what is held is known some milliseconds late.
+	guardSlack = 32 * mib
 )
 
 // serve runs the server until ctx ends, then drains it.
@@ -170,7 +172,7 @@ func (s *server) open(ctx context.Context) error {
 		Temp:   c.temp,
 		// Statements are ended before the promise of --memory is broken for long.
 		Held:      heldMemory,
-		HeldLimit: c.memory + memoryMargin,
+		HeldLimit: c.memory + memoryMargin - guardSlack,
 		Timeout:   c.timeout,
 		Logger:    s.log,
 	})
