@@ -91,7 +91,7 @@ func check(ctx context.Context, dir string, st object.Store, report func(Fault))
 	if c.shared {
 		end = c.entries(ctx, cat)
 	} else {
-		end = c.log(cat)
+		end = c.log(cat, whole)
 	}
 	for i := range cat.Tables {
 		c.table(ctx, &cat.Tables[i], cat.Tables[i].Incarnation == cat.LastIncarnation)
@@ -243,8 +243,8 @@ func (c *checker) oldCatalogs(ctx context.Context, newest *catalog, old []oldVer
 	}
 }
 
-// log verifies the log, applies its DDL to the catalog and returns its last LSN.
-func (c *checker) log(cat *catalog) LSN {
+// log verifies the log, applies its DDL to the catalog, which was read whole or not, and returns its last LSN.
+func (c *checker) log(cat *catalog, whole bool) LSN {
 	dir := filepath.Join(c.dir, walFolder)
 	if err := wal.Verify(dir); err != nil {
 		c.brokenLog = true
@@ -252,7 +252,7 @@ func (c *checker) log(cat *catalog) LSN {
 			c.fault(walFolder, err)
 		}
 	}
-	end, err := wal.Replay(dir, 0, func(r *wal.Record) error {
+	end, err := wal.ReplayAll(dir, func(r *wal.Record) error {
 		c.sum.LogRecords++
 		c.sum.LogRows += int64(r.Rows)
 		if err := c.record(cat, r); err != nil {
@@ -263,6 +263,9 @@ func (c *checker) log(cat *catalog) LSN {
 	if err != nil && !c.brokenLog { // else Verify has reported it
 		c.brokenLog = true
 		c.fault(walFolder, err)
+	}
+	if whole && end.Begins > cat.Trimmed {
+		c.fault(walFolder, fmt.Errorf("the log begins behind LSN %s, but what follows %s is needed: segments are missing", end.Begins, cat.Trimmed))
 	}
 	c.highest = cat.LSN
 	return end.LSN

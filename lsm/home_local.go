@@ -88,7 +88,7 @@ func (h *localHome) replayDDL(_ context.Context, c *catalog, fn func(*wal.Record
 // skip what they have.
 func (h *localHome) replay(_ context.Context, fn func(*wal.Record) error) (LSN, error) {
 	var err error
-	h.end, err = wal.Replay(h.walDir(), 0, fn)
+	h.end, err = wal.ReplayAll(h.walDir(), fn)
 	return h.end.LSN, err
 }
 

@@ -34,8 +34,17 @@ func TestLogThatLostItsHead(t *testing.T) {
 	require.NoError(t, err)
 	require.Greater(t, len(segments), 2)
 	require.NoError(t, os.Remove(segments[0]))
-	_, err = Open(ctx, Options{Dir: dir, wrap: faulty})
-	require.ErrorAs(t, err, new(*object.CorruptError))
+	for _, checkpoint := range []bool{true, false} { // with the table in it, trimmed or not, and with none
+		if !checkpoint {
+			require.NoError(t, os.Remove(filepath.Join(dir, catalogFile)))
+		}
+		faults := 0
+		_, err = Check(ctx, dir, func(Fault) { faults++ })
+		require.NoError(t, err)
+		require.Positive(t, faults)
+		_, err = Open(ctx, Options{Dir: dir, wrap: faulty})
+		require.ErrorAs(t, err, new(*object.CorruptError))
+	}
 }
 
 // TestFilesOfAnotherLengthAreNotMapped cuts and lengthens the data files and the key's index of a base, and the data file of

@@ -354,7 +354,7 @@ func (v *inspector) wal() error {
 	if one {
 		return wal.ReplaySegment(v.path, line)
 	}
-	_, err := wal.Replay(dir, 0, line)
+	_, err := wal.ReplayAll(dir, line)
 	return err
 }
 

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // openTest opens a log on a disk, replayed before, with salts that count.
 func openTest(t testing.TB, d *crashDisk, o Options) *Local {
 	t.Helper()
-	end, err := replay(d, 0, func(*Record) error { return nil })
+	end, err := replayFrom(d, 0, anywhere, func(*Record) error { return nil })
 	require.NoError(t, err)
 	o.End = end
 	return openAt(t, d, o)
@@ -74,10 +74,14 @@ type replayed struct {
 	body []byte
 }
 
-// replayAll returns all records of a log.
+// replayAll returns the records of a log behind an LSN, all that it holds for 0.
 func replayAll(d disk, after LSN) ([]replayed, State, error) {
+	begins := after
+	if after == 0 {
+		begins = anywhere
+	}
 	var got []replayed
-	end, err := replay(d, after, func(r *Record) error {
+	end, err := replayFrom(d, after, begins, func(r *Record) error {
 		got = append(got, replayed{*r, bytes.Join(r.Body, nil)})
 		return nil
 	})

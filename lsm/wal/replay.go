@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 // State is where a log ends, as Replay found it. Open goes on from there. The zero State is that of a log that does not
@@ -11,6 +12,8 @@ import (
 type State struct {
 	// LSN is that of the last record, 0 when the log has seen none.
 	LSN LSN
+	// Begins is the LSN behind which the log has all records.
+	Begins LSN
 	// Dropped is the number of groups of which parts were in a torn tail. They were never acknowledged as durable.
 	Dropped int
 
@@ -55,18 +58,30 @@ func syncTail(d disk) error {
 // Replay verifies the log in a folder and calls fn with each record above an LSN, in order. The record and its body are
 // valid only during fn; an error of fn ends the replay. A folder that does not exist has no records.
 //
-// A torn tail is dropped. Damage is an object.CorruptError, and so is a log that begins later than behind after, unless
-// after is 0 and whatever the log holds will do; by then fn has seen only records before the damage. What fn has seen may still be lost in a power
-// cut until Open has returned, unless Sync went before.
+// A torn tail is dropped. Damage is an object.CorruptError, and so is a log that begins later than behind after; by then fn has seen
+// only records before the damage. What fn has seen may still be lost in a power cut until Open has returned, unless Sync went before.
 func Replay(dir string, after LSN, fn func(*Record) error) (State, error) {
 	return replay(folder(dir), after, fn)
 }
 
+// ReplayAll is Replay of all that the log holds, wherever it begins.
+func ReplayAll(dir string, fn func(*Record) error) (State, error) {
+	return replayFrom(folder(dir), 0, anywhere, fn)
+}
+
 func replay(d disk, after LSN, fn func(*Record) error) (State, error) {
+	return replayFrom(d, after, after, fn)
+}
+
+// anywhere is for a log that may begin behind any LSN.
+const anywhere LSN = math.MaxUint64
+
+// replayFrom is replay of a log that may begin behind an LSN, and not later.
+func replayFrom(d disk, after, begins LSN, fn func(*Record) error) (State, error) {
 	var recs []Record
 	return walk(d, func(r *reader, g *group) error {
-		if first := r.ids[0]; g.at == (position{first, firstGroup}) && g.prev > after && after > 0 {
-			return r.corruptAt(g.at, fmt.Errorf("the log begins behind LSN %s, but what follows %s is needed: segments are missing", g.prev, after))
+		if first := r.ids[0]; g.at == (position{first, firstGroup}) && g.prev > begins {
+			return r.corruptAt(g.at, fmt.Errorf("the log begins behind LSN %s, but what follows %s is needed: segments are missing", g.prev, begins))
 		}
 		if g.last() <= after || g.typ != recordGroup {
 			return nil
@@ -103,6 +118,9 @@ func walk(d disk, visit func(*reader, *group) error) (State, error) {
 		}
 		if err != nil {
 			return State{}, err
+		}
+		if len(end.segments) == 0 {
+			end.Begins = g.prev
 		}
 		if n := len(end.segments); n == 0 || end.segments[n-1].id != g.at.segment {
 			end.segments = append(end.segments, sealedSegment{id: g.at.segment})

@@ -64,7 +64,7 @@ func (s *scenario) run(t *testing.T, td *datadriven.TestData) string {
 		return s.damage(td, func(b []byte, at int) []byte { b[at] ^= 0x40; return b })
 	case "cut": // cut segment=ID at=OFFSET
 		return s.damage(td, func(b []byte, at int) []byte { return b[:at] })
-	case "replay": // replay [after=EPOCH-COUNT]
+	case "replay": // replay [after=EPOCH-COUNT], all that the log holds without
 		return s.replay(lsnArg(t, td, "after"))
 	case "describe":
 		var out bytes.Buffer
@@ -173,8 +173,12 @@ func (s *scenario) damage(td *datadriven.TestData, change func(b []byte, at int)
 }
 
 func (s *scenario) replay(after LSN) string {
+	begins := after
+	if after == 0 {
+		begins = anywhere
+	}
 	var out strings.Builder
-	end, err := replay(s.disk, after, func(r *Record) error {
+	end, err := replayFrom(s.disk, after, begins, func(r *Record) error {
 		body := bytes.Join(r.Body, nil)
 		fmt.Fprintf(&out, "%s %s, %d rows, %d bytes: %.20s\n", r.LSN, r.Kind, r.Rows, len(body), body)
 		return nil
