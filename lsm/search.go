@@ -24,7 +24,7 @@ type VectorSearchOptions struct {
 	K int
 	// Metric ranks the rows; nil stands for that of the column's index, or what Lance takes without one (View.SearchMetric).
 	Metric *vector.Metric
-	// NProbes is how many partitions of an index are looked into, more when they have fewer than K rows; 0 stands for DefaultNProbes.
+	// NProbes is how many partitions of an index are looked into, more when they have fewer than K rows that count, or are small; 0 stands for DefaultNProbes.
 	NProbes int
 	// Refine is how many times K rows an index finds, of which the distances are then computed from the rows; 0 stands for DefaultRefine.
 	Refine int

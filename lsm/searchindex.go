@@ -212,11 +212,7 @@ func (v *View) VectorSearchPlan(ctx context.Context, o VectorSearchOptions) (vec
 	}
 	var out []LayerPlan
 	for _, x := range s.indexed() {
-		p := LayerPlan{Layer: x.layer, Access: "index " + x.name, Rows: int64(x.below)}
-		if x.disk != nil {
-			p.Rows = x.disk.Rows()
-		}
-		out = append(out, p)
+		out = append(out, LayerPlan{Layer: x.layer, Access: "index " + x.name, Rows: x.rows()})
 	}
 	rest := map[string]int64{}
 	for i := range s.pieces {
@@ -313,10 +309,11 @@ func (s *search) probeAll(ctx context.Context, sources []*indexSource, q *search
 		}
 		all = append(all, p)
 	}
-	for n := s.probes(); ; n *= 2 {
+	least := s.leastProbes(sources)
+	for round := 0; ; round++ {
 		found, more := 0, false
-		for _, p := range all {
-			if err := p.probe(ctx, n); err != nil {
+		for i, p := range all {
+			if err := p.probe(ctx, least[i]<<round); err != nil {
 				return nil, err
 			}
 			found, more = found+p.found(), more || p.left()
@@ -334,6 +331,37 @@ func (s *search) probeAll(ctx context.Context, sources []*indexSource, q *search
 		}
 	}
 	return s.exactly(ctx, q, top.AppendSorted(some[:0]))
+}
+
+// leastProbes returns how many partitions of each index are looked into at first: as many as were asked for, and as have about fewRows rows of
+// all indexes together. Where partitions are small, a few of them miss rows that it costs next to nothing to look at.
+func (s *search) leastProbes(sources []*indexSource) []int {
+	rows := int64(1)
+	for _, x := range sources {
+		rows += x.rows()
+	}
+	out := make([]int, len(sources))
+	for i, x := range sources {
+		few := (int64(x.model().Partitions())*(fewRows-s.o.fewer) + rows - 1) / rows
+		out[i] = max(s.probes(), int(few))
+	}
+	return out
+}
+
+// rows returns how many rows the index has, those that do not count included.
+func (x *indexSource) rows() int64 {
+	if x.disk != nil {
+		return x.disk.Rows()
+	}
+	return int64(x.below)
+}
+
+// model returns what the index puts rows in by.
+func (x *indexSource) model() *vector.IVF {
+	if x.disk != nil {
+		return x.disk.Model()
+	}
+	return x.mem.ivf
 }
 
 // exactly computes the distances of some rows from the rows themselves.
