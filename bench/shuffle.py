@@ -105,8 +105,8 @@ def draw(found, file):
     labels = {"spilled": "a writer a partition, metadata spilled", "in memory": "a writer a partition, metadata in memory",
               "default layout": "one file of groups (default)"}
     for i, name in enumerate(found):
-        out.append(f'<path d="M{50 + 255 * i} 16h18" stroke="{COLOURS[name]}" stroke-width="2.5"/>')
-        out.append(f'<text x="{73 + 255 * i}" y="20">{labels[name]}</text>')
+        out.append(f'<path d="M{20 + 275 * i} 16h18" stroke="{COLOURS[name]}" stroke-width="2.5"/>')
+        out.append(f'<text x="{43 + 275 * i}" y="20">{labels[name]}</text>')
     out += panel(found, 1, "million rows given", 50, most) + panel(found, 0, "seconds, reading back included", 450, most)
     out.append(f'<text x="12" y="{40 + 105}" text-anchor="middle" transform="rotate(-90 12 145)">anonymous MB over base</text></svg>')
     pathlib.Path(file).write_text("\n".join(out) + "\n")
