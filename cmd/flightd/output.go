@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -43,6 +44,7 @@ type tableWriter struct {
 	right   []bool
 	pending [][]string
 	widths  []int // known once the head is written
+	plan    bool  // what EXPLAIN returns, which is drawn with lines of its own
 }
 
 // Begin implements flight.Sink.
@@ -51,6 +53,7 @@ func (t *tableWriter) Begin(s *arrow.Schema) error {
 		t.names = append(t.names, printable(f.Name))
 		t.right = append(t.right, arrow.IsPrimitive(f.Type.ID()) && !arrow.IsFixedSizeBinary(f.Type.ID()) && f.Type.ID() != arrow.BOOL && !temporal(f.Type) || arrow.IsDecimal(f.Type.ID()))
 	}
+	t.plan = slices.Equal(t.names, []string{"explain_key", "explain_value"})
 	return nil
 }
 
@@ -66,6 +69,9 @@ func temporal(t arrow.DataType) bool {
 
 // Batch implements flight.Sink.
 func (t *tableWriter) Batch(b arrow.RecordBatch) error {
+	if t.plan {
+		return t.paragraphs(b)
+	}
 	for row := range int(b.NumRows()) {
 		cells := make([]string, b.NumCols())
 		for i, column := range b.Columns() {
@@ -81,6 +87,21 @@ func (t *tableWriter) Batch(b arrow.RecordBatch) error {
 		}
 		if t.pending = append(t.pending, cells); len(t.pending) == measuredRows {
 			if err := t.head(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// paragraphs writes a plan: under each key its text, line by line.
+func (t *tableWriter) paragraphs(b arrow.RecordBatch) error {
+	for row := range int(b.NumRows()) {
+		if _, err := fmt.Fprintf(t.out, "%s:\n", printable(cellText(b.Column(0), row))); err != nil {
+			return err
+		}
+		for line := range strings.Lines(cellText(b.Column(1), row)) {
+			if _, err := fmt.Fprintln(t.out, printable(strings.TrimSuffix(line, "\n"))); err != nil {
 				return err
 			}
 		}
@@ -136,7 +157,7 @@ func (t *tableWriter) line(cells []string) error {
 
 // End writes what is still pending.
 func (t *tableWriter) End() error {
-	if t.widths == nil {
+	if t.widths == nil && !t.plan {
 		if err := t.head(); err != nil {
 			return err
 		}

@@ -59,6 +59,7 @@ func TestSQLPrintsResultsInEachFormat(t *testing.T) {
 	f("json", statement, `{"n":7,"word":"a,\"ü\"","nothing":null,"empty":""}`+"\n"+`{"n":1234,"word":"x\ny","nothing":"z","empty":" "}`+"\n")
 	f("table", "SELECT chr(27) || '[31m' AS c WHERE 1 = 1", " c\n──────────\n \\x1b[31m\n")
 	f("table", "SELECT 1 AS one WHERE false", " one\n─────\n")
+	f("table", "SELECT 'plan' AS explain_key, 'a' || chr(10) || ' b' || chr(27) AS explain_value", "plan:\na\n b\\x1b\n")
 	const decimals = "SELECT 1.5::DECIMAL(10,2) AS a, 0.00001::DECIMAL(10,8) AS b, (-7)::DECIMAL(38,0) AS c"
 	f("table", decimals, "    a │          b │  c\n──────┼────────────┼────\n 1.50 │ 0.00001000 │ -7\n")
 	f("csv", decimals, "a,b,c\n1.50,0.00001000,-7\n")
