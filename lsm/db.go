@@ -463,11 +463,7 @@ func (db *DB) blame(ctx context.Context, err error) error {
 
 // Wait blocks until an LSN is visible, and durable unless it is that of a buffered batch.
 func (db *DB) Wait(ctx context.Context, lsn LSN) error {
-	due := db.marks.unsynced(lsn)
-	if db.log != nil && due == 0 && db.log.DurableLSN() >= lsn {
-		due = lsn // nobody has to wait, but the log learns that somebody would have
-	}
-	if due > 0 && db.log != nil {
+	if due := db.marks.unsynced(lsn); due > 0 && db.log != nil {
 		// A caller that is alone runs the sync itself there. The error, if there is one, is that of the marks, too.
 		_ = db.log.WaitDurable(ctx, due)
 	}

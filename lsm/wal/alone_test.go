@@ -51,10 +51,10 @@ func TestWhoIsAloneWritesAndSyncsItself(t *testing.T) {
 	}
 	settled(t, l)
 	d.inject(nil)
-	// The log goroutine writes marks when this one rests, and has the pen then.
+	// The sync goroutine was told of each record, and may have come first; the log goroutine writes marks when this one rests.
 	require.GreaterOrEqual(t, c.by["write"], n/2, "the rest came while a mark was written")
 	require.GreaterOrEqual(t, c.by["sync"]+c.others["sync"], n)
-	require.GreaterOrEqual(t, c.by["sync"], n/4, "the sync goroutine was told of what the log goroutine wrote, and may have come first")
+	require.Positive(t, c.by["sync"])
 	require.NoError(t, l.Close())
 	got, _, err := replayAll(d, 0)
 	require.NoError(t, err)
@@ -69,7 +69,7 @@ func TestCloseWaitsForASyncOfACaller(t *testing.T) {
 	settled(t, l)
 	held, hold := make(chan struct{}, 1), make(chan struct{})
 	d.inject(func(op, _ string) error {
-		if stack := string(debug.Stack()); op == "sync" && (strings.Contains(stack, "syncAlone") || strings.Contains(stack, "writeAlone")) {
+		if op == "sync" && strings.Contains(string(debug.Stack()), "syncAlone") {
 			held <- struct{}{}
 			<-hold
 		}
@@ -81,13 +81,9 @@ func TestCloseWaitsForASyncOfACaller(t *testing.T) {
 		l.mu.Lock()
 		l.mu.solo = true
 		l.mu.Unlock()
-		go func() {
-			lsn, err := l.Append(ctx, testRecord(1, 100))
-			if err == nil {
-				err = l.WaitDurable(ctx, lsn)
-			}
-			waited <- err
-		}()
+		lsn, err := l.Append(ctx, testRecord(1, 100))
+		require.NoError(t, err)
+		go func() { waited <- l.WaitDurable(ctx, lsn) }()
 		select {
 		case <-held:
 			leads = true
@@ -111,39 +107,4 @@ func TestCloseWaitsForASyncOfACaller(t *testing.T) {
 	close(hold)
 	require.ErrorIs(t, <-closed, ErrPoisoned)
 	<-waited
-}
-
-// TestWhoDoesNotWaitIsNotHeldUp has a caller wait for some records, so that it syncs what it appends, and then for none: only
-// the first of those is synced before Append returns, and all of them become durable.
-func TestWhoDoesNotWaitIsNotHeldUp(t *testing.T) {
-	d := newCrashDisk()
-	l := openTest(t, d, Options{SegmentBytes: 1 << 20})
-	append1 := func(id uint64) LSN {
-		lsn, err := l.Append(t.Context(), testRecord(id, 100))
-		require.NoError(t, err)
-		return lsn
-	}
-	led := false
-	for id := uint64(0); !led; id++ { // the log goroutine may be at a mark
-		l.mu.Lock()
-		l.mu.solo = true
-		l.mu.Unlock()
-		lsn := append1(id)
-		led = l.DurableLSN() >= lsn && id > 0
-		require.NoError(t, l.WaitDurable(t.Context(), lsn))
-	}
-	d.inject(func(op, _ string) error {
-		if op == "sync" && strings.Contains(string(debug.Stack()), "writeAlone") {
-			return errInjected // a sync that would hold up the caller
-		}
-		return nil
-	})
-	l.awaited.Store(0) // as if nobody had waited for the last one
-	var last LSN
-	for id := range uint64(20) {
-		last = append1(1000 + id)
-	}
-	require.NoError(t, l.WaitDurable(t.Context(), last))
-	d.inject(nil)
-	require.NoError(t, l.Close())
 }

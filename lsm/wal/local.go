@@ -22,8 +22,6 @@ type Local struct {
 	env  env
 	// appended and durable are the marks that callers read. They are written with mu held.
 	appended, durable atomic.Uint64
-	// awaited is the highest LSN that a caller of WaitDurable has asked for.
-	awaited atomic.Uint64
 
 	// end is where the log is written next. The fields up to mu are of who has the pen (mu.pen); Open has it first.
 	end position
@@ -36,9 +34,7 @@ type Local struct {
 	// asked tells that the keeper is at work on the next segment.
 	asked bool
 	// bare tells that seg lacks its checkpoint: nothing else is appended before that.
-	bare bool
-	// leads tells that who has the pen, a caller of Append, will sync what it writes, and nobody need be woken for that.
-	leads bool
+	bare  bool
 	group groupWriter
 	recs  []*Record
 	// doneWaiters belongs to who syncs.
@@ -433,9 +429,7 @@ func (l *Local) DurableLSN() LSN { return LSN(l.durable.Load()) }
 
 // WaitDurable implements Log. A caller that is alone runs the sync that it waits for itself, even when ctx ends meanwhile.
 func (l *Local) WaitDurable(ctx context.Context, lsn LSN) error {
-	for before := l.awaited.Load(); before < uint64(lsn) && !l.awaited.CompareAndSwap(before, uint64(lsn)); before = l.awaited.Load() {
-	}
-	if ctx.Err() == nil && l.DurableLSN() < lsn {
+	if ctx.Err() == nil {
 		l.syncAlone(lsn)
 	}
 	if l.DurableLSN() >= lsn {
@@ -474,7 +468,7 @@ func (l *Local) enlist(w *waiter) (wait bool, err error) {
 	}
 	l.mu.waiters = append(l.mu.waiters, w)
 	if l.mu.later {
-		l.wantLocked(true)
+		l.wantLocked()
 	}
 	return true, nil
 }

@@ -71,20 +71,10 @@ func (l *Local) takePen(c *call) bool {
 	}
 	alone := [1]*call{c}
 	l.mu.pen = l.fitting(alone[:]) == 1
-	l.leads = l.mu.pen && l.leadsLocked(c)
 	return l.mu.pen
 }
 
-// leadsLocked reports whether the caller of Append syncs the call itself: the last sync was for one call, and somebody has
-// waited for all that was written, so it will be waited for as well. To wake another goroutine for the sync, and to be woken
-// by it, costs a tenth of what the sync takes. Who does not wait pays for that once: then its next call is not led.
-// REQUIRES: l.mu is held.
-func (l *Local) leadsLocked(c *call) bool {
-	return l.mu.solo && !l.mu.syncing && !l.mu.stopped && !l.mu.synced.less(l.mu.wanted) &&
-		l.awaited.Load() >= uint64(l.mu.writtenLSN) && !slices.ContainsFunc(c.recs, func(r *Record) bool { return r.Buffered })
-}
-
-// writeAlone writes a call for its caller, who has the pen, lays the pen down, and syncs the call when the caller leads.
+// writeAlone writes a call for its caller, who has the pen, and lays the pen down.
 func (l *Local) writeAlone(c *call) error {
 	alone := [1]*call{c}
 	err := l.writeCalls(alone[:])
@@ -92,21 +82,11 @@ func (l *Local) writeAlone(c *call) error {
 		c.last = 0
 	}
 	l.mu.Lock()
-	leads := l.leads
-	l.mu.pen, l.leads = false, false
+	defer l.mu.Unlock()
+	l.mu.pen = false
 	if len(l.mu.pending) > 0 || l.mu.closed || l.mu.markDue {
 		l.logWork.Signal()
 	}
-	if !leads || l.mu.syncing || l.mu.stopped || l.mu.err != nil || !l.mu.synced.less(l.mu.wanted) {
-		if leads {
-			l.syncWork.Signal() // it was not told of the call
-		}
-		l.mu.Unlock()
-		return err
-	}
-	s := l.beginSyncLocked()
-	l.mu.Unlock()
-	l.sync(s)
 	return err
 }
 
@@ -237,7 +217,7 @@ func (l *Local) writeGroup(h *groupHeader, recs []*Record) error {
 	if l.mu.unmarked {
 		l.appended.Store(uint64(l.last))
 		if slices.ContainsFunc(recs, func(r *Record) bool { return !r.Buffered }) {
-			l.wantLocked(!l.leads)
+			l.wantLocked()
 		} else {
 			l.wantLaterLocked()
 		}
@@ -271,9 +251,7 @@ func (l *Local) publish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.published = l.last
-	if !l.leads || l.mu.syncing {
-		l.syncWork.Broadcast() // one may wait for this, and the other for work
-	}
+	l.syncWork.Broadcast() // one may wait for this, and the other for work
 }
 
 // writeMark writes a group without records.
@@ -285,7 +263,7 @@ func (l *Local) writeMark(typ groupType) error {
 func (l *Local) syncAll() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.wantLocked(true)
+	l.wantLocked()
 	l.mu.draining = true
 	for l.mu.synced != l.mu.written && l.mu.err == nil {
 		l.logWork.Wait()

@@ -86,12 +86,10 @@ func (l *Local) sync(s syncRun) {
 	}
 }
 
-// wantLocked has everything synced that was written, by the sync goroutine if it is to be woken. REQUIRES: l.mu is held.
-func (l *Local) wantLocked(wake bool) {
+// wantLocked has everything synced that was written. REQUIRES: l.mu is held.
+func (l *Local) wantLocked() {
 	l.mu.wanted, l.mu.later = l.mu.written, false
-	if wake {
-		l.syncWork.Signal()
-	}
+	l.syncWork.Signal()
 }
 
 // wantLaterLocked has everything synced that was written once the interval has passed. A clock that runs already is for
@@ -110,7 +108,7 @@ func (l *Local) passed() {
 	defer l.mu.Unlock()
 	l.mu.armed = false
 	if l.mu.later {
-		l.wantLocked(true)
+		l.wantLocked()
 	}
 }
 

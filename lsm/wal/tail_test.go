@@ -50,7 +50,6 @@ func newTailLog(t *testing.T) *tailLog {
 		}
 		return nil
 	})
-	l.awaited.Store(0) // as if nobody waited: else the first of these would sync itself
 	for id := range uint64(4) {
 		write(100+id, 2, 90)
 	}
