@@ -304,6 +304,11 @@ func (t *Table) refuseNulls(ctx context.Context, now, next *tableSchema) error {
 	if err != nil {
 		return err
 	}
+	return v.refuseNulls(ctx, columns, added)
+}
+
+// refuseNulls returns an ErrNotNull when rows have a null in one of some columns, or there are rows and a column is added that would be null in them.
+func (v *View) refuseNulls(ctx context.Context, columns []int, added string) error {
 	sc, err := v.Scan(ctx, ScanOptions{Columns: columns})
 	if err != nil {
 		return err

@@ -138,16 +138,20 @@ func (t *Table) dropFront(ctx context.Context, c *columnChange) error {
 	return nil
 }
 
-// freeze has the applier freeze what it was given so far.
+// freeze has the applier freeze what it was given so far, and waits until it has.
 func (s *shard) freeze(ctx context.Context) error {
 	frozen := make(chan struct{})
 	select {
 	case s.freezes <- frozen:
+	case <-s.table.stop.Done():
+		return s.table.ended()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	select {
 	case <-frozen:
+	case <-s.table.stop.Done():
+		return s.table.ended()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -286,6 +286,24 @@ func (t *Table) takeUpColumns(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	return t.holdStill(ctx, func(readers *manifest.Version) error {
+		v, err := manifest.Latest(ctx, t.db.st, t.root, manifest.Options{Warn: t.warn})
+		if err != nil || v.Number <= readers.Number {
+			return err
+		}
+		was, err := t.columnsBefore(ctx, v, readers)
+		if err != nil {
+			return err
+		}
+		err = t.takeUpVersion(ctx, v, was, readers)
+		t.noteStuck(err)
+		return err
+	})
+}
+
+// holdStill runs something with the version that readers have, which stays: no table is made, altered or dropped meanwhile, and nobody takes
+// another version of this one up. REQUIRES: the table is seized.
+func (t *Table) holdStill(ctx context.Context, do func(readers *manifest.Version) error) error {
 	if err := t.db.lockDDL(); err != nil {
 		return err
 	}
@@ -301,17 +319,7 @@ func (t *Table) takeUpColumns(ctx context.Context) error {
 	if set == nil {
 		return t.ended()
 	}
-	v, err := manifest.Latest(ctx, t.db.st, t.root, manifest.Options{Warn: t.warn})
-	if err != nil || v.Number <= set.base.version.Number {
-		return err
-	}
-	was, err := t.columnsBefore(ctx, v, set.base.version)
-	if err != nil {
-		return err
-	}
-	err = t.takeUpVersion(ctx, v, was, set.base.version)
-	t.noteStuck(err)
-	return err
+	return do(set.base.version)
 }
 
 // takeUpVersion takes a version up that may have other columns, or declare another key. REQUIRES: as of applyColumns.

@@ -2,11 +2,9 @@ package lsm
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -24,13 +22,7 @@ import (
 
 // declaredKey returns the field ids of the key that a dataset's schema declares, in order.
 func declaredKey(s *lance.Schema) []int32 {
-	var fields []lance.Field
-	for _, f := range s.Fields {
-		if f.Key > 0 {
-			fields = append(fields, f)
-		}
-	}
-	slices.SortStableFunc(fields, func(a, b lance.Field) int { return cmp.Compare(a.Key, b.Key) })
+	fields := keyFields(s)
 	ids := make([]int32, len(fields))
 	for i, f := range fields {
 		ids[i] = f.ID
@@ -109,31 +101,17 @@ func (t *Table) takeUpBaseKey(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	if err := t.db.lockDDL(); err != nil {
+	return t.holdStill(ctx, func(v *manifest.Version) error {
+		if !t.rekeyed(v) {
+			return nil
+		}
+		d, err := t.takeUpKey(ctx, v, v.Schema)
+		if err == nil && d != nil {
+			t.divided.Store(d)
+			err = &ReadOnlyError{Table: t.name, Err: d}
+		}
 		return err
-	}
-	defer t.db.ddl.Unlock()
-	if t.dropped {
-		return t.ended()
-	}
-	if err := t.basing.lock(ctx); err != nil {
-		return err
-	}
-	defer t.basing.unlock()
-	set := t.set.Load() // only for its version
-	if set == nil {
-		return t.ended()
-	}
-	v := set.base.version
-	if !t.rekeyed(v) {
-		return nil
-	}
-	d, err := t.takeUpKey(ctx, v, v.Schema)
-	if err == nil && d != nil {
-		t.divided.Store(d)
-		err = &ReadOnlyError{Table: t.name, Err: d}
-	}
-	return err
+	})
 }
 
 // recallKey is takeUpKey for a table that was opened just now, in front of whose base there is nothing.
@@ -273,25 +251,10 @@ func (t *Table) refuseNullKeys(ctx context.Context) error {
 	if len(columns) == 0 {
 		return nil
 	}
-	sc, err := view.Scan(ctx, ScanOptions{Columns: columns})
-	if err != nil {
-		return err
+	if err = view.refuseNulls(ctx, columns, ""); errors.Is(err, ErrNotNull) {
+		err = &ReadOnlyError{Table: t.name, Err: t.rekeyedBy(version, fmt.Sprintf("%v; %s", err, discardHint(t.name)))}
 	}
-	defer sc.Close()
-	for {
-		m, err := sc.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		err = refuseNullsIn(m, "")
-		m.Release()
-		if err != nil {
-			return &ReadOnlyError{Table: t.name, Err: t.rekeyedBy(version, fmt.Sprintf("%v; %s", err, discardHint(t.name)))}
-		}
-	}
+	return err
 }
 
 // refuseTwins returns a *keyFault when two rows of a version have one key of a schema, or one has none.

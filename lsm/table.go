@@ -321,18 +321,24 @@ func PrimaryKey(schema *arrow.Schema) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	keys := keyFields(s)
+	names := make([]string, len(keys))
+	for i, f := range keys {
+		names[i] = f.Name
+	}
+	return names, nil
+}
+
+// keyFields returns the fields that a schema declares to be the primary key, in order.
+func keyFields(s *lance.Schema) []lance.Field {
 	var keys []lance.Field
 	for _, f := range s.Fields {
 		if f.Key > 0 {
 			keys = append(keys, f)
 		}
 	}
-	slices.SortFunc(keys, func(a, b lance.Field) int { return cmp.Compare(a.Key, b.Key) })
-	names := make([]string, len(keys))
-	for i, f := range keys {
-		names[i] = f.Name
-	}
-	return names, nil
+	slices.SortStableFunc(keys, func(a, b lance.Field) int { return cmp.Compare(a.Key, b.Key) })
+	return keys
 }
 
 // Name returns the table's name.

@@ -281,20 +281,8 @@ func (t *Table) turnModels() {
 // awaitTurn is turnModels, and waits for it: what is written after a statement that trained an index is put in by it.
 func (t *Table) awaitTurn(ctx context.Context) error {
 	for _, s := range t.behind() {
-		turned := make(chan struct{})
-		select {
-		case s.freezes <- turned:
-		case <-t.stop.Done():
-			return t.ended()
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		select {
-		case <-turned:
-		case <-t.stop.Done():
-			return t.ended()
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := s.freeze(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
