@@ -1,7 +1,6 @@
 package query
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -19,20 +18,11 @@ func (p *parsed) text(s span) string {
 		return ""
 	}
 	var b strings.Builder
-	number := 0
 	at := p.tokens[s.from].start
-	for i, t := range p.tokens[:s.to] {
-		if t.kind != parameter || !strings.HasPrefix(t.text, "?") {
-			continue
-		}
-		name := "$" + t.text[1:]
-		if t.text == "?" {
-			number++
-			name = fmt.Sprintf("$%d", number)
-		}
+	for i, name := range parameterNames(p.tokens[:s.to]) {
 		if i >= s.from {
-			b.WriteString(p.sql[at:t.start] + name)
-			at = t.end
+			b.WriteString(p.sql[at:p.tokens[i].start] + "$" + name)
+			at = p.tokens[i].end
 		}
 	}
 	b.WriteString(p.sql[at:p.tokens[s.to-1].end])

@@ -20,17 +20,10 @@ func (r run) withValues(sql string) (_ string, ok bool) {
 		return "", false
 	}
 	var b strings.Builder
-	at, number := 0, 0
+	at := 0
 	var seen []string // names that are no numbers, by their place
-	for _, t := range tokens {
-		if t.kind != parameter {
-			continue
-		}
-		name := t.text[1:]
-		if t.text == "?" {
-			number++
-			name = strconv.Itoa(number)
-		}
+	for i, name := range parameterNames(tokens) {
+		t := tokens[i]
 		column := slices.Index(r.names, name)
 		if n, err := strconv.Atoi(name); r.names == nil && err == nil {
 			column = n - 1

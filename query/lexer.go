@@ -1,6 +1,8 @@
 package query
 
 import (
+	"iter"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -265,3 +267,23 @@ func (l *lexer) digits() {
 // number passes a number. What follows its digits (a fraction, an exponent, a hexadecimal rest) may come as further
 // tokens: nobody here asks for its value.
 func (l *lexer) number() { l.name(false) }
+
+// parameterNames yields the places of the parameters among some tokens, and their names: those of plain question marks are 1, 2, ….
+func parameterNames(tokens []token) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		number := 0
+		for i, t := range tokens {
+			if t.kind != parameter {
+				continue
+			}
+			name := t.text[1:]
+			if t.text == "?" {
+				number++
+				name = strconv.Itoa(number)
+			}
+			if !yield(i, name) {
+				return
+			}
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package query
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -56,16 +55,9 @@ func (st *Statement) openSchema(l *lease, conn bind.Connection, c *view, ps bind
 // withEach returns the text with another one in place of each parameter, which is told its name.
 func (p *parsed) withEach(instead func(name string) string) string {
 	var b strings.Builder
-	at, number := 0, 0
-	for _, t := range p.tokens {
-		if t.kind != parameter {
-			continue
-		}
-		name := t.text[1:]
-		if t.text == "?" {
-			number++
-			name = strconv.Itoa(number)
-		}
+	at := 0
+	for i, name := range parameterNames(p.tokens) {
+		t := p.tokens[i]
 		b.WriteString(p.sql[at:t.start] + instead(name))
 		at = t.end
 	}
